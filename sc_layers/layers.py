@@ -1,0 +1,197 @@
+"""Spatial constriction as PyTorch modules (paper, Fig. 2)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from . import functional as F
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be positive, got {size!r}")
+    return int(height), int(width)
+
+
+class _Constriction(nn.Module):
+    """What both kinds of constriction share: the style of every code, and the checks of the input.
+
+    A code's style is an affine function of that scalar code (f in Eq. 6): `scale = 1 + code * weight[0] + bias[0]`,
+    `bias = code * weight[1] + bias[1]`.
+    """
+
+    def __init__(self, in_channels: int, size: int | tuple[int, int], num_codes: int, eps: float) -> None:
+        super().__init__()
+        for name, value in {"in_channels": in_channels, "num_codes": num_codes}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.in_channels = in_channels
+        self.size = _pair(size)
+        self.num_codes = num_codes
+        self.eps = eps
+        self.style_weight = nn.Parameter(torch.randn(num_codes, 2, in_channels))
+        self.style_bias = nn.Parameter(torch.zeros(num_codes, 2, in_channels))
+
+    def styles(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and bias of every code, each [N, K, C], for codes [N, K]."""
+        style = codes.to(self.style_weight.dtype)[:, :, None, None] * self.style_weight + self.style_bias
+        scale, bias = style.unbind(2)
+        return scale + 1, bias
+
+    def check_input(self, x: Tensor, codes: Tensor) -> None:
+        expected = (self.in_channels, *self.size)
+        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"{type(self).__name__} was made for features [N, {', '.join(map(str, expected))}], "
+                f"got shape {tuple(x.shape)}"
+            )
+        if codes.ndim != 2 or codes.shape[1] != self.num_codes or codes.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"codes must have shape ({x.shape[0]}, {self.num_codes}) for this batch and layer, "
+                f"got {tuple(codes.shape)}"
+            )
+        if not (x.is_floating_point() and codes.is_floating_point()):
+            raise TypeError(f"features and codes must be of floating point, got {x.dtype} and {codes.dtype}")
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, size={self.size}, num_codes={self.num_codes}, eps={self.eps}"
+
+
+class SpatialConstriction(_Constriction):
+    """A group of K codes, each acting on the features inside its own learned region (Eq. 1-7).
+
+    Every code's region is the mean of J soft rectangles whose sides are linear functions of the average-pooled
+    features. Inside, the features are instance-normalised and given the code's scale and bias; outside they stay.
+
+    Args:
+        in_channels: channels C of the features.
+        size: height and width of the features, an int for square ones.
+        num_codes: codes K in the group; they share one instance norm and are applied in order (K=1 is the paper's
+            module to the letter).
+        num_rects: rectangles J a code.
+        eps: of the instance norm.
+        impl: "auto", "fused" or "reference", see `functional.constrict`.
+        mask_gain: None, or the initial value of a learned gain [K] on the masks. With 0 the layer starts as the
+            identity, bit for bit, and still learns: this is how it enters a pretrained generator.
+
+    Shapes:
+        x [N, C, H, W], codes [N, K] -> [N, C, H, W]; with `return_masks=True` also the masks [N, K, H, W], which are
+        differentiable and at the size of the features.
+
+    Source: paper Sec. 3.1; the authors' `C_spgroup-J-K`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        size: int | tuple[int, int],
+        num_codes: int = 1,
+        num_rects: int = 4,
+        eps: float = 1e-8,
+        impl: str = "auto",
+        *,
+        mask_gain: float | None = None,
+    ) -> None:
+        super().__init__(in_channels, size, num_codes, eps)
+        if num_rects < 1:
+            raise ValueError(f"num_rects must be at least 1, got {num_rects}")
+        if impl not in F.IMPLEMENTATIONS:
+            raise ValueError(f"impl must be one of {', '.join(F.IMPLEMENTATIONS)}, got {impl!r}")
+        self.num_rects = num_rects
+        self.impl = impl
+        height, width = self.size
+        self.gate_weight_h = nn.Parameter(torch.randn(num_codes, num_rects, 2, height, in_channels))
+        self.gate_weight_w = nn.Parameter(torch.randn(num_codes, num_rects, 2, width, in_channels))
+        gain = None if mask_gain is None else nn.Parameter(torch.full((num_codes,), float(mask_gain)))
+        self.register_parameter("mask_gain", gain)
+
+    def gate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W].
+
+        Runs outside autocast: logits in half precision ruin the cumulative softmax.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            dtype = torch.promote_types(F.compute_dtype(x.dtype), self.gate_weight_h.dtype)
+            pooled = x.mean((2, 3), dtype=dtype) / math.sqrt(self.in_channels)
+            shape = (self.num_codes, self.num_rects, 2)
+            logits_h = (pooled @ self.gate_weight_h.flatten(0, 3).to(dtype).T).unflatten(1, (*shape, self.size[0]))
+            logits_w = (pooled @ self.gate_weight_w.flatten(0, 3).to(dtype).T).unflatten(1, (*shape, self.size[1]))
+            return logits_h, logits_w
+
+    @overload
+    def forward(self, x: Tensor, codes: Tensor, return_masks: Literal[False] = ...) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, codes: Tensor, return_masks: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(self, x: Tensor, codes: Tensor, return_masks: bool) -> Tensor | tuple[Tensor, Tensor]: ...
+    def forward(
+        self,
+        x: Tensor,  # [N, C, H, W]
+        codes: Tensor,  # [N, K]
+        return_masks: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        self.check_input(x, codes)
+        logits_h, logits_w = self.gate_logits(x)
+        scale, bias = self.styles(codes)
+        y = F.constrict(x, logits_h, logits_w, scale, bias, self.mask_gain, self.eps, self.impl)
+        if not return_masks:
+            return y
+        masks = F.rectangle_masks(logits_h, logits_w)
+        return y, masks if self.mask_gain is None else masks * self.mask_gain[:, None, None]
+
+    def extra_repr(self) -> str:
+        gain = "" if self.mask_gain is None else ", mask_gain"
+        return f"{super().extra_repr()}, num_rects={self.num_rects}, impl={self.impl!r}{gain}"
+
+
+class SoftmaxConstriction(_Constriction):
+    """The paper's ablation: each code's mask is a softmax over all pixels (Sec. 4.3), otherwise as above.
+
+    Args:
+        in_channels: channels C of the features.
+        size: height and width of the features, an int for square ones.
+        num_codes: codes K in the group.
+        eps: of the instance norm.
+
+    Shapes:
+        x [N, C, H, W], codes [N, K] -> [N, C, H, W]; with `return_masks=True` also the masks [N, K, H, W].
+
+    Source: the authors' `C_spgroup_sm-K`: a 3x3 convolution without bias, then the softmax.
+    """
+
+    def __init__(
+        self, in_channels: int, size: int | tuple[int, int], num_codes: int = 1, eps: float = 1e-8
+    ) -> None:
+        super().__init__(in_channels, size, num_codes, eps)
+        self.mask_weight = nn.Parameter(torch.randn(num_codes, in_channels, 3, 3))
+
+    def masks(self, x: Tensor) -> Tensor:
+        """Masks [N, K, H, W], each of which sums to 1 over its pixels."""
+        with torch.autocast(x.device.type, enabled=False):
+            dtype = torch.promote_types(F.compute_dtype(x.dtype), self.mask_weight.dtype)
+            weight = self.mask_weight.to(dtype) / math.sqrt(9 * self.in_channels)
+            logits = nn.functional.conv2d(x.to(dtype), weight, padding=1)
+            return logits.flatten(2).softmax(2).unflatten(2, self.size)
+
+    @overload
+    def forward(self, x: Tensor, codes: Tensor, return_masks: Literal[False] = ...) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, codes: Tensor, return_masks: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def forward(self, x: Tensor, codes: Tensor, return_masks: bool) -> Tensor | tuple[Tensor, Tensor]: ...
+    def forward(
+        self,
+        x: Tensor,  # [N, C, H, W]
+        codes: Tensor,  # [N, K]
+        return_masks: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        self.check_input(x, codes)
+        masks = self.masks(x)
+        scale, bias = self.styles(codes)
+        y = F.blend(x, masks, scale, bias, self.eps)
+        return (y, masks) if return_masks else y

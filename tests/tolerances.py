@@ -1,0 +1,35 @@
+"""The one table of tolerances that tests compare with."""
+
+from __future__ import annotations
+
+import torch
+
+# Absolute and relative tolerance of a result against the same formula in the same dtype, evaluated in another order.
+SAME_FORMULA = {
+    torch.float64: {"atol": 1e-10, "rtol": 1e-8},
+    torch.float32: {"atol": 2e-5, "rtol": 2e-5},
+    torch.float16: {"atol": 4e-3, "rtol": 4e-3},
+    torch.bfloat16: {"atol": 3e-2, "rtol": 3e-2},
+}
+
+# Against the authors' program, float32. Layers: a fraction of the largest entry. Networks: absolute.
+GOLDEN_LAYER_RELATIVE = 1e-5
+GOLDEN_NETWORK_ABSOLUTE = 1e-4
+GOLDEN_TRAINED_ABSOLUTE = 1e-5
+
+
+def assert_close_to_largest(actual: torch.Tensor, expected: torch.Tensor, fraction: float, what: str = "") -> float:
+    """Assert that `actual` differs from `expected` by at most `fraction` of the largest entry; return the deviation."""
+    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+    largest = expected.abs().max().item() or 1.0
+    deviation = (actual.double() - expected.double()).abs().max().item() / largest
+    assert deviation <= fraction, f"{what}: deviates by {deviation:.2e} of the largest entry, allowed {fraction:.0e}"
+    return deviation
+
+
+def assert_close_absolute(actual: torch.Tensor, expected: torch.Tensor, limit: float, what: str = "") -> float:
+    """Assert that `actual` differs from `expected` by at most `limit`; return the deviation."""
+    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+    deviation = (actual.double() - expected.double()).abs().max().item()
+    assert deviation <= limit, f"{what}: deviates by {deviation:.2e}, allowed {limit:.0e}"
+    return deviation
