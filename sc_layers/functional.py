@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -84,7 +86,7 @@ def instance_norm(x: Tensor, eps: float) -> Tensor:
         eps: added to the variance.
 
     Returns:
-        Same shape; a constant plane becomes exactly 0.
+        Same shape; a constant plane becomes 0 up to the rounding of its mean, times 1 / sqrt(eps).
     """
     centred = x - x.mean((2, 3), keepdim=True)
     return centred * (centred.square().mean((2, 3), keepdim=True) + eps).rsqrt()
@@ -93,6 +95,13 @@ def instance_norm(x: Tensor, eps: float) -> Tensor:
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of statistics, gates and blending for features of `dtype`: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    """Context in which nothing is cast to half precision; half-precision logits would ruin the cumulative softmax."""
+    if not torch.amp.is_autocast_available(device_type):
+        return contextlib.nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
@@ -221,4 +230,5 @@ def constrict(
     _check_constrict(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
-    return _constrict_reference(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain, eps)
+    with without_autocast(x.device.type):
+        return _constrict_reference(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain, eps)

@@ -111,11 +111,8 @@ class SpatialConstriction(_Constriction):
         self.register_parameter("mask_gain", gain)
 
     def gate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W].
-
-        Runs outside autocast: logits in half precision ruin the cumulative softmax.
-        """
-        with torch.autocast(x.device.type, enabled=False):
+        """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W]."""
+        with F.without_autocast(x.device.type):
             dtype = torch.promote_types(F.compute_dtype(x.dtype), self.gate_weight_h.dtype)
             pooled = x.mean((2, 3), dtype=dtype) / math.sqrt(self.in_channels)
             shape = (self.num_codes, self.num_rects, 2)
@@ -141,7 +138,8 @@ class SpatialConstriction(_Constriction):
         y = F.constrict(x, logits_h, logits_w, scale, bias, self.mask_gain, self.eps, self.impl)
         if not return_masks:
             return y
-        masks = F.rectangle_masks(logits_h, logits_w)
+        with F.without_autocast(x.device.type):
+            masks = F.rectangle_masks(logits_h, logits_w)
         return y, masks if self.mask_gain is None else masks * self.mask_gain[:, None, None]
 
     def extra_repr(self) -> str:
@@ -164,15 +162,13 @@ class SoftmaxConstriction(_Constriction):
     Source: the authors' `C_spgroup_sm-K`: a 3x3 convolution without bias, then the softmax.
     """
 
-    def __init__(
-        self, in_channels: int, size: int | tuple[int, int], num_codes: int = 1, eps: float = 1e-8
-    ) -> None:
+    def __init__(self, in_channels: int, size: int | tuple[int, int], num_codes: int = 1, eps: float = 1e-8) -> None:
         super().__init__(in_channels, size, num_codes, eps)
         self.mask_weight = nn.Parameter(torch.randn(num_codes, in_channels, 3, 3))
 
     def masks(self, x: Tensor) -> Tensor:
         """Masks [N, K, H, W], each of which sums to 1 over its pixels."""
-        with torch.autocast(x.device.type, enabled=False):
+        with F.without_autocast(x.device.type):
             dtype = torch.promote_types(F.compute_dtype(x.dtype), self.mask_weight.dtype)
             weight = self.mask_weight.to(dtype) / math.sqrt(9 * self.in_channels)
             logits = nn.functional.conv2d(x.to(dtype), weight, padding=1)
@@ -193,5 +189,6 @@ class SoftmaxConstriction(_Constriction):
         self.check_input(x, codes)
         masks = self.masks(x)
         scale, bias = self.styles(codes)
-        y = F.blend(x, masks, scale, bias, self.eps)
+        with F.without_autocast(x.device.type):
+            y = F.blend(x, masks, scale, bias, self.eps)
         return (y, masks) if return_masks else y
