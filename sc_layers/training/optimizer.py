@@ -1,0 +1,66 @@
+"""Adam as the authors' program has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Adam(torch.optim.Adam):
+    """Adam in TensorFlow's form, which skips an update whose gradient is not finite.
+
+    `p <- p - lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps)`: eps stays outside of the bias correction.
+    PyTorch's form equals it with `eps / sqrt(1 - beta2^t)` in place of `eps`, which is what this class sets before
+    each update. All parameters form one group, for a single step counter and a single check of the gradients.
+
+    Args:
+        params: the parameters.
+        lr: learning rate.
+        betas: decay of the first and second moment.
+        eps: added to the root of the second moment.
+
+    Source: SPEC, losses and training.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps)
+        (self._group,) = self.param_groups
+        self._group["base_eps"] = eps
+        self._group["updates"] = 0
+
+    def update(self) -> bool:
+        """Apply the gradients unless one of them is not finite; returns whether they were applied."""
+        gradients = [p.grad for p in self._group["params"] if p.grad is not None]
+        if not torch.isfinite(nn.utils.get_total_norm(gradients, norm_type=math.inf)):
+            return False
+        self._group["updates"] += 1
+        correction = 1 - self._group["betas"][1] ** self._group["updates"]
+        self._group["eps"] = self._group["base_eps"] / math.sqrt(correction)
+        self.step()
+        return True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        (self._group,) = self.param_groups
+
+
+def lazy_adam(params: Iterable[nn.Parameter], lr: float, beta2: float, eps: float, interval: int) -> Adam:
+    """Adam with beta1 = 0, corrected for a regulariser that runs every `interval` steps in an update of its own.
+
+    With `c = interval / (interval + 1)` the learning rate is `lr * c` and the decay `beta2^c`.
+    """
+    correction = interval / (interval + 1)
+    return Adam(params, lr * correction, (0.0, beta2**correction), eps)
+
+
+def average_into(average: nn.Module, source: nn.Module, beta: float) -> None:
+    """Exponential moving average: `average <- source + beta * (average - source)`; buffers are copied."""
+    with torch.no_grad():
+        averaged: list[Tensor] = list(average.parameters())
+        torch._foreach_lerp_(averaged, list(source.parameters()), 1 - beta)
+        for target, buffer in zip(average.buffers(), source.buffers(), strict=True):
+            target.copy_(buffer)
