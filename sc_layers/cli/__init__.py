@@ -1,0 +1,45 @@
+"""The command `sc-layers`; each command lives in the module of its name and is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from .. import __version__
+
+COMMANDS = {
+    "generate": "Pictures of random codes from a trained network.",
+    "traverse": "A picture grid and a GIF in which each row sweeps one code.",
+    "train": "Train a PS-SC GAN.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads a command's module only when the command runs, so that `--help` does not wait for PyTorch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __name__), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Turn what a user can mend into one line and exit status 2."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError) as error:
+            raise click.UsageError(" ".join(str(error).split()), ctx=None) from error
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="sc-layers")
+def main() -> None:
+    """Interpretable, spatially constricted codes for StyleGAN2-style generators."""

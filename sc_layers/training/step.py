@@ -1,0 +1,177 @@
+"""One step of the training (paper, Fig. 1; SPEC, losses and training): generator and recogniser, discriminator, R1."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..losses import (
+    PairedLoss,
+    PerceptualSimplicityLoss,
+    code_regression_loss,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
+from .config import TrainingConfig
+from .optimizer import Adam, average_into, lazy_adam
+
+
+@dataclass
+class TrainingState:
+    """All that changes during a training.
+
+    `Q` and `Q_ema` are None where the model has no recogniser, or no averaged one.
+    """
+
+    config: TrainingConfig
+    G: nn.Module
+    D: nn.Module
+    Q: nn.Module | None
+    G_ema: nn.Module
+    Q_ema: nn.Module | None
+    g_optimizer: Adam
+    d_optimizer: Adam
+    ps_loss: PerceptualSimplicityLoss
+    images_seen: int = 0
+    updates: int = 0
+    skipped_updates: int = field(default=0)
+
+    @classmethod
+    def create(cls, config: TrainingConfig, G: nn.Module, D: nn.Module, Q: nn.Module | None) -> TrainingState:
+        """Start a training of these networks; the averages start as their copies.
+
+        Raises:
+            ValueError: a recogniser is missing that the model needs, or given to one without.
+        """
+        if (Q is None) != (config.model == "gan"):
+            raise ValueError(f"model {config.model!r} needs {'no' if config.model == 'gan' else 'a'} recogniser")
+        g_params = [*G.parameters(), *(Q.parameters() if Q is not None else ())]
+        beta2, eps = config.adam_beta2, config.adam_eps
+        return cls(
+            config=config,
+            G=G,
+            D=D,
+            Q=Q,
+            G_ema=copy.deepcopy(G).eval().requires_grad_(False),
+            Q_ema=copy.deepcopy(Q).eval().requires_grad_(False) if Q is not None and config.average_recognizer else None,
+            g_optimizer=lazy_adam(g_params, config.learning_rate, beta2, eps, config.g_reg_interval),
+            d_optimizer=lazy_adam(D.parameters(), config.learning_rate, beta2, eps, config.d_reg_interval),
+            ps_loss=PerceptualSimplicityLoss(
+                config.code_weight, config.perturbation, config.random_perturbation, config.cascade_kimg
+            ),
+        )
+
+
+def draw_codes(count: int, num_codes: int, latents: str, device: torch.device | str) -> Tensor:
+    """Random codes [count, num_codes]: "uniform" in (-2, 2) or "normal"."""
+    if latents == "uniform":
+        return torch.rand(count, num_codes, device=device) * 4 - 2
+    return torch.randn(count, num_codes, device=device)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for the parameters of `module`, while they still flow through it."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def _code_loss(state: TrainingState, codes: Tensor) -> PairedLoss:
+    """Images of `codes` and the loss on the codes that the recogniser reads in them."""
+    config = state.config
+    if state.Q is None:
+        return PairedLoss(codes.new_zeros(len(codes)), state.G(codes))
+    if config.model == "info_gan":
+        images = state.G(codes)
+        return PairedLoss(config.code_weight * code_regression_loss(state.Q(images), codes, config.code_norm), images)
+    paired: PairedLoss = state.ps_loss(state.G, state.Q, codes, state.images_seen)
+    return paired
+
+
+def update_generator(state: TrainingState, codes: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Update generator and recogniser together on codes [B, K], one tensor a pass; returns the mean losses."""
+    state.g_optimizer.zero_grad(set_to_none=True)
+    adversarial, code_losses = [], []
+    with _frozen(state.D):
+        for codes_of_pass in codes:
+            code_loss, images = _code_loss(state, codes_of_pass)
+            loss = generator_loss(state.D(images))
+            ((loss.mean() + code_loss.mean()) / len(codes)).backward()
+            adversarial.append(loss.detach().mean())
+            code_losses.append(code_loss.detach().mean())
+    state.skipped_updates += not state.g_optimizer.update()
+    return {"loss/G": torch.stack(adversarial).mean(), "loss/codes": torch.stack(code_losses).mean()}
+
+
+def update_discriminator(
+    state: TrainingState, reals: Sequence[Tensor], codes: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Update the discriminator on images [B, C, H, W] in [-1, 1] and codes [B, K], one pair of tensors a pass."""
+    state.d_optimizer.zero_grad(set_to_none=True)
+    losses = []
+    for reals_of_pass, codes_of_pass in zip(reals, codes, strict=True):
+        with torch.no_grad():
+            fakes = state.G(codes_of_pass)
+        loss = discriminator_loss(state.D(fakes), state.D(reals_of_pass)).mean()
+        (loss / len(reals)).backward()
+        losses.append(loss.detach())
+    state.skipped_updates += not state.d_optimizer.update()
+    return {"loss/D": torch.stack(losses).mean()}
+
+
+def update_r1(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Regularise the discriminator on images [B, C, H, W], with the weight that makes up for the skipped steps."""
+    state.d_optimizer.zero_grad(set_to_none=True)
+    penalties = []
+    for reals_of_pass in reals:
+        penalty = r1_penalty(state.D, reals_of_pass, state.config.r1_gamma).mean()
+        (penalty * state.config.d_reg_interval / len(reals)).backward()
+        penalties.append(penalty.detach())
+    state.skipped_updates += not state.d_optimizer.update()
+    return {"loss/R1": torch.stack(penalties).mean()}
+
+
+def update_averages(state: TrainingState) -> None:
+    """Move the averaged networks towards the trained ones."""
+    beta = state.config.ema_beta(state.images_seen)
+    average_into(state.G_ema, state.G, beta)
+    if state.Q is not None and state.Q_ema is not None:
+        average_into(state.Q_ema, state.Q, beta)
+
+
+def training_step(state: TrainingState, reals: Tensor) -> dict[str, Tensor]:
+    """One update of every network.
+
+    Args:
+        state: changed in place.
+        reals: one batch of real images [config.batch, C, H, W] in [-1, 1].
+
+    Returns:
+        Mean losses by name, 0-d tensors.
+    """
+    config = state.config
+    num_codes = state.G.num_codes
+
+    def codes() -> list[Tensor]:
+        return [
+            draw_codes(config.batch_per_pass, num_codes, config.latents, reals.device) for _ in range(config.passes)
+        ]
+
+    reals_of_passes = reals.split(config.batch_per_pass)
+    losses = update_generator(state, codes())
+    update_averages(state)
+    losses |= update_discriminator(state, reals_of_passes, codes())
+    if state.updates % config.d_reg_interval == 0:
+        losses |= update_r1(state, reals_of_passes)
+    state.updates += 1
+    state.images_seen += config.batch
+    return losses
