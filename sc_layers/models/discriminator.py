@@ -1,0 +1,140 @@
+"""Discriminator and recogniser: the residual network of StyleGAN2 with one output, or one for each code."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from . import ops
+from .config import NetworkConfig
+from .modules import ConvLayer, LinearLayer
+
+FINAL_SIZE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig(NetworkConfig):
+    """What a discriminator is made of; the fields of `NetworkConfig` and the following.
+
+    Features of size x size pixels are as wide as stage log2(size) - 1 says, the last hidden layer as stage 0.
+
+    Args:
+        minibatch_std: whether the last convolution also sees the standard deviation across groups of 4 samples.
+    """
+
+    fmap_base: int = 1024
+    minibatch_std: bool = True
+
+    smallest_resolution: ClassVar[int] = 8
+
+    def block_sizes(self) -> tuple[int, ...]:
+        """Sizes in pixels that the residual blocks start from: the resolution down to 8."""
+        return tuple(2**log for log in range(self.resolution.bit_length() - 1, 2, -1))
+
+    def size_width(self, size: int) -> int:
+        """Channels of features of size x size pixels."""
+        return self.width(size.bit_length() - 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizerConfig(DiscriminatorConfig):
+    """What a recogniser is made of; the fields of `DiscriminatorConfig` and the following.
+
+    Args:
+        num_codes: outputs K, one for each code.
+    """
+
+    num_codes: int
+    fmap_base: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_codes < 1:
+            raise ValueError(f"num_codes must be at least 1, got {self.num_codes}")
+
+
+class DownBlock(nn.Module):
+    """Residual block that halves the resolution: `(conv_down(conv(x)) + skip(x)) / sqrt(2)`.
+
+    Shapes:
+        x [N, in, H, W] -> [N, out, H / 2, W / 2].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        gain = math.sqrt(0.5)
+        self.conv0 = ConvLayer(in_channels, in_channels)
+        self.conv1 = ConvLayer(in_channels, out_channels, resample="down", gain=gain)
+        self.skip = ConvLayer(
+            in_channels, out_channels, kernel_size=1, resample="down", activate=False, bias=False, gain=gain
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv1(self.conv0(x))
+        return y + self.skip(x)
+
+
+class ResidualTrunk(nn.Module):
+    """Images [N, C, H, W] -> `num_outputs` numbers each [N, num_outputs]."""
+
+    def __init__(self, config: DiscriminatorConfig, num_outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        final = config.size_width(FINAL_SIZE)
+        self.from_rgb = ConvLayer(config.num_channels, config.size_width(config.resolution), kernel_size=1)
+        self.blocks = nn.ModuleList(
+            DownBlock(config.size_width(size), config.size_width(size // 2)) for size in config.block_sizes()
+        )
+        self.conv = ConvLayer(final + config.minibatch_std, final)
+        self.hidden = LinearLayer(final * FINAL_SIZE**2, config.width(0), activate=True)
+        self.output = LinearLayer(config.width(0), num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        expected = (self.config.num_channels, self.config.resolution, self.config.resolution)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(f"images must have shape (N, {', '.join(map(str, expected))}), got {tuple(images.shape)}")
+        x = self.from_rgb(images)
+        for block in self.blocks:
+            x = block(x)
+        if self.config.minibatch_std:
+            x = ops.minibatch_std(x)
+        y: Tensor = self.output(self.hidden(self.conv(x).flatten(1)))
+        return y.to(self.output.weight.dtype)
+
+
+class Discriminator(ResidualTrunk):
+    """How real images look: [N, C, H, W] -> logits [N, 1].
+
+    Args:
+        config: what it is made of.
+
+    Raises:
+        ValueError: images of another shape, or a batch that `ops.minibatch_std` cannot group.
+
+    Source: SPEC, D and I.
+    """
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__(config, num_outputs=1)
+
+
+class Recognizer(ResidualTrunk):
+    """The codes that an image was made from (Q of InfoGAN, I of the authors): [N, C, H, W] -> [N, K].
+
+    Args:
+        config: what it is made of.
+
+    Raises:
+        ValueError: images of another shape, or a batch that `ops.minibatch_std` cannot group.
+
+    Source: SPEC, D and I.
+    """
+
+    config: RecognizerConfig
+
+    def __init__(self, config: RecognizerConfig) -> None:
+        super().__init__(config, num_outputs=config.num_codes)
+        self.num_codes = config.num_codes

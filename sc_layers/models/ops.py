@@ -1,0 +1,195 @@
+"""Convolutions, resampling and statistics that the networks are made of, as functions on tensors.
+
+Everything is built from PyTorch's own differentiable operations, so it can be differentiated as often as one likes, and
+keeps the memory format (channels_last or contiguous) of its input.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..functional import compute_dtype
+
+LEAKY_SLOPE = 0.2
+LEAKY_GAIN = math.sqrt(2)
+FIR_TAPS = (1, 3, 3, 1)
+
+
+def fir_kernel() -> Tensor:
+    """The low-pass filter of all resampling, the outer product of [1, 3, 3, 1] with itself over 64: [4, 4], sum 1."""
+    taps = torch.tensor(FIR_TAPS, dtype=torch.float32)
+    return torch.outer(taps, taps) / taps.sum().square()
+
+
+def fir_filter(
+    x: Tensor,  # [N, C, H, W]
+    kernel: Tensor,  # [T, T]
+    padding: tuple[int, int],
+    stride: int = 1,
+    bias: Tensor | None = None,  # [C]
+) -> Tensor:
+    """Filter every channel with the same symmetric kernel, zeros outside.
+
+    Args:
+        x: [N, C, H, W].
+        kernel: [T, T], symmetric, so that convolution and correlation are one.
+        padding: rows (and columns) of zeros before and after.
+        stride: keep every stride-th row and column.
+        bias: [C], added to the result.
+
+    Returns:
+        [N, C, (H + sum(padding) - T) // stride + 1, the same for W].
+    """
+    before, after = padding
+    if before != after:
+        x = F.pad(x, (before, after, before, after))
+    channels = x.shape[1]
+    weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
+    return F.conv2d(x, weight, bias, stride, before if before == after else 0, groups=channels)
+
+
+def upsample_conv(
+    x: Tensor,  # [N, I, H, W]
+    weight: Tensor,  # [O, I, k, k]
+    kernel: Tensor,  # [4, 4]
+    bias: Tensor | None = None,  # [O]
+) -> Tensor:
+    """Double the resolution: zeros between the pixels, a k x k convolution, then the low-pass filter times 4.
+
+    Args:
+        x: [N, I, H, W].
+        weight: correlation kernel [O, I, k, k], k = 1 or 3.
+        kernel: the low-pass filter [4, 4].
+        bias: [O], added to the result.
+
+    Returns:
+        [N, O, 2H, 2W].
+
+    Source: SPEC, up 3x3.
+    """
+    # A transposed convolution touches no inserted zero: a quarter of the work. It spreads the kernel, hence the flip.
+    y = F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), stride=2)
+    before_and_after = 1 if weight.shape[2] == 3 else 2
+    return fir_filter(y, kernel * 4, (before_and_after, before_and_after), bias=bias)
+
+
+def downsample_conv(
+    x: Tensor,  # [N, I, H, W]
+    weight: Tensor,  # [O, I, k, k]
+    kernel: Tensor,  # [4, 4]
+    bias: Tensor | None = None,  # [O]
+) -> Tensor:
+    """Halve the resolution: low-pass filter, then a k x k convolution of stride 2.
+
+    Args:
+        x: [N, I, H, W], H and W even.
+        weight: correlation kernel [O, I, k, k], k = 1 or 3.
+        kernel: the low-pass filter [4, 4].
+        bias: [O], added to the result.
+
+    Returns:
+        [N, O, H / 2, W / 2].
+
+    Source: SPEC, down 3x3 and down 1x1.
+    """
+    if weight.shape[2] == 1:
+        # A 1x1 convolution reads only every other filtered pixel, so no other is computed.
+        return F.conv2d(fir_filter(x, kernel, (1, 1), stride=2), weight, bias)
+    return F.conv2d(fir_filter(x, kernel, (2, 2)), weight, bias, stride=2)
+
+
+def upsample_nearest(x: Tensor, factor: int = 2) -> Tensor:
+    """Repeat every pixel `factor` times along height and width: [N, C, H, W] -> [N, C, factor H, factor W]."""
+    return F.interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
+def downsample_mean(x: Tensor, factor: int = 2) -> Tensor:
+    """Mean over blocks of `factor` x `factor` pixels: [N, C, H, W] -> [N, C, H / factor, W / factor]."""
+    return F.avg_pool2d(x, factor)
+
+
+def modulated_conv(
+    x: Tensor,  # [N, I, H, W]
+    weight: Tensor,  # [O, I, k, k]
+    style: Tensor,  # [N, I]
+    demodulate: bool = True,
+    eps: float = 1e-8,
+) -> Tensor:
+    """Convolution whose weights are scaled per sample and input channel, and normalised per output channel.
+
+    `w'_oi = s_i w_oi / sqrt(sum_i (s_i w_oi)^2 + eps)`, carried out by scaling the features before and after, which
+    needs no weights of its own for every sample.
+
+    Args:
+        x: [N, I, H, W].
+        weight: [O, I, k, k], k odd.
+        style: s as [N, I].
+        demodulate: whether to divide by the norm.
+        eps: added to the squared norm.
+
+    Returns:
+        [N, O, H, W].
+
+    Source: SPEC, C_global.
+    """
+    y = F.conv2d(x * style.to(x.dtype)[:, :, None, None], weight, padding=weight.shape[2] // 2)
+    if not demodulate:
+        return y
+    with torch.autocast(x.device.type, enabled=False):
+        squared_norm = style.to(weight.dtype).square() @ weight.square().sum((2, 3)).T
+    return y * (squared_norm + eps).rsqrt().to(y.dtype)[:, :, None, None]
+
+
+def minibatch_std(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tensor:
+    """Append one channel: the standard deviation across a group of samples, averaged over channels and pixels.
+
+    A group has G = min(group_size, N) samples; sample n is in group n mod N/G.
+
+    Args:
+        x: [N, C, H, W]; N from 1 to `group_size`, or a multiple of it.
+        group_size: samples a group.
+        eps: added to the variance.
+
+    Returns:
+        [N, C + 1, H, W].
+
+    Raises:
+        ValueError: the batch cannot be divided into groups.
+
+    Source: SPEC, D and I.
+    """
+    batch, _, height, width = x.shape
+    size = min(group_size, batch)
+    if not batch or batch % size:
+        raise ValueError(
+            f"a batch of {batch} cannot be grouped for the minibatch standard deviation: "
+            f"expected 1 to {group_size} samples or a multiple of {group_size}"
+        )
+    variance = x.to(compute_dtype(x.dtype)).unflatten(0, (size, -1)).var(0, correction=0)
+    deviation = (variance + eps).sqrt().mean((1, 2, 3)).to(x.dtype)
+    feature = deviation.repeat(size)[:, None, None, None].expand(batch, 1, height, width)
+    return torch.cat([x, feature], dim=1)
+
+
+def resize_bilinear_legacy(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize by the old rule: source coordinate = target coordinate * H / H', without half-pixel centres.
+
+    Args:
+        x: [N, C, H, W].
+        size: H' and W'.
+
+    Returns:
+        [N, C, H', W']; coordinates beyond the last row or column are clamped to it.
+
+    Source: SPEC, returned masks.
+    """
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    # The corner-aligned rule maps t to t * (H - 1) / (H' - 1): with one more row on both sides that is t * H / H'.
+    padded = F.pad(x, (0, 1, 0, 1), mode="replicate")
+    resized = F.interpolate(padded, (size[0] + 1, size[1] + 1), mode="bilinear", align_corners=True)
+    return resized[:, :, :-1, :-1]

@@ -1,0 +1,192 @@
+"""Networks for well-known data sets: the authors' CelebA networks, and ours in the same manner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .config import check_power_of_two
+from .discriminator import DiscriminatorConfig, RecognizerConfig
+from .generator import GeneratorConfig
+from .module_list import ConstSpec, ConvSpec, GlobalSpec, ModuleSpec, NoiseSpec, SpatialSpec
+
+_NUM_RECTS = 4
+
+
+@dataclass(frozen=True)
+class NetworkPreset:
+    """Configurations of the three networks of one model.
+
+    Args:
+        name: the preset's name.
+        generator: of G.
+        discriminator: of D.
+        recognizer: of Q, with as many outputs as G has codes.
+    """
+
+    name: str
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    recognizer: RecognizerConfig
+
+
+def _authors_layout(
+    channels: int,
+    resolution: int,
+    code_module: ModuleSpec,
+    last_code_size: int,
+    noise: bool,
+) -> tuple[ModuleSpec, ...]:
+    """The layout of the authors' CelebA network: one level for each resolution, then two more convolutions.
+
+    A level is an upsampling block, a module that reads codes (up to features of `last_code_size` pixels), a block, and,
+    with `noise`, two convolutions with noise.
+    """
+    modules: list[ModuleSpec] = [ConstSpec(channels)]
+    size = 8
+    while size <= resolution:
+        modules.append(ConvSpec("up", 1, residual=True))
+        modules += [code_module] * (size <= last_code_size)
+        modules.append(ConvSpec("id", 1, residual=True))
+        modules += [NoiseSpec(2)] * noise
+        size *= 2
+    return (*modules, ConvSpec("id", 2, residual=True))
+
+
+def _authors_networks(
+    name: str, resolution: int, num_channels: int, modules: tuple[ModuleSpec, ...]
+) -> NetworkPreset:
+    """Widths of the authors' CelebA networks around a module list."""
+    generator = GeneratorConfig(
+        module_list=modules,
+        resolution=resolution,
+        num_channels=num_channels,
+        fmap_base=1024,
+        fmap_decay=1.0,
+        fmap_min=64,
+        fmap_max=512,
+        nf_scale=6,
+    )
+    return NetworkPreset(
+        name,
+        generator,
+        DiscriminatorConfig(
+            resolution=resolution, num_channels=num_channels, fmap_base=2048, fmap_min=64, fmap_max=512
+        ),
+        RecognizerConfig(
+            resolution=resolution,
+            num_channels=num_channels,
+            fmap_base=2048,
+            fmap_min=64,
+            fmap_max=512,
+            num_codes=generator.num_codes,
+        ),
+    )
+
+
+def _small_networks(
+    name: str, resolution: int, num_channels: int, modules: tuple[ModuleSpec, ...]
+) -> NetworkPreset:
+    """Three networks of equal widths: 16 channels at the image's resolution, doubled with every halving, at most 64.
+
+    The recogniser has no minibatch standard deviation, so that its output depends on one image alone.
+    """
+    base, smallest, largest = 8 * resolution, 16, 64
+    generator = GeneratorConfig(
+        module_list=modules,
+        resolution=resolution,
+        num_channels=num_channels,
+        fmap_base=base,
+        fmap_decay=1.0,
+        fmap_min=smallest,
+        fmap_max=largest,
+        nf_scale=None,
+    )
+    return NetworkPreset(
+        name,
+        generator,
+        DiscriminatorConfig(
+            resolution=resolution, num_channels=num_channels, fmap_base=base, fmap_min=smallest, fmap_max=largest
+        ),
+        RecognizerConfig(
+            resolution=resolution,
+            num_channels=num_channels,
+            fmap_base=base,
+            fmap_min=smallest,
+            fmap_max=largest,
+            minibatch_std=False,
+            num_codes=generator.num_codes,
+        ),
+    )
+
+
+def _celeba(resolution: int, num_channels: int) -> NetworkPreset:
+    """The authors' published CelebA networks: at 128x128 five groups of 5 codes, at 8x8 to 128x128 pixels."""
+    modules = _authors_layout(512, resolution, SpatialSpec(_NUM_RECTS, 5), resolution, noise=True)
+    return _authors_networks("celeba", resolution, num_channels, modules)
+
+
+def _ffhq(resolution: int, num_channels: int) -> NetworkPreset:
+    """Ours: the CelebA networks with one level for each resolution up to 512x512.
+
+    The authors publish no FFHQ module list; their released model has 36 codes, which six groups of 6, at 8x8 to
+    256x256 pixels, give here.
+    """
+    modules = _authors_layout(512, resolution, SpatialSpec(_NUM_RECTS, 6), 256, noise=True)
+    return _authors_networks("ffhq", resolution, num_channels, modules)
+
+
+def _shapes3d(resolution: int, num_channels: int) -> NetworkPreset:
+    """Ours: the authors' layout, small, with two groups of 5 codes at 8x8 and 16x16 pixels."""
+    modules = _authors_layout(64, resolution, SpatialSpec(_NUM_RECTS, 5), 16, noise=True)
+    return _small_networks("shapes3d", resolution, num_channels, modules)
+
+
+def _dsprites(resolution: int, num_channels: int) -> NetworkPreset:
+    """Ours: as `shapes3d`, but the codes act everywhere, and no noise, of which these images have none.
+
+    The paper uses no spatial constriction on DSprites (Sec. 4.4): a sprite may be anywhere.
+    """
+    modules = _authors_layout(64, resolution, GlobalSpec(5), 16, noise=False)
+    return _small_networks("dsprites", resolution, num_channels, modules)
+
+
+def _demo(resolution: int, num_channels: int) -> NetworkPreset:
+    """Ours: as `shapes3d` at 32x32 pixels without noise, which learns its first codes fastest."""
+    modules = _authors_layout(64, resolution, SpatialSpec(_NUM_RECTS, 5), 16, noise=False)
+    return _small_networks("demo", resolution, num_channels, modules)
+
+
+_Builder = Callable[[int, int], NetworkPreset]
+# Builder, resolution and colour channels of every preset.
+_PRESETS: dict[str, tuple[_Builder, int, int]] = {
+    "celeba": (_celeba, 128, 3),
+    "ffhq": (_ffhq, 512, 3),
+    "shapes3d": (_shapes3d, 64, 3),
+    "dsprites": (_dsprites, 64, 1),
+    "demo": (_demo, 32, 3),
+}
+PRESET_NAMES = tuple(_PRESETS)
+
+
+def network_preset(name: str, resolution: int | None = None, num_channels: int | None = None) -> NetworkPreset:
+    """The networks of a preset.
+
+    Args:
+        name: one of `PRESET_NAMES`.
+        resolution: of the images, a power of two from 8; None stands for that of the data set. Other resolutions have
+            fewer or more levels, and where these levels carry codes, fewer or more codes.
+        num_channels: colour channels of the images; None stands for those of the data set.
+
+    Returns:
+        The configurations of generator, discriminator and recogniser.
+
+    Raises:
+        ValueError: an unknown name or a resolution that is none.
+    """
+    if name not in _PRESETS:
+        raise ValueError(f"unknown preset {name!r}; known are {', '.join(PRESET_NAMES)}")
+    build, usual_resolution, usual_channels = _PRESETS[name]
+    resolution = usual_resolution if resolution is None else resolution
+    check_power_of_two(resolution, 8)
+    return build(resolution, usual_channels if num_channels is None else num_channels)
