@@ -39,6 +39,7 @@ class TrainingConfig:
         average_recognizer: keep an averaged recogniser too.
         mirror: flip half of the real images.
         channels_last: keep features in channels_last memory format.
+        tick_kimg: thousands of images between two lines of statistics.
         snapshot_kimg: thousands of images between two snapshots.
         seed: of the networks' start, the codes and the order of the data.
     """
@@ -64,6 +65,7 @@ class TrainingConfig:
     average_recognizer: bool = False
     mirror: bool = False
     channels_last: bool = True
+    tick_kimg: float = 4
     snapshot_kimg: float = 100
     seed: int = 0
 
@@ -72,7 +74,7 @@ class TrainingConfig:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
         if self.latents not in LATENTS:
             raise ValueError(f"latents must be one of {', '.join(LATENTS)}, got {self.latents!r}")
-        for name in ("total_kimg", "batch", "batch_per_pass", "learning_rate", "ema_kimg", "snapshot_kimg"):
+        for name in ("total_kimg", "batch", "batch_per_pass", "learning_rate", "ema_kimg", "tick_kimg", "snapshot_kimg"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("g_reg_interval", "d_reg_interval"):
@@ -92,6 +94,10 @@ class TrainingConfig:
         if self.ema_rampup is not None:
             half_life = min(half_life, max(200.0, self.ema_rampup * images_seen))
         return float(0.5 ** (self.batch / half_life))
+
+    def replace(self, **changes: Any) -> TrainingConfig:
+        """The same settings with some of them changed."""
+        return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -117,7 +123,7 @@ TRAINING_PRESETS = {
         total_kimg=1000, batch=16, r1_gamma=1.0, code_weight=0.1, ema_kimg=3, ema_rampup=0.1, snapshot_kimg=50
     ),
     "demo": TrainingConfig(
-        total_kimg=72, batch=16, r1_gamma=1.0, code_weight=0.1, ema_kimg=3, ema_rampup=0.1, snapshot_kimg=12
+        total_kimg=72, batch=16, r1_gamma=1.0, code_weight=0.1, ema_kimg=3, ema_rampup=0.1, tick_kimg=1, snapshot_kimg=12
     ),
 }
 

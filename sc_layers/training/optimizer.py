@@ -33,8 +33,14 @@ class Adam(torch.optim.Adam):
         self._group["updates"] = 0
 
     def update(self) -> bool:
-        """Apply the gradients unless one of them is not finite; returns whether they were applied."""
-        gradients = [p.grad for p in self._group["params"] if p.grad is not None]
+        """Apply the gradients unless one of them is not finite; returns whether they were applied.
+
+        A parameter that the loss does not depend on has the gradient 0, which lets its second moment decay.
+        """
+        for parameter in self._group["params"]:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in self._group["params"]]
         if not torch.isfinite(nn.utils.get_total_norm(gradients, norm_type=math.inf)):
             return False
         self._group["updates"] += 1

@@ -1,0 +1,127 @@
+"""`sc-layers train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ._common import device_option, pick_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..datasets import Dataset
+    from ..training import TrainingConfig, TrainingState
+
+PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
+
+
+@click.command()
+@click.option("--data", required=True, help="'shapes3d', 'dsprites', an image folder, a StyleGAN zip or MNIST files.")
+@click.option("--resolution", type=int, help="Image size in pixels.  [default: that of the data or the preset]")
+@click.option("--preset", type=click.Choice(PRESETS), default="celeba", help="Networks and training settings.")
+@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), help="Where runs go.")
+@click.option("--kimg", "total_kimg", type=float, help="Length in thousands of images.")
+@click.option("--batch", type=int, help="Images an update.")
+@click.option("--batch-per-pass", type=int, help="Images through the networks at a time.")
+@click.option("--seed", type=int, default=0, help="Of the networks, the codes and the order of the data.")
+@click.option("--snap", "snapshot_kimg", type=float, help="Thousands of images between snapshots.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Network file, or run folder: its newest snapshot.")
+@click.option("--module-list", help="The generator's modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'.")
+@click.option("--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="Which loss on the codes.")
+@click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Distribution of the codes.")
+@click.option("--gamma", "r1_gamma", type=float, help="Weight of R1.")
+@click.option("--code-weight", type=float, help="Weight lambda of the loss on the codes.")
+@click.option("--perturbation", type=float, help="Perturbation eps of the perceptual simplicity loss.")
+@click.option("--lr", "learning_rate", type=float, help="Learning rate.")
+@click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
+@click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
+@click.option("--dry-run", is_flag=True, help="Print the settings and the size of the networks, and stop.")
+@device_option
+def train(
+    data: str,
+    resolution: int | None,
+    preset: str,
+    outdir: Path,
+    resume: Path | None,
+    module_list: str | None,
+    crop: str | None,
+    dry_run: bool,
+    device: str,
+    **settings: Any,
+) -> None:
+    """Train a PS-SC GAN, or the paper's baselines.
+
+    Every option without a default takes its value from the preset.
+    """
+    import torch
+
+    from ..datasets import open_dataset
+    from ..training import create_run_dir, find_snapshot, training_preset
+    from ..training import train as run
+
+    config = _override(training_preset(preset), settings)
+    dataset = open_dataset(data, resolution, crop=crop)
+    torch.manual_seed(config.seed)
+    if resume is None:
+        state = _new_training(config, preset, module_list, dataset, pick_device(device))
+    else:
+        if module_list is not None:
+            raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
+        state = _resumed_training(find_snapshot(resume), config, dataset, pick_device(device))
+    meta = {"data": data, "resolution": dataset.resolution, "preset": preset, "crop": crop}
+    _describe(state, dataset)
+    if dry_run:
+        click.echo(json.dumps(config.to_dict(), indent=2))
+        return
+    run_dir = create_run_dir(outdir, f"{Path(data).stem}{dataset.resolution}-{preset}-{config.model}")
+    click.echo(f"writing to {run_dir}")
+    path = run(state, dataset, run_dir, meta)
+    click.echo(f"finished: {path}")
+
+
+def _override(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
+    given = {name: value for name, value in settings.items() if value is not None}
+    if "batch" in given and "batch_per_pass" not in given and given["batch"] % config.batch_per_pass:
+        given["batch_per_pass"] = given["batch"]
+    return config.replace(**given)
+
+
+def _new_training(
+    config: TrainingConfig, preset: str, module_list: str | None, dataset: Dataset, device: Any
+) -> TrainingState:
+    from ..models import Discriminator, Generator, Recognizer, network_preset
+    from ..training import TrainingState
+
+    networks = network_preset(preset, dataset.resolution, dataset.num_channels, module_list=module_list)
+    recognizer = Recognizer(networks.Q).to(device) if config.model != "gan" else None
+    return TrainingState.create(
+        config, Generator(networks.G).to(device), Discriminator(networks.D).to(device), recognizer
+    )
+
+
+def _resumed_training(path: Path, config: TrainingConfig, dataset: Dataset, device: Any) -> TrainingState:
+    from ..training import resume_training
+
+    state, messages = resume_training(path, config, device)
+    expected = (state.G.img_channels, state.G.img_resolution)
+    if expected != (dataset.num_channels, dataset.resolution):
+        raise click.UsageError(
+            f"{path} makes images with {expected[0]} channels and {expected[1]} pixels, "
+            f"the data has {dataset.num_channels} and {dataset.resolution}"
+        )
+    click.echo(f"resuming from {path} at {state.images_seen / 1000:g} kimg")
+    for message in messages:
+        click.echo(f"note: {message}")
+    return state
+
+
+def _describe(state: TrainingState, dataset: Dataset) -> None:
+    def size(network: nn.Module | None) -> str:
+        return f"{sum(p.numel() for p in network.parameters()):,}" if network is not None else "none"
+
+    click.echo(f"data: {dataset}")
+    click.echo(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")

@@ -1,0 +1,139 @@
+"""The loop around the training step: data, snapshots, pictures, statistics."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._optional import require
+from ..datasets import Dataset, batches
+from ..images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
+from .config import TrainingConfig
+from .snapshot import CONFIG_FILE, append_stats, save_snapshot
+from .step import TrainingState, draw_codes, training_step
+
+PICTURE_COLUMNS = 8
+PICTURE_ROWS = 6
+
+SnapshotHook = Callable[[TrainingState, Path], None]
+
+
+class _Averages:
+    """Means of the losses since the last line of statistics."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, list[Tensor]] = {}
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        for name, loss in losses.items():
+            self._losses.setdefault(name, []).append(loss)
+
+    def pop(self) -> dict[str, float]:
+        means = {name: float(torch.stack(values).mean()) for name, values in self._losses.items()}
+        self._losses.clear()
+        return means
+
+
+class Pictures:
+    """Pictures of the data and of fixed codes, to watch a training by."""
+
+    def __init__(self, run_dir: Path, state: TrainingState, dataset: Dataset) -> None:
+        self.run_dir = run_dir
+        count = PICTURE_COLUMNS * PICTURE_ROWS
+        draws = torch.Generator().manual_seed(state.config.seed)
+        reals = dataset.images_at(torch.randint(len(dataset), (count,), generator=draws).numpy())
+        save_png(image_grid(reals, PICTURE_COLUMNS, outline=False), run_dir / "reals.png")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(state.config.seed)
+            self.codes = draw_codes(count, state.G.num_codes, state.config.latents, "cpu")
+
+    def save(self, state: TrainingState) -> None:
+        """Write `fakesKIMG.png`, and `masksKIMG.png` (a row: an image and its masks) where there are masks."""
+        kimg = f"{state.images_seen // 1000:06d}"
+        device = next(state.G_ema.parameters()).device
+        with torch.no_grad():
+            images, masks = state.G_ema(self.codes.to(device), noise_mode="const", return_masks=True)
+        grid = image_grid(to_uint8(images), PICTURE_COLUMNS, outline=False)
+        save_png(grid, self.run_dir / f"fakes{kimg}.png")
+        if masks.shape[1]:
+            shown = (normalize_masks(masks[:PICTURE_ROWS]) * 2 - 1).unsqueeze(2).expand(-1, -1, images.shape[1], -1, -1)
+            rows = torch.cat([images[:PICTURE_ROWS].unsqueeze(1), shown], dim=1)
+            save_png(image_grid(to_uint8(rows.flatten(0, 1)), rows.shape[1]), self.run_dir / f"masks{kimg}.png")
+
+
+def _is_due(state: TrainingState, kimg: float) -> bool:
+    """Whether the last step crossed a multiple of `kimg` thousand images."""
+    every = kimg * 1000
+    return state.images_seen // every > (state.images_seen - state.config.batch) // every
+
+
+def train(
+    state: TrainingState,
+    dataset: Dataset,
+    run_dir: Path,
+    meta: dict[str, Any],
+    hooks: Sequence[SnapshotHook] = (),
+    progress: bool = True,
+) -> Path:
+    """Train until `config.total_kimg` thousand images were seen.
+
+    Args:
+        state: the training; its networks are on the device to train on.
+        dataset: real images of the networks' resolution and channels.
+        run_dir: existing folder for snapshots, pictures and statistics.
+        meta: kept in each snapshot beside the networks, must fit into JSON.
+        hooks: called with the state and the folder after each snapshot.
+        progress: show a progress bar with images/s and the time left.
+
+    Returns:
+        Path of the last snapshot.
+
+    Raises:
+        ValueError: the training is at its end already.
+    """
+    config = state.config
+    total = int(config.total_kimg * 1000)
+    if state.images_seen >= total:
+        raise ValueError(f"nothing to do: {state.images_seen} images were seen, total_kimg is {config.total_kimg}")
+    device = next(state.G.parameters()).device
+    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+    for network in (state.G, state.D, state.Q, state.G_ema, state.Q_ema):
+        if network is not None:
+            network.to(memory_format=memory_format)
+    (run_dir / CONFIG_FILE).write_text(json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n")
+    pictures = Pictures(run_dir, state, dataset)
+    stream = batches(dataset, config.batch, config.seed, config.mirror, start=state.images_seen // config.batch)
+    averages, tick_start, tick_seen = _Averages(), time.perf_counter(), state.images_seen
+    with require("tqdm", "train").tqdm(
+        total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.05, disable=not progress
+    ) as bar:
+        while True:
+            reals = to_network_range(next(stream).to(device)).contiguous(memory_format=memory_format)
+            averages.add(training_step(state, reals))
+            bar.update(config.batch)
+            finished = state.images_seen >= total
+            if finished or _is_due(state, config.tick_kimg):
+                seconds = time.perf_counter() - tick_start
+                stats = {
+                    "kimg": state.images_seen / 1000,
+                    "images_per_second": (state.images_seen - tick_seen) / seconds,
+                    "skipped_updates": state.skipped_updates,
+                    "timestamp": time.time(),
+                    **averages.pop(),
+                }
+                append_stats(run_dir, stats)
+                bar.set_postfix({name.removeprefix("loss/"): f"{stats[name]:.3f}" for name in stats if "/" in name})
+                tick_start, tick_seen = time.perf_counter(), state.images_seen
+            if finished or _is_due(state, config.snapshot_kimg):
+                path = save_snapshot(run_dir, state, meta)
+                pictures.save(state)
+                for hook in hooks:
+                    hook(state, run_dir)
+                if finished:
+                    return path

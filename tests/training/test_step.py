@@ -1,0 +1,170 @@
+"""The training step against the authors' program: losses, gradients, and the parameters after each of three steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
+from sc_layers.models import Discriminator, Generator, Recognizer
+from sc_layers.models.tf_variables import config_from_tf, state_dict_from_tf
+from sc_layers.training import TrainingConfig, TrainingState, training_step
+from sc_layers.training.step import update_averages, update_discriminator, update_generator, update_r1
+from tests.golden import Golden, load_golden
+from tests.tolerances import GOLDEN_LAYER_RELATIVE, GOLDEN_TRAINED_ABSOLUTE, assert_close_absolute
+
+CLASSES = {"G": Generator, "D": Discriminator, "I": Recognizer, "Gs": Generator}
+
+
+class _FixedPerturbation(PerceptualSimplicityLoss):
+    """Perturbs the dimensions and by the amounts that it is given."""
+
+    def set(self, dims: Tensor, amounts: Tensor) -> None:
+        self.dims, self.amounts = dims.long(), amounts
+
+    def perturb(self, codes: Tensor, images_seen: int = 0) -> PerturbedCodes:
+        onehot = nn.functional.one_hot(self.dims, codes.shape[1])
+        return PerturbedCodes(codes + onehot * self.amounts, self.dims)
+
+
+def _network(golden: Golden, name: str, prefix: str) -> nn.Module:
+    """The golden file's network `name` with the variables under `prefix`."""
+    arguments = golden.config[f"{name[0]}_args"]
+    size = {"resolution": golden.config["resolution"], "num_channels": golden.config["num_channels"]}
+    config = config_from_tf(arguments["func_name"], {**arguments, **size})
+    network = CLASSES[name](config)
+    network.load_state_dict(state_dict_from_tf(config, golden.group(prefix)))
+    return network
+
+
+def _state(golden: Golden, config: TrainingConfig, prefix: str) -> TrainingState:
+    networks = (_network(golden, name, f"{prefix}{name}/") for name in ("G", "D", "I"))
+    state = TrainingState.create(config, *networks)
+    state.ps_loss = _FixedPerturbation(config.code_weight)
+    return state
+
+
+def _settings(golden: Golden, **changes: Any) -> TrainingConfig:
+    batch = golden.config["B"]
+    return TrainingConfig(
+        latents="normal",
+        batch=batch,
+        batch_per_pass=batch,
+        r1_gamma=golden.config["gamma"],
+        code_weight=golden.config["C_lambda"],
+        **changes,
+    )
+
+
+def _assert_network(network: nn.Module, golden: Golden, prefix: str) -> float:
+    """Compare every parameter of a network with the variables under `prefix`."""
+    expected = state_dict_from_tf(network.config, golden.group(prefix))
+    return max(
+        assert_close_absolute(value, expected[name], GOLDEN_TRAINED_ABSOLUTE, f"{prefix}{name}")
+        for name, value in network.state_dict().items()
+    )
+
+
+def test_three_training_steps_match_authors_program() -> None:
+    golden = load_golden("train_steps")
+    state = _state(golden, _settings(golden, d_reg_interval=golden.config["D_reg_interval"]), "init/")
+    state.G_ema = _network(golden, "Gs", "init/Gs/")
+    for step in range(golden.config["steps"]):
+        given = {key: golden[f"step{step}/{key}"] for key in ("z_G", "z_D", "eps_draw", "dims", "reals")}
+        state.ps_loss.set(given["dims"], golden.config["epsilon"] * given["eps_draw"])
+        losses = update_generator(state, [given["z_G"]])
+        losses |= update_discriminator(state, [given["reals"]], [given["z_D"]])
+        update_averages(state)
+        total = losses["loss/G"] + losses["loss/codes"]
+        torch.testing.assert_close(total, golden["G_loss"][step], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(losses["loss/D"], golden["D_loss"][step], atol=1e-5, rtol=1e-5)
+        if step % golden.config["D_reg_interval"] == 0:
+            penalty = update_r1(state, [given["reals"]])["loss/R1"]
+            torch.testing.assert_close(penalty, golden["D_reg"][step], atol=1e-5, rtol=1e-5)
+        for name, network in {"G": state.G, "D": state.D, "I": state.Q, "Gs": state.G_ema}.items():
+            _assert_network(network, golden, f"step{step}/{name}/")
+
+
+def _assert_gradients(loss: Tensor, network: nn.Module, golden: Golden, prefix: str) -> None:
+    """Compare the gradients of `loss` with respect to a network's parameters, as fractions of their largest entry.
+
+    A parameter whose gradients are all tiny is compared with a hundredth of the largest in the network.
+    """
+    variables = golden.group(prefix)
+    if isinstance(network, Generator):
+        variables["lod"] = torch.zeros(()).numpy()
+    expected = state_dict_from_tf(network.config, variables)
+    overall = max(tensor.abs().max().item() for tensor in expected.values())
+    named = dict(network.named_parameters())
+    gradients = torch.autograd.grad(loss, list(named.values()), retain_graph=True, materialize_grads=True)
+    for name, gradient in zip(named, gradients, strict=True):
+        largest = max(expected[name].abs().max().item(), 0.01 * overall)
+        limit = GOLDEN_LAYER_RELATIVE * largest
+        assert_close_absolute(gradient, expected[name], limit, f"{prefix}{name}")
+
+@pytest.fixture(scope="module")
+def end2end() -> tuple[Golden, TrainingState]:
+    golden = load_golden("loss_end2end")
+    return golden, _state(golden, _settings(golden), "")
+
+
+def _close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_adversarial_loss_and_gradients_match(end2end) -> None:
+    golden, state = end2end
+    images = state.G(golden["z"])
+    _close(images, golden["fake_images"])
+    loss = nn.functional.softplus(-state.D(images))
+    _close(loss, golden["G_ns_loss"])
+    _assert_gradients(loss.mean(), state.G, golden, "grad_G_ns/")
+
+
+def test_perceptual_simplicity_loss_and_gradients_match(end2end) -> None:
+    golden, state = end2end
+    state.ps_loss.set(golden["dims"], golden.config["epsilon"] * golden["eps_draw"])
+    code_loss, images = state.ps_loss(state.G, state.Q, golden["z"])
+    loss = nn.functional.softplus(-state.D(images)).mean() + code_loss.mean()
+    _close(loss, golden["G_ps_loss_mean"])
+    _assert_gradients(loss, state.G, golden, "grad_G_ps_G/")
+    _assert_gradients(loss, state.Q, golden, "grad_G_ps_I/")
+
+
+def test_cascade_with_uniform_latents_matches(end2end) -> None:
+    golden, state = end2end
+    cascade = golden.config["cascade"]
+    kimg = 1.0
+    loss = PerceptualSimplicityLoss(golden.config["C_lambda"], cascade["epsilon"], False, kimg)
+    paired = loss(state.G, state.Q, golden["z_uniform"], images_seen=cascade["dim"] * 1000)
+    adversarial = nn.functional.softplus(-state.D(paired.images))
+    _close(adversarial + paired.loss, golden["G_ps_cascade_loss"])
+
+
+def test_info_gan_loss_and_gradients_match(end2end) -> None:
+    golden, state = end2end
+    images = state.G(golden["z"])
+    code_loss = golden.config["C_lambda"] * code_regression_loss(
+        state.Q(images), golden["z"], golden.config["norm_ord"]
+    )
+    adversarial = nn.functional.softplus(-state.D(images))
+    _close(adversarial + code_loss, golden["G_info_loss"])
+    _assert_gradients(code_loss.mean(), state.Q, golden, "grad_G_info_I/")
+
+
+def test_discriminator_loss_and_gradients_match(end2end) -> None:
+    golden, state = end2end
+    loss = nn.functional.softplus(state.D(state.G(golden["z"]).detach()))
+    loss = loss + nn.functional.softplus(-state.D(golden["reals"]))
+    _close(loss, golden["D_loss"])
+    _assert_gradients(loss.mean(), state.D, golden, "grad_D_loss/")
+
+
+def test_r1_penalty_and_gradients_match(end2end) -> None:
+    golden, state = end2end
+    penalty = r1_penalty(state.D, golden["reals"], golden.config["gamma"])
+    _close(penalty, golden["D_reg"])
+    _assert_gradients(penalty.mean(), state.D, golden, "grad_D_reg/")
