@@ -65,7 +65,10 @@ def main() -> None:
     torch.manual_seed(config.seed)
     networks = network_preset("demo", dataset.resolution, dataset.num_channels)
     state = TrainingState.create(
-        config, Generator(networks.G), Discriminator(networks.D), Recognizer(networks.Q)
+        config,
+        Generator(networks.generator),
+        Discriminator(networks.discriminator),
+        Recognizer(networks.recognizer),
     )
     run_dir = create_run_dir(arguments.outdir, "shapes3d32-demo")
     print(f"training on {config.total_kimg:g} thousand images; snapshots and pictures go to {run_dir}")

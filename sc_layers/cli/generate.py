@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from ._common import Integers, codes_of_seeds, device_option, load_generator, network_argument, outdir_option, pick_device
+from ._common import (
+    Integers,
+    codes_of_seeds,
+    device_option,
+    load_generator,
+    network_argument,
+    outdir_option,
+    pick_device,
+)
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,13 +94,19 @@ def _override(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfi
 def _new_training(
     config: TrainingConfig, preset: str, module_list: str | None, dataset: Dataset, device: Any
 ) -> TrainingState:
-    from ..models import Discriminator, Generator, Recognizer, network_preset
+    from ..models import Discriminator, Generator, Recognizer, network_preset, parse_module_list
     from ..training import TrainingState
 
-    networks = network_preset(preset, dataset.resolution, dataset.num_channels, module_list=module_list)
-    recognizer = Recognizer(networks.Q).to(device) if config.model != "gan" else None
+    networks = network_preset(preset, dataset.resolution, dataset.num_channels)
+    generator, recognizer = networks.generator, networks.recognizer
+    if module_list is not None:
+        generator = dataclasses.replace(generator, module_list=parse_module_list(module_list))
+        recognizer = dataclasses.replace(recognizer, num_codes=generator.num_codes)
     return TrainingState.create(
-        config, Generator(networks.G).to(device), Discriminator(networks.D).to(device), recognizer
+        config,
+        Generator(generator).to(device),
+        Discriminator(networks.discriminator).to(device),
+        Recognizer(recognizer).to(device) if config.model != "gan" else None,
     )
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from .._optional import require
 from ..datasets import Dataset, batches
 from ..images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
-from .config import TrainingConfig
 from .snapshot import CONFIG_FILE, append_stats, save_snapshot
 from .step import TrainingState, draw_codes, training_step
 

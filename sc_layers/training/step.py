@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class TrainingState:
     ps_loss: PerceptualSimplicityLoss
     images_seen: int = 0
     updates: int = 0
-    skipped_updates: int = field(default=0)
+    skipped_updates: int = 0
 
     @classmethod
     def create(cls, config: TrainingConfig, G: nn.Module, D: nn.Module, Q: nn.Module | None) -> TrainingState:
@@ -53,13 +53,16 @@ class TrainingState:
             raise ValueError(f"model {config.model!r} needs {'no' if config.model == 'gan' else 'a'} recogniser")
         g_params = [*G.parameters(), *(Q.parameters() if Q is not None else ())]
         beta2, eps = config.adam_beta2, config.adam_eps
+        averaged_q = Q if config.average_recognizer else None
         return cls(
             config=config,
             G=G,
             D=D,
             Q=Q,
             G_ema=copy.deepcopy(G).eval().requires_grad_(False),
-            Q_ema=copy.deepcopy(Q).eval().requires_grad_(False) if Q is not None and config.average_recognizer else None,
+            Q_ema=copy.deepcopy(Q).eval().requires_grad_(False)
+            if Q is not None and config.average_recognizer
+            else None,
             g_optimizer=lazy_adam(g_params, config.learning_rate, beta2, eps, config.g_reg_interval),
             d_optimizer=lazy_adam(D.parameters(), config.learning_rate, beta2, eps, config.d_reg_interval),
             ps_loss=PerceptualSimplicityLoss(
@@ -112,9 +115,7 @@ def update_generator(state: TrainingState, codes: Sequence[Tensor]) -> dict[str,
     return {"loss/G": torch.stack(adversarial).mean(), "loss/codes": torch.stack(code_losses).mean()}
 
 
-def update_discriminator(
-    state: TrainingState, reals: Sequence[Tensor], codes: Sequence[Tensor]
-) -> dict[str, Tensor]:
+def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: Sequence[Tensor]) -> dict[str, Tensor]:
     """Update the discriminator on images [B, C, H, W] in [-1, 1] and codes [B, K], one pair of tensors a pass."""
     state.d_optimizer.zero_grad(set_to_none=True)
     losses = []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
 from sc_layers.models import Discriminator, Generator, Recognizer
 from sc_layers.models.tf_variables import config_from_tf, state_dict_from_tf
-from sc_layers.training import TrainingConfig, TrainingState, training_step
+from sc_layers.training import TrainingConfig, TrainingState
 from sc_layers.training.step import update_averages, update_discriminator, update_generator, update_r1
 from tests.golden import Golden, load_golden
 from tests.tolerances import GOLDEN_LAYER_RELATIVE, GOLDEN_TRAINED_ABSOLUTE, assert_close_absolute
@@ -104,6 +104,7 @@ def _assert_gradients(loss: Tensor, network: nn.Module, golden: Golden, prefix: 
         largest = max(expected[name].abs().max().item(), 0.01 * overall)
         limit = GOLDEN_LAYER_RELATIVE * largest
         assert_close_absolute(gradient, expected[name], limit, f"{prefix}{name}")
+
 
 @pytest.fixture(scope="module")
 def end2end() -> tuple[Golden, TrainingState]:
