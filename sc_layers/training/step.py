@@ -60,9 +60,7 @@ class TrainingState:
             D=D,
             Q=Q,
             G_ema=copy.deepcopy(G).eval().requires_grad_(False),
-            Q_ema=copy.deepcopy(Q).eval().requires_grad_(False)
-            if Q is not None and config.average_recognizer
-            else None,
+            Q_ema=copy.deepcopy(averaged_q).eval().requires_grad_(False) if averaged_q is not None else None,
             g_optimizer=lazy_adam(g_params, config.learning_rate, beta2, eps, config.g_reg_interval),
             d_optimizer=lazy_adam(D.parameters(), config.learning_rate, beta2, eps, config.d_reg_interval),
             ps_loss=PerceptualSimplicityLoss(
