@@ -1,0 +1,25 @@
+"""Data sets: 3D Shapes and dSprites rendered on request, folders, zips and MNIST files."""
+
+from .base import Dataset as Dataset
+from .base import RenderedDataset as RenderedDataset
+from .batching import batch_at as batch_at
+from .batching import batches as batches
+from .batching import to_network_range as to_network_range
+from .dsprites import DSprites as DSprites
+from .image_files import ImageFiles as ImageFiles
+from .mnist import IdxImages as IdxImages
+from .opening import open_dataset as open_dataset
+from .shapes3d import Shapes3D as Shapes3D
+
+__all__ = [
+    "DSprites",
+    "Dataset",
+    "IdxImages",
+    "ImageFiles",
+    "RenderedDataset",
+    "Shapes3D",
+    "batch_at",
+    "batches",
+    "open_dataset",
+    "to_network_range",
+]
