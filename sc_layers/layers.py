@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, overload
+from collections.abc import Callable
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,14 @@ class SpatialConstriction(_Constriction):
         self.gate_weight_w = nn.Parameter(torch.randn(num_codes, num_rects, 2, width, in_channels))
         gain = None if mask_gain is None else nn.Parameter(torch.full((num_codes,), float(mask_gain)))
         self.register_parameter("mask_gain", gain)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # Module.to(memory_format=channels_last) takes every parameter of five dimensions for that of a 3-D
+        # convolution and fails on the gates' weights, so they go through as matrices.
+        def apply_to_matrix(tensor: Tensor) -> Tensor:
+            return fn(tensor.flatten(0, 3)).unflatten(0, tensor.shape[:4]) if tensor.ndim == 5 else fn(tensor)
+
+        return super()._apply(apply_to_matrix, recurse)
 
     def gate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W]."""
