@@ -24,7 +24,7 @@ _FORMAT_VERSION = 1
 _KINDS = {
     "Generator": "GeneratorConfig",
     "Discriminator": "DiscriminatorConfig",
-    "Recognizer": "DiscriminatorConfig",
+    "Recognizer": "RecognizerConfig",
 }
 
 
