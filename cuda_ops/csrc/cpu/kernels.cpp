@@ -17,9 +17,11 @@ namespace {
 
 // Pixels and channels are grouped in blocks of this many, whatever the width of a vector register.
 constexpr int64_t kBlock = 16;
-// A strip is what one task of a loop over pixels handles: its blend weights should stay in the L1 cache.
+// A strip is what one task of a loop over pixels handles: its blend weights and their gradients stay in an L1 cache.
 constexpr int64_t kMinStrip = 64;
 constexpr int64_t kMaxStrip = 512;
+// Where only the weights are read, they may come from an L2 cache: longer runs suit the memory better.
+constexpr int64_t kStripsPerRun = 4;
 // Bytes of features and scratch memory that a chunk of samples may have: a fraction of a last-level cache.
 constexpr int64_t kChunkBytes = 8 << 20;
 // Bytes of features that one task of a loop over channels may have: a fraction of an L2 cache.
@@ -50,7 +52,7 @@ struct Sizes {
     pixel_blocks = ceil_div(pixels, kBlock);
     channel_blocks = ceil_div(c, kBlock);
     channels = channel_blocks * kBlock;
-    strip = min_of(kMaxStrip, max_of(kMinStrip, ceil_div(ceil_div(pixels, 4), kBlock) * kBlock));
+    strip = min_of(kMaxStrip, max_of(kMinStrip, ceil_div(ceil_div(pixels, 2), kBlock) * kBlock));
     strips = ceil_div(pixels, strip);
     group = min_of(16, max_of(4, kGroupBytes / (pixels * element_bytes) / 2 * 2));
     groups = ceil_div(c, group);
@@ -116,7 +118,9 @@ struct Scratch {
 // Samples in a chunk: few enough for the caches, enough to occupy all threads.
 template <typename A>
 int64_t chunk_samples(const Sizes& s, bool channels_last, bool backward, int64_t element_bytes, int64_t threads) {
-  const int64_t features = (backward ? 3 : 2) * s.c * s.pixels * element_bytes;
+  // A contiguous forward pass reads x once: nothing is gained from keeping it.
+  const int64_t reads = backward ? 2 : (channels_last ? 1 : 0);
+  const int64_t features = reads * s.c * s.pixels * element_bytes;
   const int64_t scratch = static_cast<int64_t>(Scratch<A>(s, channels_last, backward, 1, nullptr).bytes);
   const int64_t fitting = kChunkBytes / (features + scratch);
   const int64_t occupying = ceil_div(2 * threads, s.strips);
@@ -412,26 +416,38 @@ A rstd_of(A squares, int64_t pixels, double eps) {
 
 // ---------------------------------------------------------------- contiguous: vectors run along pixels
 
+// What a kernel needs of CHANNELS channels, in registers.
+template <int CHANNELS, typename A>
+struct PerChannel {
+  A value[CHANNELS];
+
+  explicit PerChannel(const A* from) {
+    for (int c = 0; c < CHANNELS; ++c) value[c] = from[c];
+  }
+  A operator[](int c) const { return value[c]; }
+};
+
 // CHANNELS channels at VECTORS vectors of pixels. x and y point at the first pixel of the first channel,
 // `weights` at that pixel's place in its block.
 template <int CHANNELS, int VECTORS, bool PARTIAL, typename T, typename A>
-SC_LAYERS_INLINE void blend_pixels(const Sizes& s, const T* x, T* y, const A* weights, const A* styles, const A* mean,
-                                   const A* rstd, int64_t count) {
+SC_LAYERS_INLINE void blend_pixels(int64_t codes, int64_t plane, const T* x, T* y, const A* weights, const A* styles,
+                                   const PerChannel<CHANNELS, A>& mean, const PerChannel<CHANNELS, A>& rstd,
+                                   int64_t count) {
   Vector<A> gain[CHANNELS][VECTORS] = {}, shift[CHANNELS][VECTORS] = {};
-  for (int64_t code = 0; code < s.k; ++code) {
+  for (int64_t code = 0; code < codes; ++code, weights += kBlock, styles += 2 * kBlock) {
     for (int v = 0; v < VECTORS; ++v) {
-      const Vector<A> weight = load(weights + code * kBlock + v * kLanes<A>);
+      const Vector<A> weight = load(weights + v * kLanes<A>);
       for (int c = 0; c < CHANNELS; ++c) {
-        gain[c][v] += weight * styles[2 * code * kBlock + c];
-        shift[c][v] += weight * styles[(2 * code + 1) * kBlock + c];
+        gain[c][v] += weight * styles[c];
+        shift[c][v] += weight * styles[kBlock + c];
       }
     }
   }
   for (int c = 0; c < CHANNELS; ++c) {
     for (int v = 0; v < VECTORS; ++v) {
-      const int64_t at = c * s.pixels + v * kLanes<A>;
+      const int64_t at = c * plane + v * kLanes<A>;
       const int64_t left = count - v * kLanes<A>;
-      const Vector<A> keep = load(weights + s.k * kBlock + v * kLanes<A>);
+      const Vector<A> keep = load(weights + v * kLanes<A>);
       const Vector<A> in = load_up_to<PARTIAL, A>(x + at, left);
       const Vector<A> out = in * keep + ((in - mean[c]) * rstd[c] * gain[c][v] + shift[c][v]);
       store_up_to<PARTIAL, A>(y + at, out, left);
@@ -445,19 +461,21 @@ template <typename A>
 constexpr int kVectorsAtOnce = kVectorsPerBlock<A> < 2 ? 1 : 2;
 
 template <int CHANNELS, typename T, typename A>
-void blend_strip(const Sizes& s, const T* x, T* y, const A* weights, const A* styles, const A* mean, const A* rstd,
-                 int64_t count) {
+void blend_run(const Sizes& s, const T* x, T* y, const A* weights, const A* styles, const A* means, const A* rstds,
+               int64_t count) {
   constexpr int kStep = kVectorsAtOnce<A> * kLanes<A>;
-  const int64_t stride = (s.k + 1) * kBlock;
+  const int64_t codes = s.k, plane = s.pixels, stride = (codes + 1) * kBlock;
+  const PerChannel<CHANNELS, A> mean(means), rstd(rstds);
   int64_t i = 0;
   for (; i + kBlock <= count; i += kBlock, weights += stride) {
     for (int at = 0; at < kBlock; at += kStep) {
-      blend_pixels<CHANNELS, kVectorsAtOnce<A>, false>(s, x + i + at, y + i + at, weights + at, styles, mean, rstd,
-                                                       kStep);
+      blend_pixels<CHANNELS, kVectorsAtOnce<A>, false>(codes, plane, x + i + at, y + i + at, weights + at, styles, mean,
+                                                       rstd, kStep);
     }
   }
   for (int at = 0; i + at < count; at += kLanes<A>) {
-    blend_pixels<CHANNELS, 1, true>(s, x + i + at, y + i + at, weights + at, styles, mean, rstd, count - i - at);
+    blend_pixels<CHANNELS, 1, true>(codes, plane, x + i + at, y + i + at, weights + at, styles, mean, rstd,
+                                    count - i - at);
   }
 }
 
@@ -474,63 +492,84 @@ void forward_planes(const Sizes& s, const Scratch<A>& scratch, const Forward& ar
     plane_statistics(x + c * s.pixels, s.pixels, mean[c], squares);
     rstd[c] = rstd_of(squares, s.pixels, args.eps);
   }
-  for (int64_t strip = 0; strip < s.strips; ++strip) {
-    const int64_t first = strip * s.strip, count = min_of(s.strip, s.pixels - first);
+  for (int64_t strip = 0; strip < s.strips; strip += kStripsPerRun) {
+    const int64_t first = strip * s.strip, count = min_of(kStripsPerRun * s.strip, s.pixels - first);
     const A* weights = strip_weights(s, scratch.weights, local, strip);
     for (int64_t c = begin; c < end; c += 2) {
-      const A* styles = styles_of(s, scratch.styles, local, c);
       const int64_t at = c * s.pixels + first;
-      if (c + 1 < end) {
-        blend_strip<2>(s, x + at, y + at, weights, styles, mean + c, rstd + c, count);
-      } else {
-        blend_strip<1>(s, x + at, y + at, weights, styles, mean + c, rstd + c, count);
-      }
+      const auto run = c + 1 < end ? blend_run<2, T, A> : blend_run<1, T, A>;
+      run(s, x + at, y + at, weights, styles_of(s, scratch.styles, local, c), mean + c, rstd + c, count);
     }
   }
 }
 
-// For CODES codes, CHANNELS channels and one strip: adds to dL/dweights, and sums g w and g x_hat w over the pixels.
-// FIRST: also adds to dL/dkeep.
-template <int CODES, int CHANNELS, bool FIRST, typename T, typename A>
-void reduce_strip(const Sizes& s, const T* grad, const T* x, const A* weights, A* grad_weights, const A* styles,
-                  const A* mean, const A* rstd, int64_t code, int64_t count, A* grad_styles) {
-  Vector<A> grad_bias[CODES][CHANNELS] = {}, grad_scale[CODES][CHANNELS] = {};
-  const int64_t stride = (s.k + 1) * kBlock;
-  auto add_pixels = [&](auto partial, int64_t at) __attribute__((always_inline)) {
+// dL/dy and dL/dy * x_hat of a few channels of a strip, 0 in the padding of the last block.
+template <int CHANNELS, typename A>
+struct Strip {
+  A grad[CHANNELS][kMaxStrip];
+  A grad_x_hat[CHANNELS][kMaxStrip];
+};
+
+// Fills `strip` and adds to dL/dkeep. `next` is how far the features lie that are wanted next: they are fetched.
+template <int CHANNELS, typename T, typename A>
+void read_strip(int64_t codes, int64_t plane, const T* grad, const T* x, const A* means, const A* rstds, int64_t count,
+                int64_t next, A* grad_keep, Strip<CHANNELS, A>& strip) {
+  const PerChannel<CHANNELS, A> mean(means), rstd(rstds);
+  auto read = [&](auto partial, int64_t at, int64_t lane) __attribute__((always_inline)) {
     constexpr bool kPartial = decltype(partial)::value;
-    const int64_t place = at / kBlock * stride + at % kBlock;
-    Vector<A> g[CHANNELS], gx[CHANNELS];
-    Vector<A> grad_keep{};
+    Vector<A> keep = load(static_cast<const A*>(grad_keep + lane));
     for (int c = 0; c < CHANNELS; ++c) {
-      g[c] = load_up_to<kPartial, A>(grad + c * s.pixels + at, count - at);
-      const Vector<A> in = load_up_to<kPartial, A>(x + c * s.pixels + at, count - at);
-      if constexpr (FIRST) grad_keep += g[c] * in;
-      gx[c] = g[c] * ((in - mean[c]) * rstd[c]);
+      const int64_t from = c * plane + at + lane, left = count - at - lane;
+      const Vector<A> g = load_up_to<kPartial, A>(grad + from, left);
+      const Vector<A> in = load_up_to<kPartial, A>(x + from, left);
+      keep += g * in;
+      store(strip.grad[c] + at + lane, g);
+      store(strip.grad_x_hat[c] + at + lane, g * ((in - mean[c]) * rstd[c]));
     }
-    if constexpr (FIRST) {
-      A* to = grad_weights + place + s.k * kBlock;
-      store(to, load(static_cast<const A*>(to)) + grad_keep);
-    }
-    for (int i = 0; i < CODES; ++i) {
-      const Vector<A> weight = load(weights + place + (code + i) * kBlock);
-      A* to = grad_weights + place + (code + i) * kBlock;
-      Vector<A> sum = load(static_cast<const A*>(to));
-      for (int c = 0; c < CHANNELS; ++c) {
-        grad_bias[i][c] += g[c] * weight;
-        grad_scale[i][c] += gx[c] * weight;
-        sum += gx[c] * styles[2 * (code + i) * kBlock + c];
-        sum += g[c] * styles[(2 * (code + i) + 1) * kBlock + c];
-      }
-      store(to, sum);
-    }
+    store(grad_keep + lane, keep);
   };
   int64_t at = 0;
-  for (; at + kLanes<A> <= count; at += kLanes<A>) add_pixels(Whole{}, at);
-  if (at < count) add_pixels(Partial{}, at);
+  for (; at + kBlock <= count; at += kBlock, grad_keep += (codes + 1) * kBlock) {
+    for (int c = 0; c < CHANNELS; ++c) {
+      __builtin_prefetch(grad + c * plane + at + next);
+      __builtin_prefetch(x + c * plane + at + next);
+    }
+    for (int lane = 0; lane < kBlock; lane += kLanes<A>) read(Whole{}, at, lane);
+  }
+  if (at < count) {
+    for (int lane = 0; lane < kBlock; lane += kLanes<A>) read(Partial{}, at, lane);
+  }
+}
+
+// For CODES codes of CHANNELS channels: adds to dL/dweights, and sums g w and g x_hat w over the pixels of a strip.
+template <int CODES, int CHANNELS, typename A>
+void reduce_strip(int64_t blocks, int64_t stride, const Strip<CHANNELS, A>& strip, const A* weights, A* grad_weights,
+                  const A* styles, A* grad_styles) {
+  Vector<A> grad_bias[CODES][CHANNELS] = {}, grad_scale[CODES][CHANNELS] = {};
+  for (int64_t block = 0; block < blocks; ++block, weights += stride, grad_weights += stride) {
+    for (int lane = 0; lane < kBlock; lane += kLanes<A>) {
+      Vector<A> g[CHANNELS], gx[CHANNELS];
+      for (int c = 0; c < CHANNELS; ++c) {
+        g[c] = load(strip.grad[c] + block * kBlock + lane);
+        gx[c] = load(strip.grad_x_hat[c] + block * kBlock + lane);
+      }
+      for (int i = 0; i < CODES; ++i) {
+        const Vector<A> weight = load(weights + i * kBlock + lane);
+        Vector<A> sum = load(static_cast<const A*>(grad_weights + i * kBlock + lane));
+        for (int c = 0; c < CHANNELS; ++c) {
+          grad_bias[i][c] += g[c] * weight;
+          grad_scale[i][c] += gx[c] * weight;
+          sum += gx[c] * styles[2 * i * kBlock + c];
+          sum += g[c] * styles[(2 * i + 1) * kBlock + c];
+        }
+        store(grad_weights + i * kBlock + lane, sum);
+      }
+    }
+  }
   for (int i = 0; i < CODES; ++i) {
     for (int c = 0; c < CHANNELS; ++c) {
-      grad_styles[2 * (code + i) * kBlock + c] = sum_of<A>(grad_scale[i][c]);
-      grad_styles[(2 * (code + i) + 1) * kBlock + c] = sum_of<A>(grad_bias[i][c]);
+      grad_styles[2 * i * kBlock + c] = sum_of<A>(grad_scale[i][c]);
+      grad_styles[(2 * i + 1) * kBlock + c] = sum_of<A>(grad_bias[i][c]);
     }
   }
 }
@@ -544,20 +583,17 @@ constexpr int kCodesAtOnce = 2;
 
 template <int CHANNELS, typename T, typename A>
 void reduce_channels(const Sizes& s, const T* grad, const T* x, const A* weights, A* grad_weights, const A* styles,
-                     const A* mean, const A* rstd, int64_t count, A* grad_styles) {
-  int64_t code = 0;
-  auto run = [&](auto reduce) {
-    reduce(s, grad, x, weights, grad_weights, styles, mean, rstd, code, count, grad_styles);
-  };
-  if (s.k < kCodesAtOnce) {
-    run(reduce_strip<1, CHANNELS, true, T, A>);
-    code = 1;
-  } else {
-    run(reduce_strip<kCodesAtOnce, CHANNELS, true, T, A>);
-    code = kCodesAtOnce;
+                     const A* mean, const A* rstd, int64_t count, int64_t next, A* grad_styles) {
+  Strip<CHANNELS, A> strip;
+  read_strip(s.k, s.pixels, grad, x, mean, rstd, count, next, grad_weights + s.k * kBlock, strip);
+  const int64_t blocks = ceil_div(count, kBlock), stride = (s.k + 1) * kBlock;
+  for (int64_t code = 0; code < s.k;) {
+    const int64_t now = code + kCodesAtOnce <= s.k ? kCodesAtOnce : 1;
+    const auto reduce = now > 1 ? reduce_strip<kCodesAtOnce, CHANNELS, A> : reduce_strip<1, CHANNELS, A>;
+    reduce(blocks, stride, strip, weights + code * kBlock, grad_weights + code * kBlock, styles + 2 * code * kBlock,
+           grad_styles + 2 * code * kBlock);
+    code += now;
   }
-  for (; code + kCodesAtOnce <= s.k; code += kCodesAtOnce) run(reduce_strip<kCodesAtOnce, CHANNELS, false, T, A>);
-  for (; code < s.k; ++code) run(reduce_strip<1, CHANNELS, false, T, A>);
 }
 
 template <typename T, typename A>
@@ -575,51 +611,59 @@ void reduce_task_contiguous(const Sizes& s, const Scratch<A>& scratch, const Bac
   for (int64_t c = 0; c < s.c; c += 2) {
     const A* styles = styles_of(s, scratch.styles, local, c);
     A* to = grad_styles + c / kBlock * s.k * 2 * kBlock + c % kBlock;
+    const int64_t next = c + 3 < s.c ? 2 * s.pixels : 0;
     const auto reduce = c + 1 < s.c ? reduce_channels<2, T, A> : reduce_channels<1, T, A>;
-    reduce(s, grad + c * s.pixels, x + c * s.pixels, weights, grad_weights, styles, mean + c, rstd + c, count, to);
+    reduce(s, grad + c * s.pixels, x + c * s.pixels, weights, grad_weights, styles, mean + c, rstd + c, count, next,
+           to);
   }
 }
 
 // dL/dx = g keep + rstd * (u - mean(u) - x_hat mean(u x_hat)),  u = g sum_k w_k scale_k
+template <int CHANNELS, typename A>
+struct NormBackward {
+  PerChannel<CHANNELS, A> mean, rstd, mean_u, mean_ux;
+};
+
 template <int CHANNELS, int VECTORS, bool PARTIAL, typename T, typename A>
-SC_LAYERS_INLINE void grad_pixels(const Sizes& s, const T* grad, const T* x, T* grad_x, const A* weights,
-                                  const A* styles, const A* mean, const A* rstd, const A* mean_u, const A* mean_ux,
-                                  int64_t count) {
+SC_LAYERS_INLINE void grad_pixels(int64_t codes, int64_t plane, const T* grad, const T* x, T* grad_x, const A* weights,
+                                  const A* styles, const NormBackward<CHANNELS, A>& norm, int64_t count) {
   Vector<A> gain[CHANNELS][VECTORS] = {};
-  for (int64_t code = 0; code < s.k; ++code) {
+  for (int64_t code = 0; code < codes; ++code, weights += kBlock, styles += 2 * kBlock) {
     for (int v = 0; v < VECTORS; ++v) {
-      const Vector<A> weight = load(weights + code * kBlock + v * kLanes<A>);
-      for (int c = 0; c < CHANNELS; ++c) gain[c][v] += weight * styles[2 * code * kBlock + c];
+      const Vector<A> weight = load(weights + v * kLanes<A>);
+      for (int c = 0; c < CHANNELS; ++c) gain[c][v] += weight * styles[c];
     }
   }
   for (int c = 0; c < CHANNELS; ++c) {
     for (int v = 0; v < VECTORS; ++v) {
-      const int64_t at = c * s.pixels + v * kLanes<A>;
+      const int64_t at = c * plane + v * kLanes<A>;
       const int64_t left = count - v * kLanes<A>;
-      const Vector<A> keep = load(weights + s.k * kBlock + v * kLanes<A>);
+      const Vector<A> keep = load(weights + v * kLanes<A>);
       const Vector<A> g = load_up_to<PARTIAL, A>(grad + at, left);
-      const Vector<A> x_hat = (load_up_to<PARTIAL, A>(x + at, left) - mean[c]) * rstd[c];
-      const Vector<A> normal = g * gain[c][v] - mean_u[c] - x_hat * mean_ux[c];
-      store_up_to<PARTIAL, A>(grad_x + at, g * keep + normal * rstd[c], left);
+      const Vector<A> x_hat = (load_up_to<PARTIAL, A>(x + at, left) - norm.mean[c]) * norm.rstd[c];
+      const Vector<A> normal = g * gain[c][v] - norm.mean_u[c] - x_hat * norm.mean_ux[c];
+      store_up_to<PARTIAL, A>(grad_x + at, g * keep + normal * norm.rstd[c], left);
     }
   }
 }
 
 template <int CHANNELS, typename T, typename A>
-void grad_strip(const Sizes& s, const T* grad, const T* x, T* grad_x, const A* weights, const A* styles,
-                const A* mean, const A* rstd, const A* mean_u, const A* mean_ux, int64_t count) {
+void grad_run(const Sizes& s, const T* grad, const T* x, T* grad_x, const A* weights, const A* styles, const A* mean,
+              const A* rstd, const A* mean_u, const A* mean_ux, int64_t count) {
   constexpr int kStep = kVectorsAtOnce<A> * kLanes<A>;
-  const int64_t stride = (s.k + 1) * kBlock;
+  const int64_t codes = s.k, plane = s.pixels, stride = (codes + 1) * kBlock;
+  const NormBackward<CHANNELS, A> norm{PerChannel<CHANNELS, A>(mean), PerChannel<CHANNELS, A>(rstd),
+                                       PerChannel<CHANNELS, A>(mean_u), PerChannel<CHANNELS, A>(mean_ux)};
   int64_t i = 0;
   for (; i + kBlock <= count; i += kBlock, weights += stride) {
     for (int at = 0; at < kBlock; at += kStep) {
-      grad_pixels<CHANNELS, kVectorsAtOnce<A>, false>(s, grad + i + at, x + i + at, grad_x + i + at, weights + at,
-                                                      styles, mean, rstd, mean_u, mean_ux, kStep);
+      grad_pixels<CHANNELS, kVectorsAtOnce<A>, false>(codes, plane, grad + i + at, x + i + at, grad_x + i + at,
+                                                      weights + at, styles, norm, kStep);
     }
   }
   for (int at = 0; i + at < count; at += kLanes<A>) {
-    grad_pixels<CHANNELS, 1, true>(s, grad + i + at, x + i + at, grad_x + i + at, weights + at, styles, mean, rstd,
-                                   mean_u, mean_ux, count - i - at);
+    grad_pixels<CHANNELS, 1, true>(codes, plane, grad + i + at, x + i + at, grad_x + i + at, weights + at, styles, norm,
+                                   count - i - at);
   }
 }
 
@@ -630,12 +674,12 @@ void grad_planes(const Sizes& s, const Scratch<A>& scratch, const Backward& args
   const T* grad = static_cast<const T*>(args.grad) + sample * s.c * s.pixels;
   const T* x = static_cast<const T*>(args.x) + sample * s.c * s.pixels;
   T* grad_x = static_cast<T*>(args.grad_x) + sample * s.c * s.pixels;
-  for (int64_t strip = 0; strip < s.strips; ++strip) {
-    const int64_t first = strip * s.strip, count = min_of(s.strip, s.pixels - first);
+  for (int64_t strip = 0; strip < s.strips; strip += kStripsPerRun) {
+    const int64_t first = strip * s.strip, count = min_of(kStripsPerRun * s.strip, s.pixels - first);
     const A* weights = strip_weights(s, scratch.weights, local, strip);
     for (int64_t c = begin; c < end; c += 2) {
       const int64_t at = c * s.pixels + first, row = local * s.channels + c;
-      const auto run = c + 1 < end ? grad_strip<2, T, A> : grad_strip<1, T, A>;
+      const auto run = c + 1 < end ? grad_run<2, T, A> : grad_run<1, T, A>;
       run(s, grad + at, x + at, grad_x + at, weights, styles_of(s, scratch.styles, local, c), scratch.mean + row,
           scratch.rstd + row, scratch.mean_u + row, scratch.mean_ux + row, count);
     }
@@ -760,37 +804,71 @@ void forward_rows(const Sizes& s, const Scratch<A>& scratch, const Forward& args
   });
 }
 
-// For one code and PIXELS pixels: dL/dweights, and adds g w and g x_hat w to the sums of every channel.
-template <int PIXELS, bool FIRST, typename T, typename A>
-void reduce_rows(const Sizes& s, const T* grad, const T* x, const A* weights, A* grad_weights, const A* styles,
-                 const A* mean, const A* rstd, int64_t code, A* grad_styles) {
-  Vector<A> grad_weight[PIXELS] = {}, grad_keep[PIXELS] = {};
-  auto add = [&](auto partial, int64_t c) __attribute__((always_inline)) {
-    constexpr bool kPartial = decltype(partial)::value;
-    const int64_t place = (c / kBlock * s.k + code) * 2 * kBlock + c % kBlock;
-    const Vector<A> scale = load(styles + place), bias = load(styles + place + kBlock);
+// Channels whose gradients are held at once, widened, while all codes are gone through.
+constexpr int64_t kSection = 256;
+
+template <int PIXELS, typename A>
+struct Section {
+  A grad[PIXELS][kSection];
+  A grad_x_hat[PIXELS][kSection];
+};
+
+// Fills `section` with a few pixels of `count` channels, padded to whole blocks, and adds to dL/dkeep.
+template <int PIXELS, typename T, typename A>
+void read_section(const Sizes& s, const T* grad, const T* x, const A* mean, const A* rstd, int64_t count,
+                  A* grad_keep, Section<PIXELS, A>& section) {
+  Vector<A> keep[PIXELS] = {};
+  for (int64_t c = 0; c < ceil_div(count, kBlock) * kBlock; c += kLanes<A>) {
     const Vector<A> m = load(mean + c), r = load(rstd + c);
-    Vector<A> grad_scale = load(static_cast<const A*>(grad_styles + place));
-    Vector<A> grad_bias = load(static_cast<const A*>(grad_styles + place + kBlock));
     for (int p = 0; p < PIXELS; ++p) {
-      const Vector<A> g = load_up_to<kPartial, A>(grad + p * s.c + c, s.c - c);
-      const Vector<A> in = load_up_to<kPartial, A>(x + p * s.c + c, s.c - c);
-      const Vector<A> gx = g * ((in - m) * r);
-      const A weight = weights[code * kBlock + p];
-      grad_scale += gx * weight;
-      grad_bias += g * weight;
-      grad_weight[p] += gx * scale + g * bias;
-      if constexpr (FIRST) grad_keep[p] += g * in;
+      const Vector<A> g = load_up_to<true, A>(grad + p * s.c + c, count - c);
+      const Vector<A> in = load_up_to<true, A>(x + p * s.c + c, count - c);
+      keep[p] += g * in;
+      store(section.grad[p] + c, g);
+      store(section.grad_x_hat[p] + c, g * ((in - m) * r));
     }
-    store(grad_styles + place, grad_scale);
-    store(grad_styles + place + kBlock, grad_bias);
-  };
-  int64_t c = 0;
-  for (; c + kLanes<A> <= s.c; c += kLanes<A>) add(Whole{}, c);
-  if (c < s.c) add(Partial{}, c);
-  for (int p = 0; p < PIXELS; ++p) {
-    grad_weights[code * kBlock + p] = sum_of<A>(grad_weight[p]);
-    if constexpr (FIRST) grad_weights[s.k * kBlock + p] = sum_of<A>(grad_keep[p]);
+  }
+  for (int p = 0; p < PIXELS; ++p) grad_keep[p] += sum_of<A>(keep[p]);
+}
+
+// For one code and PIXELS pixels: adds to dL/dweights, and g w and g x_hat w to the sums of every channel.
+template <int PIXELS, typename A>
+void reduce_section(int64_t blocks, int64_t stride, const Section<PIXELS, A>& section, const A* weights,
+                    A* grad_weights, const A* styles, A* grad_styles) {
+  Vector<A> grad_weight[PIXELS] = {};
+  for (int64_t block = 0; block < blocks; ++block, styles += stride, grad_styles += stride) {
+    for (int lane = 0; lane < kBlock; lane += kLanes<A>) {
+      const Vector<A> scale = load(styles + lane), bias = load(styles + kBlock + lane);
+      Vector<A> grad_scale = load(static_cast<const A*>(grad_styles + lane));
+      Vector<A> grad_bias = load(static_cast<const A*>(grad_styles + kBlock + lane));
+      for (int p = 0; p < PIXELS; ++p) {
+        const Vector<A> g = load(section.grad[p] + block * kBlock + lane);
+        const Vector<A> gx = load(section.grad_x_hat[p] + block * kBlock + lane);
+        grad_scale += gx * weights[p];
+        grad_bias += g * weights[p];
+        grad_weight[p] += gx * scale;
+        grad_weight[p] += g * bias;
+      }
+      store(grad_styles + lane, grad_scale);
+      store(grad_styles + kBlock + lane, grad_bias);
+    }
+  }
+  for (int p = 0; p < PIXELS; ++p) grad_weights[p] += sum_of<A>(grad_weight[p]);
+}
+
+template <int PIXELS, typename T, typename A>
+void reduce_rows(const Sizes& s, const T* grad, const T* x, const A* weights, A* grad_weights, const A* styles,
+                 const A* mean, const A* rstd, A* grad_styles) {
+  Section<PIXELS, A> section;
+  const int64_t stride = s.k * 2 * kBlock;
+  for (int64_t c = 0; c < s.c; c += kSection) {
+    const int64_t count = min_of(kSection, s.c - c);
+    read_section(s, grad + c, x + c, mean + c, rstd + c, count, grad_weights + s.k * kBlock, section);
+    const int64_t from = c / kBlock * stride;
+    for (int64_t code = 0; code < s.k; ++code) {
+      reduce_section(ceil_div(count, kBlock), stride, section, weights + code * kBlock, grad_weights + code * kBlock,
+                     styles + from + 2 * code * kBlock, grad_styles + from + 2 * code * kBlock);
+    }
   }
 }
 
@@ -811,11 +889,8 @@ void reduce_task_channels_last(const Sizes& s, const Scratch<A>& scratch, const 
   for_pixels(count, [&](auto pixels, int64_t at) {
     constexpr int kPixels = decltype(pixels)::value;
     const int64_t place = at / kBlock * (s.k + 1) * kBlock + at % kBlock;
-    for (int64_t code = 0; code < s.k; ++code) {
-      const auto reduce = code == 0 ? reduce_rows<kPixels, true, T, A> : reduce_rows<kPixels, false, T, A>;
-      reduce(s, grad + at * s.c, x + at * s.c, weights + place, grad_weights + place, styles, mean, rstd, code,
-             grad_styles);
-    }
+    reduce_rows<kPixels>(s, grad + at * s.c, x + at * s.c, weights + place, grad_weights + place, styles, mean, rstd,
+                         grad_styles);
   });
 }
 
