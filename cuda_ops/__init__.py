@@ -7,6 +7,7 @@ says for each call which path runs. Compiling happens when a layer is made (`pre
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import warnings
@@ -17,7 +18,20 @@ import torch
 from . import build
 from .ops import register_derivative
 
-__all__ = ["failure", "forced_impl", "is_loaded", "load", "prepare", "register_derivative", "use_fused"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "backends",
+    "cpu_instruction_set",
+    "failure",
+    "forced_impl",
+    "is_loaded",
+    "load",
+    "locate",
+    "loaded_library",
+    "prepare",
+    "register_derivative",
+    "use_fused",
+]
 
 IMPLEMENTATIONS = ("auto", "fused", "reference")
 
@@ -27,14 +41,24 @@ _failures: dict[str, str] = {}
 _warned: set[str] = set()
 
 
-def _find(backend: str) -> Path:
+def locate(backend: str) -> Path | None:
+    """The library of `backend` that would be loaded without compiling anything, or None if there is none yet.
+
+    Looked for in the folder $SC_LAYERS_PREBUILT if that is set, else in the installed package, then in the cache.
+
+    Raises:
+        build.BuildError: no compiler to know the cache's key by, or $SC_LAYERS_PREBUILT lacks the library.
+    """
     folder = os.environ.get("SC_LAYERS_PREBUILT")
     if folder:
         library = build.prebuilt_library(backend, Path(folder))
         if library is None:
             raise build.BuildError(f"$SC_LAYERS_PREBUILT={folder} has no {backend} library made from these sources")
         return library
-    return build.prebuilt_library(backend) or build.build(build.RECIPES[backend]())
+    library = build.prebuilt_library(backend)
+    if library is None:
+        library = build.cached_library(build.RECIPES[backend]())
+    return library if library.exists() else None
 
 
 def load(backend: str) -> bool:
@@ -46,7 +70,7 @@ def load(backend: str) -> bool:
         if backend in _loaded or backend in _failures:
             return backend in _loaded
         try:
-            library = _find(backend)
+            library = locate(backend) or build.build(build.RECIPES[backend]())
             torch.ops.load_library(str(library))
         except (build.BuildError, OSError) as error:
             _failures[backend] = str(error)
@@ -59,9 +83,27 @@ def is_loaded(backend: str) -> bool:
     return backend in _loaded
 
 
-def library(backend: str) -> Path | None:
+def loaded_library(backend: str) -> Path | None:
     """The loaded library of `backend`, or None."""
     return _loaded.get(backend)
+
+
+def cpu_instruction_set() -> str | None:
+    """Name of the instruction set that the loaded CPU kernels use, as $SC_LAYERS_CPU_ISA asks for or the best one.
+
+    None if that variable names one that this processor lacks, or if the kernels are not loaded.
+    """
+    if "cpu" not in _loaded:
+        return None
+    function = ctypes.CDLL(str(_loaded["cpu"])).sc_layers_cpu_isa
+    function.restype = ctypes.c_char_p
+    name: bytes | None = function()
+    return None if name is None else name.decode()
+
+
+def backends() -> list[str]:
+    """The backends that this installation of PyTorch can use now."""
+    return [name for name in build.RECIPES if name == "cpu" or torch.cuda.is_available()]
 
 
 def failure(backend: str) -> str | None:
@@ -118,11 +160,11 @@ def prepare(impl: str = "auto") -> None:
     impl = forced_impl(impl)
     if impl == "reference":
         return
-    backends = [b for b in build.RECIPES if b == "cpu" or torch.cuda.is_available()]
-    ready = [load(backend) for backend in backends]
+    usable = backends()
+    ready = [load(backend) for backend in usable]
     if impl == "fused" and not any(ready):
         _available(impl, "cpu", may_build=True)
-    for backend in backends:
+    for backend in usable:
         _warn_once(backend)
 
 

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,11 +27,11 @@ SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 # Oldest PyTorch whose stable ABI the libraries use. A library works with this one and every later one.
 TORCH_TARGET = "0x020a000000000000"
-_BASE_FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall")
+_BASE_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall")
 # Torch's headers are system headers: their warnings are not ours.
 _BINDING_FLAGS = (*_BASE_FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-isystem", "$torch/include")
 # Products and sums may contract to one rounding; `errno` and traps of the maths library are not looked at.
-_KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-ffreestanding")
+_KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 _X86_VARIANTS = {
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"),
@@ -136,10 +136,10 @@ def torch_version() -> str:
     return torch.__version__
 
 
-def source_hash() -> str:
-    """Hash of all native sources; a prebuilt library is used only if made from the same ones."""
+def source_hash(backend: str) -> str:
+    """Hash of a backend's native sources; a prebuilt library is used only if made from the same ones."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in SOURCES.rglob("*") if p.is_file()):
+    for path in sorted(p for p in (*SOURCES.glob("*"), *(SOURCES / backend).rglob("*")) if p.is_file()):
         digest.update(path.relative_to(SOURCES).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -148,7 +148,7 @@ def source_hash() -> str:
 def cache_key(recipe: Recipe) -> str:
     """Key of a library in the cache: sources, torch version, compilers, their commands, machine."""
     parts = [
-        source_hash(),
+        source_hash(recipe.backend),
         torch_version(),
         platform.machine(),
         sys.platform,
@@ -239,7 +239,9 @@ def build(recipe: Recipe) -> Path:
             if not library.exists():
                 _build_under_lock(recipe, library.parent)
     except OSError as error:
-        raise BuildError(f"cannot use the cache {cache_folder()} ({error}): name another in $SC_LAYERS_CACHE") from error
+        raise BuildError(
+            f"cannot use the cache {cache_folder()} ({error}): name another in $SC_LAYERS_CACHE"
+        ) from error
     return library
 
 
@@ -257,26 +259,31 @@ def _build_under_lock(recipe: Recipe, folder: Path) -> None:
     print(f"sc-layers: compiled in {time.monotonic() - start:.1f} s: {folder}", file=sys.stderr, flush=True)
 
 
-def prebuild(folder: Path, backends: tuple[str, ...] = ("cpu",)) -> list[Path]:
-    """Compile libraries into `folder`, as a wheel carries them (see `setup.py`)."""
+def _stamp(backend: str) -> dict[str, str]:
+    return {"source_hash": source_hash(backend), "machine": platform.machine(), "platform": sys.platform}
+
+
+def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
+    """Compile libraries into `folder`, as a wheel carries them (see `setup.py`); returns their paths.
+
+    Raises:
+        BuildError: the compiler failed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for backend in backends:
-        scratch = folder / f"{backend}.partial"
-        library = compile_into(RECIPES[backend](), scratch)
+    for recipe in recipes:
+        scratch = folder / f"{recipe.backend}.partial"
+        library = compile_into(recipe, scratch)
         made.append(Path(shutil.copy2(library, folder / library.name)))
         shutil.rmtree(scratch)
-        stamp = {"source_hash": source_hash(), "machine": platform.machine(), "platform": sys.platform}
-        (folder / f"{library.name}.json").write_text(json.dumps(stamp))
+        (folder / f"{library.name}.json").write_text(json.dumps(_stamp(recipe.backend)))
     return made
 
 
 def prebuilt_library(backend: str, folder: Path = PREBUILT) -> Path | None:
-    """The library that was compiled into `folder` for these sources and this kind of machine, or None."""
+    """The library that was compiled into `folder` from these sources for this kind of machine, or None."""
     library = folder / library_name(backend)
     stamp_file = folder / f"{library.name}.json"
     if not (library.exists() and stamp_file.exists()):
         return None
-    stamp = json.loads(stamp_file.read_text())
-    fits = stamp == {"source_hash": source_hash(), "machine": platform.machine(), "platform": sys.platform}
-    return library if fits else None
+    return library if json.loads(stamp_file.read_text()) == _stamp(backend) else None

@@ -7,7 +7,7 @@ gate logits [N, K, J, 2, H] and [N, K, J, 2, W], scale and bias [N, K, C], mask_
 [N, C] are the statistics of the instance norm, kept for the backward pass and not differentiable.
 
 Contiguous and channels_last x are read as they lie, other layouts are copied first. y has the layout of what
-was read. `gradient` is the formula behind the backward pass; a second derivative goes through the reference.
+was read. The backward pass is native too; second and higher derivatives go through the reference.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class _Derivative:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, mean, rstd)
 
-    def backward(self, ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(self, ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if grad_y is None:
+            return (None,) * (_NUM_DIFFERENTIABLE + 1)
         *tensors, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled():
             return (*self._through_reference(ctx, tensors, grad_y), None)
@@ -112,6 +114,4 @@ torch.library.register_fake("sc_layers::constrict_backward", _fake_constrict_bac
 def register_derivative(reference: Reference) -> None:
     """Make the operator differentiable; `reference` is the same formula in plain PyTorch: (inputs..., eps) -> y."""
     derivative = _Derivative(reference)
-    torch.library.register_autograd(
-        "sc_layers::constrict", derivative.backward, setup_context=derivative.setup_context
-    )
+    torch.library.register_autograd("sc_layers::constrict", derivative.backward, setup_context=derivative.setup_context)

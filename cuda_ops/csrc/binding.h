@@ -29,11 +29,16 @@ using torch::stable::Tensor;
 
 inline Scalar scalar_of(ScalarType type) {
   switch (type) {
-    case ScalarType::Float: return Scalar::f32;
-    case ScalarType::Double: return Scalar::f64;
-    case ScalarType::Half: return Scalar::f16;
-    case ScalarType::BFloat16: return Scalar::bf16;
-    default: STD_TORCH_CHECK(false, "sc_layers::constrict: x must be of floating point, got ", toString(type));
+    case ScalarType::Float:
+      return Scalar::f32;
+    case ScalarType::Double:
+      return Scalar::f64;
+    case ScalarType::Half:
+      return Scalar::f16;
+    case ScalarType::BFloat16:
+      return Scalar::bf16;
+    default:
+      STD_TORCH_CHECK(false, "sc_layers::constrict: x must be of floating point, got ", toString(type));
   }
   return Scalar::f32;
 }
@@ -84,8 +89,8 @@ struct Inputs {
   ScalarType compute;
   Shape shape;
 
-  Inputs(const Tensor& x_, const Tensor& logits_h, const Tensor& logits_w, const Tensor& scale_,
-         const Tensor& bias_, const std::optional<Tensor>& gain) {
+  Inputs(const Tensor& x_, const Tensor& logits_h, const Tensor& logits_w, const Tensor& scale_, const Tensor& bias_,
+         const std::optional<Tensor>& gain) {
     STD_TORCH_CHECK(x_.dim() == 4, "sc_layers::constrict: x must be [N, C, H, W]");
     STD_TORCH_CHECK(logits_h.dim() == 5, "sc_layers::constrict: gate_logits_h must be [N, K, J, 2, H]");
     const Scalar scalar = scalar_of(x_.scalar_type());
@@ -119,8 +124,8 @@ struct Inputs {
 };
 
 template <typename Backend>
-std::tuple<Tensor, Tensor, Tensor> constrict(const Tensor& x, const Tensor& gate_logits_h,
-                                             const Tensor& gate_logits_w, const Tensor& scale, const Tensor& bias,
+std::tuple<Tensor, Tensor, Tensor> constrict(const Tensor& x, const Tensor& gate_logits_h, const Tensor& gate_logits_w,
+                                             const Tensor& scale, const Tensor& bias,
                                              const std::optional<Tensor>& mask_gain, double eps) {
   const Inputs in(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain);
   const Shape& s = in.shape;
@@ -129,27 +134,26 @@ std::tuple<Tensor, Tensor, Tensor> constrict(const Tensor& x, const Tensor& gate
   Tensor rstd = in.empty({s.n, s.c});
   if (s.n > 0) {
     const Tensor scratch = in.workspace(Backend::forward_workspace(s));
-    Backend::forward({s, in.x.tensor.const_data_ptr(), in.gate_logits_h.const_data_ptr(),
-                      in.gate_logits_w.const_data_ptr(), in.scale.const_data_ptr(), in.bias.const_data_ptr(),
-                      in.mask_gain ? in.mask_gain->const_data_ptr() : nullptr, eps, y.mutable_data_ptr(),
-                      mean.mutable_data_ptr(), rstd.mutable_data_ptr(), scratch.mutable_data_ptr()},
-                     x.get_device_index());
+    Backend::forward(
+        {s, in.x.tensor.const_data_ptr(), in.gate_logits_h.const_data_ptr(), in.gate_logits_w.const_data_ptr(),
+         in.scale.const_data_ptr(), in.bias.const_data_ptr(), in.mask_gain ? in.mask_gain->const_data_ptr() : nullptr,
+         eps, y.mutable_data_ptr(), mean.mutable_data_ptr(), rstd.mutable_data_ptr(), scratch.mutable_data_ptr()},
+        x.get_device_index());
   }
   return {y, mean, rstd};
 }
 
 template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
-    const Tensor& grad, const Tensor& x, const Tensor& gate_logits_h, const Tensor& gate_logits_w,
-    const Tensor& scale, const Tensor& bias, const std::optional<Tensor>& mask_gain, const Tensor& mean,
-    const Tensor& rstd) {
+    const Tensor& grad, const Tensor& x, const Tensor& gate_logits_h, const Tensor& gate_logits_w, const Tensor& scale,
+    const Tensor& bias, const std::optional<Tensor>& mask_gain, const Tensor& mean, const Tensor& rstd) {
   const Inputs in(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain);
   const Shape& s = in.shape;
   check_like(grad, "the gradient", x, x.scalar_type(), {s.n, s.c, s.h, s.w});
   check_like(mean, "mean", x, in.compute, {s.n, s.c});
   check_like(rstd, "rstd", x, in.compute, {s.n, s.c});
-  const Tensor grad_y = torch::stable::contiguous(
-      grad, s.channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  const Tensor grad_y =
+      torch::stable::contiguous(grad, s.channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
   const Tensor means = torch::stable::contiguous(mean);
   const Tensor rstds = torch::stable::contiguous(rstd);
   Tensor grad_x = torch::stable::empty_like(in.x.tensor);
@@ -164,9 +168,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
                        in.gate_logits_w.const_data_ptr(), in.scale.const_data_ptr(), in.bias.const_data_ptr(),
                        in.mask_gain ? in.mask_gain->const_data_ptr() : nullptr, means.const_data_ptr(),
                        rstds.const_data_ptr(), grad_x.mutable_data_ptr(), grad_logits_h.mutable_data_ptr(),
-                       grad_logits_w.mutable_data_ptr(), grad_scale.mutable_data_ptr(),
-                       grad_bias.mutable_data_ptr(), mask_gain ? grad_gain.mutable_data_ptr() : nullptr,
-                       scratch.mutable_data_ptr()},
+                       grad_logits_w.mutable_data_ptr(), grad_scale.mutable_data_ptr(), grad_bias.mutable_data_ptr(),
+                       mask_gain ? grad_gain.mutable_data_ptr() : nullptr, scratch.mutable_data_ptr()},
                       x.get_device_index());
   } else if (mask_gain) {
     grad_gain = torch::stable::zero_(grad_gain);

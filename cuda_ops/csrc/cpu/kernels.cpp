@@ -64,19 +64,19 @@ struct Sizes {
 // the blend weights and their gradients as [pixel block][w_1 .. w_k, keep][16].
 template <typename A>
 struct Scratch {
-  A *gate_h, *gate_w;          // [sample, k, j, h or w]; gate_h times gain / j
-  A *soft_h, *soft_w;          // [sample, k, j, 2, h or w], softmax of the logits
-  A *cum_h, *cum_w;            // its running sum
-  A* styles;                   // [sample, channel block, k, 2, 16]
-  A* weights;                  // [sample, pixel block, k + 1, 16]
-  A *mean, *rstd;              // [sample, channels]
-  A* statistics;               // [sample, strip, 2, channels], channels_last forward only
-  A* grad_weights;             // like weights; this and the rest: backward only
-  A* grad_styles;              // [sample, strip, channel block, k, 2, 16]
-  A* grad_masks;               // [sample, k, pixel blocks * 16]
+  A *gate_h, *gate_w;            // [sample, k, j, h or w]; gate_h times gain / j
+  A *soft_h, *soft_w;            // [sample, k, j, 2, h or w], softmax of the logits
+  A *cum_h, *cum_w;              // its running sum
+  A* styles;                     // [sample, channel block, k, 2, 16]
+  A* weights;                    // [sample, pixel block, k + 1, 16]
+  A *mean, *rstd;                // [sample, channels]
+  A* statistics;                 // [sample, strip, 2, channels], channels_last forward only
+  A* grad_weights;               // like weights; this and the rest: backward only
+  A* grad_styles;                // [sample, strip, channel block, k, 2, 16]
+  A* grad_masks;                 // [sample, k, pixel blocks * 16]
   A *grad_gate_h, *grad_gate_w;  // like gate_h, gate_w
-  A *mean_u, *mean_ux;         // [sample, channels], means of u = dL/dx_hat and of u x_hat over a plane
-  A* grad_gain;                // [n, k], of all samples
+  A *mean_u, *mean_ux;           // [sample, channels], means of u = dL/dx_hat and of u x_hat over a plane
+  A* grad_gain;                  // [n, k], of all samples
   size_t bytes;
 
   Scratch(const Sizes& s, bool channels_last, bool backward, int64_t samples, void* memory)
@@ -797,10 +797,9 @@ void forward_rows(const Sizes& s, const Scratch<A>& scratch, const Forward& args
   T* y = static_cast<T*>(args.y) + (sample * s.pixels + first) * s.c;
   const A* weights = strip_weights(s, scratch.weights, local, strip);
   for_pixels(count, [&](auto pixels, int64_t at) {
-    blend_rows<decltype(pixels)::value>(s, x + at * s.c, y + at * s.c,
-                                        weights + at / kBlock * (s.k + 1) * kBlock + at % kBlock,
-                                        styles_of(s, scratch.styles, local, 0), scratch.mean + local * s.channels,
-                                        scratch.rstd + local * s.channels);
+    blend_rows<decltype(pixels)::value>(
+        s, x + at * s.c, y + at * s.c, weights + at / kBlock * (s.k + 1) * kBlock + at % kBlock,
+        styles_of(s, scratch.styles, local, 0), scratch.mean + local * s.channels, scratch.rstd + local * s.channels);
   });
 }
 
@@ -815,8 +814,8 @@ struct Section {
 
 // Fills `section` with a few pixels of `count` channels, padded to whole blocks, and adds to dL/dkeep.
 template <int PIXELS, typename T, typename A>
-void read_section(const Sizes& s, const T* grad, const T* x, const A* mean, const A* rstd, int64_t count,
-                  A* grad_keep, Section<PIXELS, A>& section) {
+void read_section(const Sizes& s, const T* grad, const T* x, const A* mean, const A* rstd, int64_t count, A* grad_keep,
+                  Section<PIXELS, A>& section) {
   Vector<A> keep[PIXELS] = {};
   for (int64_t c = 0; c < ceil_div(count, kBlock) * kBlock; c += kLanes<A>) {
     const Vector<A> m = load(mean + c), r = load(rstd + c);
@@ -926,11 +925,11 @@ void grad_rows(const Sizes& s, const Scratch<A>& scratch, const Backward& args, 
   const A* weights = strip_weights(s, scratch.weights, local, strip);
   for_pixels(count, [&](auto pixels, int64_t at) {
     const int64_t from = start + at * s.c;
-    grad_rows_of<decltype(pixels)::value>(
-        s, static_cast<const T*>(args.grad) + from, static_cast<const T*>(args.x) + from,
-        static_cast<T*>(args.grad_x) + from, weights + at / kBlock * (s.k + 1) * kBlock + at % kBlock,
-        styles_of(s, scratch.styles, local, 0), scratch.mean + row, scratch.rstd + row, scratch.mean_u + row,
-        scratch.mean_ux + row);
+    grad_rows_of<decltype(pixels)::value>(s, static_cast<const T*>(args.grad) + from,
+                                          static_cast<const T*>(args.x) + from, static_cast<T*>(args.grad_x) + from,
+                                          weights + at / kBlock * (s.k + 1) * kBlock + at % kBlock,
+                                          styles_of(s, scratch.styles, local, 0), scratch.mean + row,
+                                          scratch.rstd + row, scratch.mean_u + row, scratch.mean_ux + row);
   });
 }
 
@@ -1079,27 +1078,38 @@ size_t workspace_typed(const Shape& shape, int64_t element_bytes, bool backward,
 
 size_t workspace(const Shape& shape, bool backward, int64_t threads) {
   switch (shape.scalar) {
-    case Scalar::f64: return workspace_typed<double>(shape, 8, backward, threads);
-    case Scalar::f32: return workspace_typed<float>(shape, 4, backward, threads);
-    default: return workspace_typed<float>(shape, 2, backward, threads);
+    case Scalar::f64:
+      return workspace_typed<double>(shape, 8, backward, threads);
+    case Scalar::f32:
+      return workspace_typed<float>(shape, 4, backward, threads);
+    default:
+      return workspace_typed<float>(shape, 2, backward, threads);
   }
 }
 
 void forward(const Forward& args, const Parallel& parallel) {
   switch (args.shape.scalar) {
-    case Scalar::f64: return forward_typed<double, double>(args, parallel);
-    case Scalar::f32: return forward_typed<float, float>(args, parallel);
-    case Scalar::f16: return forward_typed<f16, float>(args, parallel);
-    case Scalar::bf16: return forward_typed<bf16, float>(args, parallel);
+    case Scalar::f64:
+      return forward_typed<double, double>(args, parallel);
+    case Scalar::f32:
+      return forward_typed<float, float>(args, parallel);
+    case Scalar::f16:
+      return forward_typed<f16, float>(args, parallel);
+    case Scalar::bf16:
+      return forward_typed<bf16, float>(args, parallel);
   }
 }
 
 void backward(const Backward& args, const Parallel& parallel) {
   switch (args.shape.scalar) {
-    case Scalar::f64: return backward_typed<double, double>(args, parallel);
-    case Scalar::f32: return backward_typed<float, float>(args, parallel);
-    case Scalar::f16: return backward_typed<f16, float>(args, parallel);
-    case Scalar::bf16: return backward_typed<bf16, float>(args, parallel);
+    case Scalar::f64:
+      return backward_typed<double, double>(args, parallel);
+    case Scalar::f32:
+      return backward_typed<float, float>(args, parallel);
+    case Scalar::f16:
+      return backward_typed<f16, float>(args, parallel);
+    case Scalar::bf16:
+      return backward_typed<bf16, float>(args, parallel);
   }
 }
 
