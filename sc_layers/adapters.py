@@ -117,8 +117,13 @@ class Adapter(ABC):
         """Wide w of wide z [N, z_dim + K] and classes [N, c_dim]."""
 
     @abstractmethod
-    def to_images(self, generator: nn.Module, ws: Tensor) -> Tensor:
-        """Images [N, C, H, W] of wide w, with fixed noise."""
+    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+        """Images [N, C, H, W] of wide w; `noise_mode` "const" fixes the noise."""
+
+
+def check_noise_mode(noise_mode: str, *known: str) -> None:
+    if noise_mode not in known:
+        raise ValueError(f"noise_mode must be {' or '.join(known)} for this code base, got {noise_mode!r}")
 
 
 def add_mapping_hooks(mapping: nn.Module, record: Attachment) -> None:
@@ -171,8 +176,8 @@ class TwoPartAdapter(Adapter):
         net = cast(Any, generator)
         return cast(Tensor, net.mapping(z, c, truncation_psi=truncation_psi))
 
-    def to_images(self, generator: nn.Module, ws: Tensor) -> Tensor:
-        return cast(Tensor, cast(Any, generator).synthesis(ws, noise_mode="const"))
+    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+        return cast(Tensor, cast(Any, generator).synthesis(ws, noise_mode=noise_mode))
 
 
 def feature_shapes(generator: nn.Module, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, torch.Size]:
@@ -249,7 +254,8 @@ class NamedLayersAdapter(Adapter):
             raise ValueError(f"a generator attached by the names of its layers has no truncation, got {truncation_psi}")
         return z
 
-    def to_images(self, generator: nn.Module, ws: Tensor) -> Tensor:
+    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+        check_noise_mode(noise_mode, "const")
         return cast(Tensor, generator(ws))
 
 

@@ -8,7 +8,7 @@ averages, pickling) goes on working, with `z_dim` and `w_dim` larger by the numb
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -228,36 +228,38 @@ def with_codes(generator: nn.Module, ws: Tensor, codes: Tensor) -> Tensor:
     return torch.cat([ws, codes], dim=-1)
 
 
-def masks_of(generator: nn.Module, ws: Tensor) -> Tensor:
-    """Masks of all codes at the size of the image, differentiable (Eq. 5).
+def images_and_masks(generator: nn.Module, ws: Tensor, noise_mode: str = "const") -> tuple[Tensor, Tensor]:
+    """Images [N, C, H, W] of w, and the masks of all codes at their size, differentiable (Eq. 5).
 
     Args:
         generator: attached.
         ws: [N, L, w_dim + K].
+        noise_mode: "const", or another that the code base has.
 
     Returns:
-        [N, K, H, W], gain included; a layer's margin beyond the picture is cropped, then the masks are resized.
+        Images, and masks [N, K, H, W], gain included; a layer's margin beyond the picture is cropped.
     """
     record = attachment_of(generator)
     with record.flight.recording_masks() as layers:
-        images = _adapter_of(record).to_images(generator, ws)
-    return torch.cat(
-        [
-            nn.functional.interpolate(_crop(masks, margin), images.shape[2:], mode="bilinear")
-            for masks, margin in zip(layers, record.margins, strict=True)
-        ],
-        dim=1,
-    )
+        images = _adapter_of(record).to_images(generator, ws, noise_mode)
+    masks = [
+        nn.functional.interpolate(_crop(masks, margin), images.shape[2:], mode="bilinear")
+        for masks, margin in zip(layers, record.margins, strict=True)
+    ]
+    return images, torch.cat(masks, dim=1)
+
+
+def masks_of(generator: nn.Module, ws: Tensor) -> Tensor:
+    """The masks alone of `images_and_masks`, [N, K, H, W]."""
+    return images_and_masks(generator, ws)[1]
 
 
 def _crop(masks: Tensor, margin: int) -> Tensor:
     return masks[..., margin : masks.shape[-2] - margin, margin : masks.shape[-1] - margin]
 
 
-def codes_to_images(
-    generator: nn.Module, z: Tensor | None = None, c: Tensor | None = None, truncation_psi: float = 1.0
-) -> Callable[[Tensor], Tensor]:
-    """A plain generator `codes [N, K] -> images [N, C, H, W]`, with everything else fixed.
+class AttachedGenerator(nn.Module):
+    """An attached generator as a plain one of codes, with everything else fixed: for TPL, sweeps and pictures.
 
     Args:
         generator: attached.
@@ -265,20 +267,36 @@ def codes_to_images(
         c: class [1, c_dim]; zeros when None.
         truncation_psi: never acts on codes.
     """
-    record = attachment_of(generator)
-    adapter = _adapter_of(record)
-    parameter = next(generator.parameters())
-    z = torch.randn(1, record.z_dim, device=parameter.device) if z is None else z.to(parameter.device)
-    c_dim = getattr(generator, "c_dim", 0)
-    c = torch.zeros(1, c_dim, device=parameter.device) if c is None else c.to(parameter.device)
-    latent = split_codes(z, record.z_dim, record.num_codes, "z")[0]
 
-    def run(codes: Tensor) -> Tensor:
-        codes = codes.to(latent)
-        wide = torch.cat([latent.expand(len(codes), -1), codes], dim=1)
-        return adapter.to_images(generator, adapter.to_w(generator, wide, c.expand(len(codes), -1), truncation_psi))
+    def __init__(
+        self, generator: nn.Module, z: Tensor | None = None, c: Tensor | None = None, truncation_psi: float = 1.0
+    ) -> None:
+        super().__init__()
+        record = attachment_of(generator)
+        device = next(generator.parameters()).device
+        z = torch.randn(1, record.z_dim, device=device) if z is None else z.to(device)
+        c = torch.zeros(1, getattr(generator, "c_dim", 0), device=device) if c is None else c.to(device)
+        self.generator = generator
+        self.truncation_psi = truncation_psi
+        self.num_codes = record.num_codes
+        self.masked_codes = list(range(record.num_codes))
+        self.register_buffer("z", split_codes(z, record.z_dim, record.num_codes, "z")[0].float())
+        self.register_buffer("c", c.float())
 
-    return run
+    def forward(
+        self, codes: Tensor, noise_mode: str = "const", return_masks: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] of codes [N, K], and with `return_masks` the masks [N, K, H, W] at their size."""
+        adapter = _adapter_of(attachment_of(self.generator))
+        codes = codes.to(self.z)
+        z = torch.cat([self.z.expand(len(codes), -1), codes], dim=1)
+        ws = adapter.to_w(self.generator, z, self.c.expand(len(codes), -1), self.truncation_psi)
+        if return_masks:
+            return images_and_masks(self.generator, ws, noise_mode)
+        return adapter.to_images(self.generator, ws, noise_mode)
+
+    z: Tensor
+    c: Tensor
 
 
 @torch.no_grad()
@@ -310,13 +328,34 @@ def traverse(
     device = next(generator.parameters()).device
     z = torch.randn(1, record.z_dim + record.num_codes, device=device) if z is None else z.to(device)
     base = split_codes(z, record.z_dim, record.num_codes, "z")[1][0]
-    run = codes_to_images(generator, z, c, truncation_psi)
+    run = AttachedGenerator(generator, z, c, truncation_psi)
     return torch.stack([run(row) for row in traversal_codes(base, points, bound, dims)])
 
 
-def reattach(source: nn.Module, target: nn.Module) -> None:
-    """Attach to `target`, a fresh network of the class and size of the attached `source`, the structure of `source`.
+def attach_like(target: nn.Module, source: nn.Module) -> None:
+    """Attach to `target` what is attached to `source`, if anything; for code that rebuilds networks.
 
-    Weights are not copied. For code that rebuilds a network from its arguments.
+    Args:
+        target: fresh, of the class and size of `source`. Weights are not copied.
+        source: any network.
     """
-    attach_spatial_constriction(target, **attachment_of(source).arguments())
+    if hasattr(source, RECORD):
+        attach_spatial_constriction(target, **attachment_of(source).arguments())
+
+
+def widen(generator: nn.Module, latent: Tensor, random: bool = False) -> Tensor:
+    """z or w [..., width] with entries for the codes appended, if the generator is attached and they are missing.
+
+    Args:
+        generator: any.
+        latent: of the width before the codes, or already wide.
+        random: draw the codes from N(0, 1) in place of zeros.
+    """
+    if not hasattr(generator, RECORD):
+        return latent
+    record = attachment_of(generator)
+    if latent.shape[-1] not in (record.z_dim, record.w_dim):
+        return latent
+    shape = (*latent.shape[:-1], record.num_codes)
+    codes = torch.randn(shape, dtype=latent.dtype, device=latent.device) if random else latent.new_zeros(shape)
+    return torch.cat([latent, codes], dim=-1)

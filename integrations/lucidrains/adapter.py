@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sc_layers.adapters import Adapter, Attachment, Site, add_mapping_hooks, add_synthesis_hooks
+from sc_layers.adapters import Adapter, Attachment, Site, add_mapping_hooks, add_synthesis_hooks, check_noise_mode
 from sc_layers.hooks import LAYER, ConstrictInput, InFlight, ReplaceFeatures, add_hook, add_pre_hook
 
 FEATURES = "to_rgb"  # reads the features of a block after its last activation
@@ -93,10 +93,12 @@ class LucidrainsAdapter(Adapter):
         ws = z if net is generator else cast(Any, generator).SE(z)
         return cast(Tensor, ws[:, None].expand(-1, net.num_layers, -1))
 
-    def to_images(self, generator: nn.Module, ws: Tensor) -> Tensor:
+    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+        check_noise_mode(noise_mode, "const", "random")
         net = self._synthesis(generator)
         size = (1, net.image_size, net.image_size, 1)
-        noise = torch.rand(size, generator=torch.Generator().manual_seed(NOISE_SEED)).to(ws.device)
+        source = torch.Generator().manual_seed(NOISE_SEED) if noise_mode == "const" else None
+        noise = torch.rand(size, generator=source).to(ws.device)
         run = net if net is generator else cast(Any, generator).GE
         return cast(Tensor, run(ws, noise.expand(len(ws), -1, -1, -1)))
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sc_layers.adapters import Adapter, Attachment, Site, add_mapping_hooks
+from sc_layers.adapters import Adapter, Attachment, Site, add_mapping_hooks, check_noise_mode
 from sc_layers.hooks import Forget, ShieldFromTruncation, StripStyle, add_hook, add_pre_hook
 
 
@@ -53,8 +53,9 @@ class RosinalityAdapter(Adapter):
             ws = centre.lerp(ws, truncation_psi)
         return cast(Tensor, ws[:, None].repeat(1, net.n_latent, 1))
 
-    def to_images(self, generator: nn.Module, ws: Tensor) -> Tensor:
-        images, _ = generator([ws], input_is_latent=True, randomize_noise=False)
+    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+        check_noise_mode(noise_mode, "const", "random")
+        images, _ = generator([ws], input_is_latent=True, randomize_noise=noise_mode == "random")
         return cast(Tensor, images)
 
 
