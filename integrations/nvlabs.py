@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -139,6 +140,10 @@ class Training:
             return loss
         return PerceptualSimplicityStep(loss, self.G, self.wrapped_Q, self.options, report)
 
+    def snapshot(self) -> dict[str, nn.Module]:
+        """What a snapshot holds besides the code base's own networks."""
+        return {} if self.Q is None else {"Q": copy.deepcopy(self.Q).eval().requires_grad_(False).cpu()}
+
     def join(self, phases: list[Any]) -> None:
         """Let the phases of G train the recogniser, too, and give each part its learning rate."""
         own = [phase for phase in phases if phase.name.startswith("G")]
@@ -256,7 +261,7 @@ def _metric(name: str, preset: str) -> Callable[[Any], dict[str, float]]:
             return {name: float("nan"), f"{name}_active": float("nan")}
         from sc_layers.traversal import traversal_perceptual_length
 
-        generator = AttachedGenerator(options.G.to(options.device), z=_first_latent(options.G))
+        generator = AttachedGenerator(copy.deepcopy(options.G).to(options.device), z=_first_latent(options.G))
         distance = os.environ.get(DISTANCE_VARIABLE, "lpips")
         result = traversal_perceptual_length(generator, preset=preset, distance=distance)
         return {name: result.total, f"{name}_active": float(result.num_active)}

@@ -359,3 +359,19 @@ def widen(generator: nn.Module, latent: Tensor, random: bool = False) -> Tensor:
     shape = (*latent.shape[:-1], record.num_codes)
     codes = torch.randn(shape, dtype=latent.dtype, device=latent.device) if random else latent.new_zeros(shape)
     return torch.cat([latent, codes], dim=-1)
+
+
+def codes_apart(generator: nn.Module, ws: Tensor) -> tuple[Tensor, Tensor | None]:
+    """w without and the entries of its codes, for arithmetic on w that must not touch codes; see `codes_rejoined`.
+
+    Of a generator without codes, w itself and None.
+    """
+    if not hasattr(generator, RECORD):
+        return ws, None
+    record = attachment_of(generator)
+    return split_codes(ws, record.w_dim, record.num_codes, "w")
+
+
+def codes_rejoined(ws: Tensor, codes: Tensor | None) -> Tensor:
+    """Undo `codes_apart`."""
+    return ws if codes is None else torch.cat([ws, codes], dim=-1)
