@@ -13,12 +13,14 @@ import click
 import torch
 from torch import Tensor, nn
 
-from sc_layers.attach import RECORD, AttachedGenerator, attachment_of, codes_of, with_codes
+from sc_layers.attach import RECORD, AttachedGenerator, attach_like, attachment_of, codes_of, widen, with_codes
 from sc_layers.models import Recognizer
 
 from . import compat
 from .options import FLAGS, ConstrictionOptions, options_of_flags, parameter_groups
 from .pairs import RandomState, add_pair_loss, random_state, replayed
+
+__all__ = ["PerceptualSimplicityStep", "Training", "attach_like", "configure", "register_metrics", "train_options", "widen"]
 
 METRICS = {"tpl_small": "tpl_small_0.3", "tpl_large": "tpl_large_0.3"}
 DISTANCE_VARIABLE = "SC_LAYERS_TPL_DISTANCE"

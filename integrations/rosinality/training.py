@@ -168,7 +168,8 @@ class Training:
 
     def remember_random_state(self) -> None:
         """To be called right before the images of the generator's step are made."""
-        self._state = random_state(self.device)
+        if self.recognizer is not None:
+            self._state = random_state(next(self.recognizer.parameters()).device)
 
     def add_pair_loss(self, generator: nn.Module, noise: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
         """Add the perceptual simplicity loss (Eq. 8 and 9) to images that `generator(noise)` just made.
@@ -185,7 +186,7 @@ class Training:
         def partners(codes: Tensor) -> Tensor:
             latents = [torch.cat([z[:, : record.z_dim], codes], dim=1) for z in noise]
             unsynchronized = cast(Any, generator).no_sync() if module is not generator else nullcontext()
-            with unsynchronized, replayed(state, self.device):
+            with unsynchronized, replayed(state, images.device):
                 return cast(Tensor, generator(latents)[0])
 
         codes = noise[0][:, record.z_dim :]
