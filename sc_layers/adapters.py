@@ -223,8 +223,18 @@ def _zeros(generator: nn.Module, width: int) -> Tensor:
     return torch.zeros(1, width, device=parameter.device)
 
 
-def _named_sites(shapes: dict[str, torch.Size]) -> list[Site]:
-    return [Site(name, name, shape[1], (shape[2], shape[3]), shape[2]) for name, shape in shapes.items()]
+def _named_sites(generator: nn.Module, shapes: dict[str, torch.Size]) -> list[Site]:
+    return [
+        Site(name, _owner(generator, name), shape[1], (shape[2], shape[3]), shape[2]) for name, shape in shapes.items()
+    ]
+
+
+def _owner(generator: nn.Module, name: str) -> str:
+    """The module that may own the layer: a sequence would run it as its next element, so the last element does."""
+    module = generator.get_submodule(name)
+    while isinstance(module, nn.Sequential) and len(module):
+        name, module = f"{name}.{len(module) - 1}", module[-1]
+    return name
 
 
 class NamedLayersAdapter(Adapter):
@@ -244,7 +254,7 @@ class NamedLayersAdapter(Adapter):
         return self.z_dim, self.z_dim
 
     def sites(self, generator: nn.Module) -> list[Site]:
-        return _named_sites(feature_shapes(generator, self.layers, [_zeros(generator, self.z_dim)]))
+        return _named_sites(generator, feature_shapes(generator, self.layers, [_zeros(generator, self.z_dim)]))
 
     def install(self, generator: nn.Module, record: Attachment) -> None:
         add_synthesis_hooks(generator, record, what="z")
@@ -272,4 +282,4 @@ class NamedTwoPartAdapter(TwoPartAdapter):
     def sites(self, generator: nn.Module) -> list[Site]:
         c = _zeros(generator, getattr(generator, "c_dim", 0))
         z = _zeros(generator, cast(int, generator.z_dim))
-        return _named_sites(feature_shapes(generator, self.layers, [z, c]))
+        return _named_sites(generator, feature_shapes(generator, self.layers, [z, c]))

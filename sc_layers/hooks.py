@@ -48,6 +48,8 @@ class InFlight(threading.local):
 def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[Tensor, Tensor]:
     """Split [..., width + K] into [..., width] and codes [..., K]; codes are zeros where there are none.
 
+    The first part is contiguous, as the network expects it: small matrix products round differently on a view.
+
     Raises:
         ValueError: any other width.
     """
@@ -58,7 +60,7 @@ def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[
             f"{what} must have {width + num_codes} entries ({width} and {num_codes} codes), or {width} for codes 0, "
             f"got shape {tuple(latent.shape)}"
         )
-    return latent[..., :width], latent[..., width:]
+    return latent[..., :width].contiguous(), latent[..., width:]
 
 
 def add_pre_hook(module: nn.Module, hook: Hook) -> None:
