@@ -20,7 +20,15 @@ from . import compat
 from .options import FLAGS, ConstrictionOptions, options_of_flags, parameter_groups
 from .pairs import RandomState, add_pair_loss, random_state, replayed
 
-__all__ = ["PerceptualSimplicityStep", "Training", "attach_like", "configure", "register_metrics", "train_options", "widen"]
+__all__ = [
+    "PerceptualSimplicityStep",
+    "Training",
+    "attach_like",
+    "configure",
+    "register_metrics",
+    "train_options",
+    "widen",
+]
 
 METRICS = {"tpl_small": "tpl_small_0.3", "tpl_large": "tpl_large_0.3"}
 DISTANCE_VARIABLE = "SC_LAYERS_TPL_DISTANCE"

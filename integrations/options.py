@@ -79,7 +79,9 @@ FLAGS = (
     Flag("sc-codes", int, "Attach this many spatially constricted codes  [default: none]"),
     Flag("sc-res", str, "Resolutions of the constricted layers, comma-separated  [default: 8,16,32]"),
     Flag("sc-rects", int, "Rectangles a code  [default: 4]"),
-    Flag("sc-freeze-g", bool, "Train only constriction and recogniser; needs a network to start from  [default: false]"),
+    Flag(
+        "sc-freeze-g", bool, "Train only constriction and recogniser; needs a network to start from  [default: false]"
+    ),
     Flag("sc-lr", float, "Learning-rate multiplier of the constriction  [default: 1]"),
     Flag("q-lr", float, "Learning-rate multiplier of the recogniser  [default: 1]"),
     Flag("ps-weight", float, "Weight of the perceptual simplicity loss, 0 = without recogniser  [default: 0.01]"),

@@ -1,8 +1,8 @@
 """The second image of a pair for the perceptual simplicity loss, joined to a training step that knows only the first.
 
 The code bases' losses call the generator once and `backward` once. The recogniser's loss on the pair is differentiated
-apart; what it says about the two images is added when that one `backward` reaches them. So a step costs one more pass of
-the generator, and gradient synchronisation sees one backward pass as before.
+apart; what it says about the two images is added when that one `backward` reaches them. So a step costs one more pass
+of the generator, and gradient synchronisation sees one backward pass as before.
 """
 
 from __future__ import annotations
@@ -99,6 +99,6 @@ def add_pair_loss(
     loss = settings.weight * perceptual_simplicity_loss(
         pred, pred_perturbed, codes, perturbed.codes, perturbed.dims, settings.reduction
     )
-    loss.mean().mul(gain).backward()
+    torch.autograd.backward(loss.mean() * gain)
     grad, grad_partner = cast(Tensor, seen.grad).chunk(2)
     return PairLoss(cast(Tensor, _JoinPair.apply(images, partner, grad, grad_partner)), loss.detach())

@@ -37,9 +37,7 @@ CODE_BASES = {
         "stylegan2_ada", "NVlabs/stylegan2-ada-pytorch", ("d72cc7d041b42ec8e806021a205ed9349f87c6a4",)
     ),
     "stylegan3": CodeBase("stylegan3", "NVlabs/stylegan3", ("c233a919a6faee6e36a316ddd4eddababad1adf9",)),
-    "rosinality": CodeBase(
-        "rosinality", "rosinality/stylegan2-pytorch", ("bef283a1c24087da704d16c30abc8e36e63efa0e",)
-    ),
+    "rosinality": CodeBase("rosinality", "rosinality/stylegan2-pytorch", ("bef283a1c24087da704d16c30abc8e36e63efa0e",)),
 }
 
 
@@ -193,7 +191,9 @@ def apply_patch(name: str, directory: Path) -> list[str]:
         raise ValueError(f"{directory} is patched already; --revert undoes it")
     patches = parse_patch(patch_text(name))
     contents = _read(directory, patches)
-    _replace(directory, contents, {p.path: p.apply(contents[p.path]) for p in patches}, {p.path: p.after for p in patches})
+    _replace(
+        directory, contents, {p.path: p.apply(contents[p.path]) for p in patches}, {p.path: p.after for p in patches}
+    )
     return list(contents)
 
 
@@ -213,9 +213,7 @@ def revert_patch(name: str, directory: Path) -> list[str]:
     return list(contents)
 
 
-def _replace(
-    directory: Path, old: Mapping[str, bytes], new: Mapping[str, bytes], expected: Mapping[str, str]
-) -> None:
+def _replace(directory: Path, old: Mapping[str, bytes], new: Mapping[str, bytes], expected: Mapping[str, str]) -> None:
     """Write all new contents beside the files, then move them into place; put back the old ones on any failure."""
     wrong = _changed(new, expected)
     if wrong:

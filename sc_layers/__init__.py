@@ -27,9 +27,9 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from .attach import attach_spatial_constriction as attach_spatial_constriction
     from .checkpoints import load_network as load_network
     from .checkpoints import save_network as save_network
-    from .attach import attach_spatial_constriction as attach_spatial_constriction
     from .layers import SoftmaxConstriction as SoftmaxConstriction
     from .layers import SpatialConstriction as SpatialConstriction
     from .legacy.errors import CheckpointError as CheckpointError

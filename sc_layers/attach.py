@@ -37,7 +37,8 @@ def _find_adapter(generator: nn.Module, layers: Sequence[str] | None, z_dim: int
         if adapter.matches(generator):
             return adapter
     if layers is None:
-        known = "; ".join(adapter.examples for adapter in (*adapters, NamedTwoPartAdapter, NamedLayersAdapter))
+        examples = [adapter.examples for adapter in adapters]
+        known = "; ".join([*examples, NamedTwoPartAdapter.examples, NamedLayersAdapter.examples])
         raise ValueError(f"{type(generator).__name__} is no generator of a known code base. Known: {known}")
     two_part = NamedTwoPartAdapter(layers)
     if two_part.matches(generator):
@@ -58,12 +59,9 @@ def _adapter_of(record: Attachment) -> Adapter:
 
 def _chosen_sites(sites: list[Site], resolutions: Sequence[int], layers: Sequence[str] | None) -> list[Site]:
     """The sites of the given names, or the last one of each resolution; always coarse to fine."""
-    if layers is not None:
-        key, wanted = "layer", list(layers)
-        found = {site.name: site for site in sites}
-    else:
-        key, wanted = "resolution", list(resolutions)
-        found = {site.resolution: site for site in sites}  # type: ignore[misc]
+    key = "resolution" if layers is None else "layer"
+    wanted: list[int | str] = [*resolutions] if layers is None else [*layers]
+    found: dict[int | str, Site] = {getattr(site, "name" if key == "layer" else key): site for site in sites}
     if not wanted or len(set(wanted)) != len(wanted):
         raise ValueError(f"name each {key} once, and at least one, got {wanted}")
     for name in wanted:

@@ -38,7 +38,8 @@ class InFlight(threading.local):
     @contextmanager
     def recording_masks(self) -> Iterator[list[Tensor]]:
         """Collect the masks of every layer that runs inside the context."""
-        self.masks = masks = []
+        masks: list[Tensor] = []
+        self.masks = masks
         try:
             yield masks
         finally:
@@ -180,9 +181,7 @@ class StripStyle(TakeCodes):
         bound = bind(module, args, kwargs)
         style = bound.arguments["style"]
         bound.arguments["style"] = (
-            self.take(module, style)
-            if self.first
-            else split_codes(style, self.width, self.num_codes, self.what)[0]
+            self.take(module, style) if self.first else split_codes(style, self.width, self.num_codes, self.what)[0]
         )
         return bound.args, bound.kwargs
 

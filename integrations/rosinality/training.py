@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 from collections.abc import MutableMapping
 from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, attachment_of, constriction_parameters, widen
@@ -24,7 +25,8 @@ __all__ = ["Training", "add_arguments", "attach_from_checkpoint", "setup", "wide
 IMAGE_CHANNELS = 3  # the code base knows no others
 
 compat.allow_argument_namespace()
-compat.repair_save_image(torchvision.utils)
+if importlib.util.find_spec("torchvision") is not None:
+    compat.repair_save_image(importlib.import_module("torchvision.utils"))
 
 
 def _flag_type(kind: type) -> Any:

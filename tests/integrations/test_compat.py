@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from sc_layers.integrations import compat
 
 

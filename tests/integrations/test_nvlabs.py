@@ -8,10 +8,10 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
+from sc_layers.integrations import nvlabs
 from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters
-from sc_layers.integrations import nvlabs
 
 from ..tolerances import SAME_FORMULA
 from .toys import AdaLikeGenerator
@@ -66,9 +66,7 @@ def accumulate(training: nvlabs.Training, loss: Any, phase: str, gain: float = 1
     for module in trained:
         module.requires_grad_(True)
     z = torch.randn(BATCH, training.G.z_dim)
-    loss.accumulate_gradients(
-        phase=phase, real_img=None, real_c=None, gen_z=z, gen_c=torch.zeros(BATCH, 0), gain=gain
-    )
+    loss.accumulate_gradients(phase=phase, real_img=None, real_c=None, gen_z=z, gen_c=torch.zeros(BATCH, 0), gain=gain)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sc_layers.integrations import patching
 
 from sc_layers.cli.patch import patch as patch_command
-from sc_layers.integrations import patching
 
 BEFORE = {"train.py": b"first\nsecond\nthird", "lib/loss.py": b"one\r\ntwo\r\n"}
 AFTER = {"train.py": b"zeroth\nfirst\nsecond\nmore\nand more\nthird", "lib/loss.py": b"one\r\nbetween\r\ntwo\r\n"}
@@ -77,7 +77,9 @@ def test_a_second_application_and_an_early_revert_are_refused(checkout: Path) ->
 def test_a_changed_file_is_refused_and_nothing_is_touched(checkout: Path) -> None:
     changed = BEFORE | {"train.py": BEFORE["train.py"] + b"!"}
     write(checkout, changed)
-    with pytest.raises(ValueError, match=r"^train.py in .* differ .*Supported: bef283a1c240.*attach_spatial_constriction"):
+    with pytest.raises(
+        ValueError, match=r"^train.py in .* differ .*Supported: bef283a1c240.*attach_spatial_constriction"
+    ):
         patching.apply_patch(NAME, checkout)
     assert contents(checkout) == changed
 
@@ -159,7 +161,7 @@ def test_a_patch_that_lies_about_its_result_changes_nothing(checkout: Path, monk
 )
 def test_a_patch_that_does_more_than_insert_is_refused(old: bytes, new: bytes) -> None:
     assert old in PATCH
-    with pytest.raises(ValueError, match="of the patch|incomplete"):
+    with pytest.raises(ValueError, match=r"of the patch|incomplete"):
         patching.parse_patch(PATCH.replace(old, new, 1))
 
 

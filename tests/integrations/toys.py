@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-WIDTH = 6
+WIDTH = 6  # channels
 
 
 class StyledLayer(nn.Module):
@@ -159,19 +159,22 @@ class RosinalityLayer(nn.Module):
         return x if skip is None else x + nn.functional.interpolate(skip, scale_factor=2)
 
 
+W_DIM = 16
+
+
 class RosinalityLikeGenerator(nn.Module):
-    """Conventions of rosinality's stylegan2-pytorch, at 16x16."""
+    """Conventions of rosinality's stylegan2-pytorch, at 16x16; w is 16 wide, as small as its views stay aligned."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.style_dim, self.n_latent = 7, 6
-        self.style = nn.Sequential(nn.Linear(7, 7), nn.Tanh())
+        self.style_dim, self.n_latent = W_DIM, 6
+        self.style = nn.Sequential(nn.Linear(W_DIM, W_DIM), nn.Tanh())
         self.input = nn.Parameter(torch.randn(1, WIDTH, 4, 4))
-        self.conv1 = RosinalityLayer(7, 4)
-        self.to_rgb1 = RosinalityLayer(7, 4, out_channels=3)
+        self.conv1 = RosinalityLayer(W_DIM, 4)
+        self.to_rgb1 = RosinalityLayer(W_DIM, 4, out_channels=3)
         sizes = (8, 16)
-        self.convs = nn.ModuleList(RosinalityLayer(7, size, upsample=i == 0) for size in sizes for i in range(2))
-        self.to_rgbs = nn.ModuleList(RosinalityLayer(7, size, out_channels=3) for size in sizes)
+        self.convs = nn.ModuleList(RosinalityLayer(W_DIM, size, upsample=i == 0) for size in sizes for i in range(2))
+        self.to_rgbs = nn.ModuleList(RosinalityLayer(W_DIM, size, out_channels=3) for size in sizes)
 
     def mean_latent(self, number: int) -> Tensor:
         return self.style(torch.randn(number, self.style_dim)).mean(0, keepdim=True)
