@@ -18,12 +18,20 @@ _PUBLIC = {
     "SoftmaxConstriction": "layers",
     "PerceptualSimplicityLoss": "losses",
     "perceptual_simplicity_loss": "losses",
+    "load_network": "checkpoints",
+    "save_network": "checkpoints",
+    "CheckpointError": "legacy.errors",
+    "UntrustedCheckpointError": "legacy.errors",
 }
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from .checkpoints import load_network as load_network
+    from .checkpoints import save_network as save_network
     from .layers import SoftmaxConstriction as SoftmaxConstriction
     from .layers import SpatialConstriction as SpatialConstriction
+    from .legacy.errors import CheckpointError as CheckpointError
+    from .legacy.errors import UntrustedCheckpointError as UntrustedCheckpointError
     from .losses import PerceptualSimplicityLoss as PerceptualSimplicityLoss
     from .losses import perceptual_simplicity_loss as perceptual_simplicity_loss
 

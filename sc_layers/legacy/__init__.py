@@ -1,0 +1,1 @@
+"""Reading other programs' checkpoints without running anything from them."""
