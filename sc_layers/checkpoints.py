@@ -110,7 +110,8 @@ def _read_safetensors(data: bytes) -> dict[str, Any]:
 
 def _write_pt(networks: Mapping[str, NetworkState], meta: Mapping[str, Any]) -> bytes:
     parts = {
-        name: {"kind": net.kind, "config": net.config, "state": dict(net.state)} for name, net in networks.items()
+        name: {"kind": net.kind, "config": net.config, "state": dict(net.state)}
+        for name, net in networks.items()
     }
     content = {_FORMAT_KEY: _FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
     buffer = io.BytesIO()
@@ -124,7 +125,9 @@ def _networks_of(description: Any, states: Mapping[str, Mapping[str, Tensor]]) -
         raise CheckpointError("the file does not describe its networks")
     version = description.get("version")
     if version != _FORMAT_VERSION:
-        raise CheckpointError(f"the file has version {version!r:.40} of the format, known is {_FORMAT_VERSION}")
+        raise CheckpointError(
+            f"the file has version {version!r:.40} of the format, known is {_FORMAT_VERSION}"
+        )
     meta = description.get("meta", {})
     if not isinstance(meta, dict):
         raise CheckpointError("meta is not a mapping")
