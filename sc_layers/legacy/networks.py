@@ -1,0 +1,131 @@
+"""Networks of other programs as data, and rebuilding them with the user's own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+from .records import Record
+
+MAX_MODULES = 20_000
+Classes = ModuleType | Mapping[str, type] | Iterable[ModuleType]
+
+
+@dataclass(eq=False)
+class NetworkRecord:
+    """A network that a file holds, without code: its class by name, its arguments, its state dict.
+
+    Attributes:
+        class_name: name of the class in the program that wrote the file.
+        args: positional arguments that it was made with.
+        kwargs: keyword arguments that it was made with.
+        state: parameters and buffers by dotted name.
+        extra: what else the reader of that format found worth keeping.
+    """
+
+    class_name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    state: dict[str, Tensor] = field(repr=False)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def check_state(what: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes of a stored state with the expected ones, and name every difference.
+
+    Raises:
+        CheckpointError: something is missing, left over, or of another shape.
+    """
+    problems = [f"{name} is missing" for name in expected if name not in state]
+    problems += [f"{name:.200} is not part of it" for name in state if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        raise CheckpointError(f"the stored tensors do not fit the {what}: {'; '.join(problems)}")
+
+
+def _tensors_in(state: Mapping[str, Any], key: str) -> Iterable[tuple[str, Tensor]]:
+    entries = state.get(key)
+    if not isinstance(entries, dict):
+        raise CheckpointError(f"a module without {key}")
+    for name, value in entries.items():
+        if not isinstance(name, str) or not isinstance(value, (Tensor, type(None))):
+            raise CheckpointError(f"{key} of a module holds a {type(value).__name__}")
+        if value is not None:
+            yield name, value
+
+
+def module_state(record: Record) -> dict[str, Tensor]:
+    """The state dict of a pickled `nn.Module`: its parameters and persistent buffers, those of its parts included.
+
+    Raises:
+        CheckpointError: it is not a module, or has more parts than any network.
+    """
+    found: dict[str, Tensor] = {}
+    waiting, visited = [("", record)], 0
+    while waiting:
+        prefix, module = waiting.pop()
+        visited += 1
+        if visited > MAX_MODULES:
+            raise CheckpointError(f"a network of more than {MAX_MODULES} modules")
+        state = module.state if isinstance(module, Record) else None
+        if not isinstance(state, dict) or not isinstance(state.get("_modules"), dict):
+            raise CheckpointError(f"{prefix or 'a network'} is not a module")
+        transient = state.get("_non_persistent_buffers_set", set())
+        found.update({prefix + name: value for name, value in _tensors_in(state, "_parameters")})
+        for name, value in _tensors_in(state, "_buffers"):
+            if not isinstance(transient, set) or name not in transient:
+                found[prefix + name] = value
+        parts = [(f"{prefix}{name}.", part) for name, part in state["_modules"].items() if part is not None]
+        waiting += parts[::-1]
+    return found
+
+
+def _find_class(name: str, classes: Classes) -> type[nn.Module]:
+    if isinstance(classes, Mapping):
+        found = [classes[name]] if name in classes else []
+    else:
+        modules = [classes] if isinstance(classes, ModuleType) else list(classes)
+        found = [vars(module)[name] for module in modules if name in vars(module)]
+    if not found:
+        raise CheckpointError(f"the given classes have no {name!r:.80}")
+    if not isinstance(found[0], type) or not issubclass(found[0], nn.Module):
+        raise CheckpointError(f"{name!r:.80} among the given classes is not a torch.nn.Module")
+    return found[0]
+
+
+def rebuild(record: NetworkRecord, classes: Classes) -> nn.Module:
+    """Make the network with a class of the user's own, looked up by name, and give it the stored tensors.
+
+    The class is called with the arguments in the file, which are plain data, first on the meta device: what does
+    not fit the stored tensors is refused before it takes memory.
+
+    Args:
+        record: what the file held.
+        classes: a module, several modules, or classes by name.
+
+    Raises:
+        CheckpointError: no such class, arguments that it refuses, or tensors that do not fit; each one is named.
+    """
+    make = _find_class(record.class_name, classes)
+    try:
+        with torch.device("meta"):
+            outline = make(*record.args, **record.kwargs)
+        check_state(record.class_name, outline.state_dict(), record.state)
+        with torch.random.fork_rng(devices=[]):
+            network = make(*record.args, **record.kwargs)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the user's class raises for arguments that it does not take
+        raise CheckpointError(f"{record.class_name} refuses the stored arguments: {error}") from error
+    network.load_state_dict(record.state)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,47 @@
+"""Checkpoints of stylegan2-ada-pytorch and stylegan3: dicts of objects whose pickles embed their source text.
+
+Source: `torch_utils/persistence.py` of those programs, which on loading executes that text. Here it is not looked at:
+class name, constructor arguments and tensors say all that is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import CheckpointError
+from .networks import NetworkRecord, module_state
+from .records import Record
+
+_PERSISTENT = "torch_utils.persistence"
+
+
+def is_persistence(content: Any) -> bool:
+    """Whether an unpickled file holds networks of persistent classes under the names that those programs use."""
+    return isinstance(content, dict) and any(
+        isinstance(content.get(name), Record) and content[name].module == _PERSISTENT for name in ("G", "D", "G_ema")
+    )
+
+
+def _network_of(record: Record) -> NetworkRecord:
+    args, kwargs = record.state.get("_init_args", ()), record.state.get("_init_kwargs", {})
+    if not isinstance(args, tuple) or not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
+        raise CheckpointError(f"{record.name:.80} was stored without the arguments that it was made with")
+    return NetworkRecord(record.name, args, kwargs, module_state(record))
+
+
+def networks_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The networks of such a file as records, and `meta`.
+
+    Raises:
+        CheckpointError: a network without arguments or tensors.
+    """
+    networks: dict[str, Any] = {}
+    for name in ("G", "D", "G_ema"):
+        record = content.get(name)
+        if record is None:
+            continue
+        if not isinstance(record, Record) or not isinstance(record.state, dict):
+            raise CheckpointError(f"{name} is not a network")
+        networks[name] = _network_of(record)
+    meta = {"format": "stylegan2-ada / stylegan3", "training_set_kwargs": content.get("training_set_kwargs")}
+    return {**networks, "meta": meta}
