@@ -28,6 +28,7 @@ _DNNLIB_NETWORKS = ("G", "D", "G_ema")
 _REBUILD = ("sc_layers.checkpoints", "rebuild_network")
 _LARGEST_NUMBER = 65536
 _MOST_UPSAMPLINGS = 32
+_FEW_MODULES = 100
 
 
 @dataclass
@@ -58,25 +59,38 @@ class NetworkState:
         Raises:
             CheckpointError: an unknown class, an invalid configuration, or tensors that do not fit it.
         """
-        if self.kind not in KINDS:
-            raise CheckpointError(f"unknown class of network {self.kind!r:.80}, expected {', '.join(KINDS)}")
-        from . import models
-
-        make = getattr(models, self.kind)
-        options = {"impl": impl} if self.kind == "Generator" else {}
         check_module_list(self.config.get("module_list", ""), len(self.state))
-        try:
-            config = getattr(models, KINDS[self.kind]).from_dict(dict(self.config))
-            with torch.device("meta"):
-                outline = make(config, **options).state_dict()
-        except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError) as error:
-            raise CheckpointError(f"the configuration of the {self.kind} is not valid: {error!s:.500}") from error
+        outline = outline_of(self.kind, self.config)
         check_state(self.kind, outline, self.state)
         budget.charge(sum(tensor.nbytes for tensor in outline.values()))
         with torch.random.fork_rng(devices=[]):
-            network: nn.Module = make(config, **options)
+            network = _make(self.kind, self.config, impl)
         network.load_state_dict(self.state)
         return network.eval().requires_grad_(False)
+
+
+def _make(kind: str, config: Mapping[str, Any], impl: str) -> nn.Module:
+    from . import models
+
+    options = {"impl": impl} if kind == "Generator" else {}
+    fields = getattr(models, KINDS[kind]).from_dict(dict(config))
+    network: nn.Module = getattr(models, kind)(fields, **options)
+    return network
+
+
+def outline_of(kind: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict of a network without any memory behind it.
+
+    Raises:
+        CheckpointError: an unknown class or an invalid configuration.
+    """
+    if kind not in KINDS:
+        raise CheckpointError(f"unknown class of network {kind!r:.80}, expected {', '.join(KINDS)}")
+    try:
+        with torch.device("meta"):
+            return _make(kind, config, "reference").state_dict()
+    except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(f"the configuration of the {kind} is not valid: {error!s:.500}") from error
 
 
 def check_module_list(text: Any, num_tensors: int) -> None:
@@ -92,8 +106,8 @@ def check_module_list(text: Any, num_tensors: int) -> None:
     upsamplings = [int(digits) for digits in re.findall(r"Conv-up-(\d{1,18})", text)]
     if max(numbers, default=0) > _LARGEST_NUMBER or sum(upsamplings) > _MOST_UPSAMPLINGS:
         raise CheckpointError(f"the module list asks for more than any network has: {text:.200}")
-    if sum(layers) + text.count(",") > num_tensors:
-        raise CheckpointError(f"the module list has more layers than there are tensors ({num_tensors})")
+    if sum(layers) + text.count(",") > 2 * num_tensors + _FEW_MODULES:
+        raise CheckpointError(f"the module list is too long for {num_tensors} tensors")
 
 
 def write_safetensors(networks: Mapping[str, NetworkState], meta: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointError
-from .records import Record
+from .records import Budget, Record
 
 MAX_MODULES = 20_000
 Classes = ModuleType | Mapping[str, type] | Iterable[ModuleType]
@@ -26,14 +26,14 @@ class NetworkRecord:
         args: positional arguments that it was made with.
         kwargs: keyword arguments that it was made with.
         state: parameters and buffers by dotted name.
-        extra: what else the reader of that format found worth keeping.
+        computed: last parts of the names of buffers that the class computes itself and the file does not hold.
     """
 
     class_name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
-    extra: dict[str, Any] = field(default_factory=dict)
+    computed: tuple[str, ...] = ()
 
 
 def check_state(what: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -103,7 +103,7 @@ def _find_class(name: str, classes: Classes) -> type[nn.Module]:
     return found[0]
 
 
-def rebuild(record: NetworkRecord, classes: Classes) -> nn.Module:
+def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Module:
     """Make the network with a class of the user's own, looked up by name, and give it the stored tensors.
 
     The class is called with the arguments in the file, which are plain data, first on the meta device: what does
@@ -112,20 +112,28 @@ def rebuild(record: NetworkRecord, classes: Classes) -> nn.Module:
     Args:
         record: what the file held.
         classes: a module, several modules, or classes by name.
+        budget: pays for the tensors.
 
     Raises:
         CheckpointError: no such class, arguments that it refuses, or tensors that do not fit; each one is named.
     """
     make = _find_class(record.class_name, classes)
+
+    def computed(name: str) -> bool:
+        return name.rpartition(".")[2] in record.computed
+
     try:
         with torch.device("meta"):
             outline = make(*record.args, **record.kwargs)
-        check_state(record.class_name, outline.state_dict(), record.state)
+        expected = {name: tensor for name, tensor in outline.state_dict().items() if not computed(name)}
+        check_state(record.class_name, expected, record.state)
+        budget.charge(sum(tensor.nbytes for tensor in expected.values()))
         with torch.random.fork_rng(devices=[]):
             network = make(*record.args, **record.kwargs)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the user's class raises for arguments that it does not take
         raise CheckpointError(f"{record.class_name} refuses the stored arguments: {error}") from error
-    network.load_state_dict(record.state)
+    kept = {name: tensor for name, tensor in network.state_dict().items() if computed(name)}
+    network.load_state_dict({**record.state, **kept})
     return network.eval().requires_grad_(False)

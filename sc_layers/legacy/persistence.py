@@ -29,13 +29,13 @@ def _network_of(record: Record) -> NetworkRecord:
     return NetworkRecord(record.name, args, kwargs, module_state(record))
 
 
-def networks_of(content: dict[str, Any]) -> dict[str, Any]:
+def networks_of(content: dict[str, Any]) -> tuple[dict[str, NetworkRecord], dict[str, Any]]:
     """The networks of such a file as records, and `meta`.
 
     Raises:
         CheckpointError: a network without arguments or tensors.
     """
-    networks: dict[str, Any] = {}
+    networks: dict[str, NetworkRecord] = {}
     for name in ("G", "D", "G_ema"):
         record = content.get(name)
         if record is None:
@@ -43,5 +43,4 @@ def networks_of(content: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(record, Record) or not isinstance(record.state, dict):
             raise CheckpointError(f"{name} is not a network")
         networks[name] = _network_of(record)
-    meta = {"format": "stylegan2-ada / stylegan3", "training_set_kwargs": content.get("training_set_kwargs")}
-    return {**networks, "meta": meta}
+    return networks, {"training_set_kwargs": content.get("training_set_kwargs")}

@@ -16,6 +16,7 @@ from .errors import CheckpointError
 _SLACK = 1 << 24
 MAX_TOKENS = 1_000_000
 MAX_DEPTH = 128
+MAX_UNFOLDED = 4_000_000
 MAX_DIMENSIONS = 16
 _SCALARS = (str, bytes, bytearray, bool, int, float, complex, type(None), np.ndarray, np.generic, Tensor)
 _DTYPE_NAME = re.compile(r"b1|[iu][1248]|f[248]")
@@ -194,21 +195,35 @@ class _Settler:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.done: dict[int, Any] = {}
+        self.unfolded = 0
+        self.done: dict[int, tuple[Any, int]] = {}
         self.open: set[int] = set()
 
     def settle(self, value: Any) -> Any:
         if isinstance(value, _SCALARS):
+            self.count(1)
             return value
-        if id(value) not in self.done:
-            if id(value) in self.open:
-                raise CheckpointError("the checkpoint contains itself")
-            if len(self.open) >= MAX_DEPTH:
-                raise CheckpointError(f"the checkpoint is nested deeper than {MAX_DEPTH} levels")
-            self.open.add(id(value))
-            self.done[id(value)] = self.convert(value)
-            self.open.remove(id(value))
-        return self.done[id(value)]
+        if id(value) in self.done:
+            settled, size = self.done[id(value)]
+            self.count(size)
+            return settled
+        if id(value) in self.open:
+            raise CheckpointError("the checkpoint contains itself")
+        if len(self.open) >= MAX_DEPTH:
+            raise CheckpointError(f"the checkpoint is nested deeper than {MAX_DEPTH} levels")
+        self.open.add(id(value))
+        before = self.unfolded
+        self.count(1)
+        settled = self.convert(value)
+        self.done[id(value)] = settled, self.unfolded - before
+        self.open.remove(id(value))
+        return settled
+
+    def count(self, size: int) -> None:
+        """Shared parts count each time: whoever walks the result without remembering must come to an end."""
+        self.unfolded += size
+        if self.unfolded > MAX_UNFOLDED:
+            raise CheckpointError(f"the checkpoint unfolds to more than {MAX_UNFOLDED} values")
 
     def convert(self, value: Any) -> Any:
         if isinstance(value, (ArrayRecord, TensorRecord)):

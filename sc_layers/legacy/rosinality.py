@@ -29,25 +29,31 @@ def _state_of(name: str, state: Any) -> dict[str, Tensor]:
     return state
 
 
-def _arguments(options: dict[str, Any], state: dict[str, Tensor], generator: bool) -> dict[str, Any]:
-    """Keyword arguments of the class, from the command line that was used.
-
-    Checkpoints converted from TensorFlow come without one: then size and depth show in the tensors' names.
-    """
-    if generator:
-        noises = sum(name.startswith("noises.") for name in state)
-        depth = sum(name.startswith("style.") and name.endswith(".weight") for name in state)
-        kwargs = {"size": 2 ** (2 + noises // 2), "style_dim": 512, "n_mlp": depth}
-        names = {"size": "size", "style_dim": "latent", "n_mlp": "n_mlp"}
-    else:
-        blocks = len({name.split(".")[1] for name in state if name.startswith("convs.")})
-        kwargs, names = {"size": 2 ** (1 + blocks)}, {"size": "size"}
-    kwargs["channel_multiplier"] = 2
-    names["channel_multiplier"] = "channel_multiplier"
-    return {key: options.get(names[key], value) for key, value in kwargs.items()}
+def _size_of(state: dict[str, Tensor], name: str, index: int, default: int) -> int:
+    return state[name].shape[index] if name in state and state[name].ndim > index else default
 
 
-def networks_of(content: dict[str, Any]) -> dict[str, Any]:
+def _generator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
+    """Keyword arguments of the generator, as its tensors show them."""
+    noises = sum(name.startswith("noises.") for name in state)
+    depth = sum(name.startswith("style.") and name.endswith(".weight") for name in state)
+    return {
+        "size": 2 ** (2 + min(noises, 60) // 2),
+        "style_dim": _size_of(state, "style.1.weight", 0, 512),
+        "n_mlp": depth,
+        "channel_multiplier": _size_of(state, "convs.6.conv.weight", 1, 512) // 256,
+    }
+
+
+def _discriminator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
+    """Keyword arguments of the discriminator, as its tensors show them."""
+    blocks = len({name.split(".")[1] for name in state if name.startswith("convs.")})
+    size = 2 ** (1 + min(blocks, 60))
+    multiplier = _size_of(state, "convs.0.0.weight", 0, 0) * size // 16384 if size > 32 else 2
+    return {"size": size, "channel_multiplier": multiplier}
+
+
+def networks_of(content: dict[str, Any]) -> tuple[dict[str, NetworkRecord], dict[str, Any]]:
     """The networks of such a file as records, and `meta`, which holds the command line.
 
     Raises:
@@ -57,10 +63,12 @@ def networks_of(content: dict[str, Any]) -> dict[str, Any]:
     options = args.state if isinstance(args, Record) and args.name == "Namespace" else {}
     if not isinstance(options, dict):
         raise CheckpointError("the stored command line is not a set of options")
-    networks: dict[str, Any] = {}
+    networks: dict[str, NetworkRecord] = {}
     for key, name in _NETWORKS.items():
         if key in content:
             state = _state_of(key, content[key])
-            kind = "Discriminator" if key == "d" else "Generator"
-            networks[name] = NetworkRecord(kind, (), _arguments(options, state, key != "d"), state)
-    return {**networks, "meta": {"format": "rosinality", "args": dict(options)}}
+            if key == "d":
+                networks[name] = NetworkRecord("Discriminator", (), _discriminator_arguments(state), state)
+            else:
+                networks[name] = NetworkRecord("Generator", (), _generator_arguments(state), state)
+    return networks, {"args": dict(options)}
