@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .errors import CheckpointError
 from .records import Budget, Record
@@ -103,11 +105,39 @@ def _find_class(name: str, classes: Classes) -> type[nn.Module]:
     return found[0]
 
 
+_SHAPED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.eye)
+_RANGES = (torch.arange, torch.linspace)
+_ITEM_SIZE = 4
+
+
+class _AllocationLimit(TorchFunctionMode):
+    """Refuses tensors that a constructor makes beyond what the budget allows, before they take memory."""
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self.budget = budget
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _SHAPED or func in _RANGES:
+            values = [*args, kwargs.get("size", ())]
+            shapes = [value for value in values if isinstance(value, (list, tuple)) and value]
+            numbers = [value for value in values if isinstance(value, (int, float))]
+            if shapes:
+                count = max(math.prod(shape) for shape in shapes)
+            else:
+                count = max(numbers, default=0) if func in _RANGES else math.prod(numbers)
+            self.budget.charge(_ITEM_SIZE * int(count))
+        return func(*args, **kwargs)
+
+
 def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Module:
     """Make the network with a class of the user's own, looked up by name, and give it the stored tensors.
 
-    The class is called with the arguments in the file, which are plain data, first on the meta device: what does
-    not fit the stored tensors is refused before it takes memory.
+    The class is called with the arguments in the file, which are plain data; tensors much larger than the file are
+    refused.
 
     Args:
         record: what the file held.
@@ -118,22 +148,16 @@ def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Modul
         CheckpointError: no such class, arguments that it refuses, or tensors that do not fit; each one is named.
     """
     make = _find_class(record.class_name, classes)
-
-    def computed(name: str) -> bool:
-        return name.rpartition(".")[2] in record.computed
-
     try:
-        with torch.device("meta"):
-            outline = make(*record.args, **record.kwargs)
-        expected = {name: tensor for name, tensor in outline.state_dict().items() if not computed(name)}
-        check_state(record.class_name, expected, record.state)
-        budget.charge(sum(tensor.nbytes for tensor in expected.values()))
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _AllocationLimit(budget):
             network = make(*record.args, **record.kwargs)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the user's class raises for arguments that it does not take
         raise CheckpointError(f"{record.class_name} refuses the stored arguments: {error}") from error
-    kept = {name: tensor for name, tensor in network.state_dict().items() if computed(name)}
-    network.load_state_dict({**record.state, **kept})
+    made = network.state_dict()
+    computed = {name: tensor for name, tensor in made.items() if name.rpartition(".")[2] in record.computed}
+    expected = {name: tensor for name, tensor in made.items() if name not in computed}
+    check_state(record.class_name, expected, record.state)
+    network.load_state_dict({**record.state, **computed})
     return network.eval().requires_grad_(False)
