@@ -14,7 +14,7 @@ from typing import IO, Any
 from torch import Tensor, nn
 
 from . import formats
-from .formats import NETWORKS, NetworkState
+from .formats import NETWORKS, AnyNetwork, NetworkState
 from .legacy import persistence, rosinality, safetensors, tf_networks, torch_files
 from .legacy.errors import CheckpointError
 from .legacy.names import names
@@ -30,7 +30,7 @@ _OTHER_FORMATS = {
     b"<": "a web page, so the download went wrong",
     b"version https://git-lfs": "a Git LFS pointer, so the download is not complete",
 }
-_Writer = Callable[[Mapping[str, NetworkState], Mapping[str, Any]], bytes]
+_Writer = Callable[[Mapping[str, AnyNetwork], Mapping[str, Any]], bytes]
 _WRITERS: dict[str, _Writer] = {
     ".safetensors": formats.write_safetensors,
     ".pt": formats.write_pt,
@@ -50,7 +50,7 @@ class Contents:
     """
 
     format: str
-    networks: dict[str, NetworkState | NetworkRecord]
+    networks: dict[str, AnyNetwork]
     meta: dict[str, Any]
     budget: Budget
 
@@ -157,11 +157,11 @@ def rebuild_network(kind: str, config: dict[str, Any], state: dict[str, Tensor])
 def save_network(
     path: str | os.PathLike[str],
     *,
-    G: nn.Module | None = None,
-    D: nn.Module | None = None,
-    G_ema: nn.Module | None = None,
-    Q: nn.Module | None = None,
-    Q_ema: nn.Module | None = None,
+    G: nn.Module | NetworkRecord | None = None,
+    D: nn.Module | NetworkRecord | None = None,
+    G_ema: nn.Module | NetworkRecord | None = None,
+    Q: nn.Module | NetworkRecord | None = None,
+    Q_ema: nn.Module | NetworkRecord | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> None:
     """Save networks in one file, in the format that the extension of `path` names.
@@ -169,7 +169,8 @@ def save_network(
     Args:
         path: `.safetensors` (recommended; the configuration is JSON in its metadata), `.pt` (a state that
             `torch.load` reads with `weights_only=True`) or `.pkl` (the style of dnnlib, for stylegan2-ada's tools;
-            opening it with Python's `pickle` imports sc_layers, and a stranger's pickle could run anything).
+            opening it with Python's `pickle` imports sc_layers, and a stranger's pickle could run anything). A
+            `NetworkRecord` of another program's network can go into the first two.
         G: generator in training.
         D: discriminator.
         G_ema: moving average of the generator's weights, the one to draw images with.
@@ -182,17 +183,23 @@ def save_network(
         TypeError: a network that is not ours, or `meta` that JSON cannot hold.
         FileNotFoundError: the folder of `path` does not exist.
     """
-    path = Path(path)
+    given = {"G": G, "D": D, "G_ema": G_ema, "Q": Q, "Q_ema": Q_ema}
+    networks: dict[str, AnyNetwork] = {}
+    for name, net in given.items():
+        if net is not None:
+            networks[name] = net if isinstance(net, NetworkRecord) else NetworkState.of(name, net)
+    write_contents(Path(path), networks, meta or {})
+
+
+def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> None:
+    """`save_network` of networks that are data already."""
     if path.suffix not in _WRITERS:
         raise ValueError(f"the extension must be one of {', '.join(_WRITERS)}, got {path.name!r}")
-    given = {"G": G, "D": D, "G_ema": G_ema, "Q": Q, "Q_ema": Q_ema}
-    networks = {name: NetworkState.of(name, net) for name, net in given.items() if net is not None}
     if not networks:
         raise ValueError(f"nothing to save: give at least one of {', '.join(NETWORKS)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {str(path.parent)!r} does not exist")
-    meta = json.loads(json.dumps(dict(meta or {})))
-    replace_file(path, _WRITERS[path.suffix](networks, meta))
+    replace_file(path, _WRITERS[path.suffix](networks, json.loads(json.dumps(dict(meta)))))
 
 
 def replace_file(path: Path, data: bytes) -> None:

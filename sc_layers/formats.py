@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from . import __version__
 from .legacy import safetensors
 from .legacy.errors import CheckpointError
-from .legacy.networks import check_state
+from .legacy.networks import NetworkRecord, check_state
 from .legacy.records import Budget, Record
 
 NETWORKS = ("G", "D", "G_ema", "Q", "Q_ema")
@@ -26,6 +26,7 @@ FORMAT_KEY = "sc_layers"
 _FORMAT_VERSION = 1
 _DNNLIB_NETWORKS = ("G", "D", "G_ema")
 _REBUILD = ("sc_layers.checkpoints", "rebuild_network")
+_RECORD = "record"
 _LARGEST_NUMBER = 65536
 _MOST_UPSAMPLINGS = 32
 _FEW_MODULES = 100
@@ -69,6 +70,9 @@ class NetworkState:
         return network.eval().requires_grad_(False)
 
 
+AnyNetwork = NetworkState | NetworkRecord
+
+
 def _make(kind: str, config: Mapping[str, Any], impl: str) -> nn.Module:
     from . import models
 
@@ -110,18 +114,29 @@ def check_module_list(text: Any, num_tensors: int) -> None:
         raise CheckpointError(f"the module list is too long for {num_tensors} tensors")
 
 
-def write_safetensors(networks: Mapping[str, NetworkState], meta: Mapping[str, Any]) -> bytes:
+def _described(network: AnyNetwork) -> dict[str, Any]:
+    """What a network is besides its tensors."""
+    if isinstance(network, NetworkState):
+        return {"kind": network.kind, "config": dict(network.config)}
+    return {
+        "kind": _RECORD,
+        "class_name": network.class_name,
+        "args": list(network.args),
+        "kwargs": network.kwargs,
+        "computed": list(network.computed),
+        "attachment": network.attachment,
+    }
+
+
+def write_safetensors(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
     tensors = {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state.items()}
-    kinds = {name: {"kind": net.kind, "config": net.config} for name, net in networks.items()}
-    description = {"version": _FORMAT_VERSION, "program": __version__, "networks": kinds, "meta": meta}
+    parts = {name: _described(net) for name, net in networks.items()}
+    description = {"version": _FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
     return safetensors.dump(tensors, {"format": "pt", FORMAT_KEY: json.dumps(description)})
 
 
-def write_pt(networks: Mapping[str, NetworkState], meta: Mapping[str, Any]) -> bytes:
-    parts = {
-        name: {"kind": net.kind, "config": dict(net.config), "state": dict(net.state)}
-        for name, net in networks.items()
-    }
+def write_pt(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
+    parts = {name: {**_described(net), "state": dict(net.state)} for name, net in networks.items()}
     content = {FORMAT_KEY: _FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -139,10 +154,13 @@ class _NetworkPickler(pickle.Pickler):
         return rebuild_network, (obj.kind, dict(obj.config), dict(obj.state))
 
 
-def write_pkl(networks: Mapping[str, NetworkState], meta: Mapping[str, Any]) -> bytes:
+def write_pkl(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
     missing = [name for name in _DNNLIB_NETWORKS if name not in networks]
     if missing:
         raise ValueError(f"a .pkl in the dnnlib style needs G, D and G_ema; missing: {', '.join(missing)}")
+    foreign = [name for name, network in networks.items() if not isinstance(network, NetworkState)]
+    if foreign:
+        raise ValueError(f"a .pkl in the dnnlib style holds our networks only, not {', '.join(foreign)}")
     kwargs = meta.get("training_set_kwargs")
     content = {**networks, "training_set_kwargs": kwargs, "augment_pipe": None, "meta": meta}
     buffer = io.BytesIO()
@@ -157,8 +175,8 @@ def is_pkl(content: Any) -> bool:
     )
 
 
-def read_pkl(content: Mapping[str, Any]) -> tuple[dict[str, NetworkState], dict[str, Any]]:
-    networks = {}
+def read_pkl(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+    networks: dict[str, AnyNetwork] = {}
     for name, value in content.items():
         if name in NETWORKS:
             if not isinstance(value, Record) or (value.module, value.name) != _REBUILD or len(value.args) != 3:
@@ -168,7 +186,7 @@ def read_pkl(content: Mapping[str, Any]) -> tuple[dict[str, NetworkState], dict[
     return networks, _meta_of(content)
 
 
-def read_pt(content: Mapping[str, Any]) -> tuple[dict[str, NetworkState], dict[str, Any]]:
+def read_pt(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
     parts = content.get("networks")
     if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
         raise CheckpointError("the file does not describe its networks")
@@ -176,7 +194,7 @@ def read_pt(content: Mapping[str, Any]) -> tuple[dict[str, NetworkState], dict[s
     return {name: _state_of(name, part, part.get("state")) for name, part in parts.items()}, _meta_of(content)
 
 
-def read_safetensors(data: bytes) -> tuple[dict[str, NetworkState], dict[str, Any]]:
+def read_safetensors(data: bytes) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
     tensors, metadata = safetensors.load(data)
     if FORMAT_KEY not in metadata:
         raise CheckpointError("this safetensors file was not written by sc_layers")
@@ -209,16 +227,30 @@ def _meta_of(description: Mapping[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def _state_of(name: Any, part: Any, state: Any) -> NetworkState:
+def _state_of(name: Any, part: Any, state: Any) -> AnyNetwork:
     if name not in NETWORKS:
         raise CheckpointError(f"the file describes {name!r:.80}, which is none of {', '.join(NETWORKS)}")
-    if not isinstance(part, dict) or not isinstance(part.get("config"), dict) or not isinstance(state, dict):
+    if not isinstance(part, dict) or not isinstance(state, dict):
         raise CheckpointError(f"{name} lacks its configuration or its tensors")
-    if not all(isinstance(key, str) for key in [*part["config"], *state]):
-        raise CheckpointError(f"{name} has a name that is no text")
-    if not all(isinstance(value, Tensor) for value in state.values()):
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise CheckpointError(f"the state of {name} holds something else than tensors")
-    return NetworkState(str(part.get("kind")), part["config"], state)
+    if part.get("kind") == _RECORD:
+        return _record_of(name, part, state)
+    config = part.get("config")
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise CheckpointError(f"{name} lacks its configuration")
+    return NetworkState(str(part.get("kind")), config, state)
+
+
+def _record_of(name: str, part: dict[str, Any], state: dict[str, Tensor]) -> NetworkRecord:
+    kinds = {"class_name": str, "args": list, "kwargs": dict, "computed": list}
+    if not all(isinstance(part.get(key), kind) for key, kind in kinds.items()):
+        raise CheckpointError(f"{name} lacks {', '.join(kinds)}")
+    attachment = part.get("attachment")
+    if not all(isinstance(key, str) for key in part["kwargs"]) or not isinstance(attachment, (dict, type(None))):
+        raise CheckpointError(f"the arguments of {name} are not valid")
+    computed = tuple(str(key) for key in part["computed"])
+    return NetworkRecord(part["class_name"], tuple(part["args"]), part["kwargs"], state, computed, attachment)
 
 
 def num_parameters(state: Mapping[str, Tensor]) -> int:

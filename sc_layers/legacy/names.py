@@ -45,6 +45,17 @@ _RECORDS = (
     ("torch.nn.modules.conv", "Conv2d"),
     ("sc_layers.layers", "SpatialConstriction"),
     ("sc_layers.layers", "SoftmaxConstriction"),
+    ("sc_layers.checkpoints", "rebuild_network"),
+    ("sc_layers.adapters", "Attachment"),
+    ("sc_layers.hooks", "InFlight"),
+    ("sc_layers.hooks", "Forget"),
+    ("sc_layers.hooks", "TakeCodes"),
+    ("sc_layers.hooks", "AppendCodes"),
+    ("sc_layers.hooks", "StripStyle"),
+    ("sc_layers.hooks", "ShieldFromTruncation"),
+    ("sc_layers.hooks", "Constrict"),
+    ("sc_layers.hooks", "ConstrictInput"),
+    ("sc_layers.hooks", "ReplaceFeatures"),
 )
 
 

@@ -29,6 +29,7 @@ class NetworkRecord:
         kwargs: keyword arguments that it was made with.
         state: parameters and buffers by dotted name.
         computed: last parts of the names of buffers that the class computes itself and the file does not hold.
+        attachment: arguments of `attach_spatial_constriction`, where constriction had been attached to it.
     """
 
     class_name: str
@@ -36,6 +37,7 @@ class NetworkRecord:
     kwargs: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
     computed: tuple[str, ...] = ()
+    attachment: dict[str, Any] | None = None
 
 
 def check_state(what: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -108,6 +110,7 @@ def _find_class(name: str, classes: Classes) -> type[nn.Module]:
 _SHAPED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.eye)
 _RANGES = (torch.arange, torch.linspace)
 _ITEM_SIZE = 4
+_MOST_CODES = 4096
 
 
 class _AllocationLimit(TorchFunctionMode):
@@ -133,6 +136,15 @@ class _AllocationLimit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _attach(network: nn.Module, arguments: dict[str, Any]) -> None:
+    from ..attach import attach_spatial_constriction
+
+    numbers = [value for value in arguments.values() if isinstance(value, int)]
+    if max(numbers, default=0) > _MOST_CODES:
+        raise CheckpointError(f"constriction with {max(numbers)} codes or rectangles")
+    attach_spatial_constriction(network, **arguments)
+
+
 def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Module:
     """Make the network with a class of the user's own, looked up by name, and give it the stored tensors.
 
@@ -151,6 +163,8 @@ def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Modul
     try:
         with torch.random.fork_rng(devices=[]), _AllocationLimit(budget):
             network = make(*record.args, **record.kwargs)
+            if record.attachment is not None:
+                _attach(network, record.attachment)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the user's class raises for arguments that it does not take

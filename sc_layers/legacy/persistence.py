@@ -13,6 +13,7 @@ from .networks import NetworkRecord, module_state
 from .records import Record
 
 _PERSISTENT = "torch_utils.persistence"
+_ATTACHMENT = "spatial_constriction"  # where attaching leaves its arguments among those of the network
 
 
 def is_persistence(content: Any) -> bool:
@@ -26,7 +27,11 @@ def _network_of(record: Record) -> NetworkRecord:
     args, kwargs = record.state.get("_init_args", ()), record.state.get("_init_kwargs", {})
     if not isinstance(args, tuple) or not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
         raise CheckpointError(f"{record.name:.80} was stored without the arguments that it was made with")
-    return NetworkRecord(record.name, args, kwargs, module_state(record))
+    attachment = kwargs.get(_ATTACHMENT)
+    if attachment is not None and not isinstance(attachment, dict):
+        raise CheckpointError(f"{_ATTACHMENT} of {record.name:.80} is not a set of arguments")
+    kwargs = {name: value for name, value in kwargs.items() if name != _ATTACHMENT}
+    return NetworkRecord(record.name, args, kwargs, module_state(record), attachment=attachment)
 
 
 def networks_of(content: dict[str, Any]) -> tuple[dict[str, NetworkRecord], dict[str, Any]]:

@@ -13,6 +13,7 @@ from .errors import CheckpointError
 from .networks import NetworkRecord
 from .records import Record
 
+_GATES = ".constriction.gate_weight_h"
 _NETWORKS = {"g": "G", "d": "D", "g_ema": "G_ema"}
 
 
@@ -45,6 +46,21 @@ def _generator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _attachment(state: dict[str, Tensor]) -> dict[str, Any] | None:
+    """Arguments with which spatial constriction was attached, as its tensors show them, coarse to fine."""
+    gates = {name.removesuffix(_GATES): tensor for name, tensor in state.items() if name.endswith(_GATES)}
+    if not gates or any(tensor.ndim != 5 for tensor in gates.values()):
+        return None
+    layers = sorted(gates, key=lambda name: gates[name].shape[3])
+    shapes = [gates[name].shape for name in layers]
+    return {
+        "num_codes": sum(shape[0] for shape in shapes),
+        "layers": layers,
+        "num_rects": shapes[0][1],
+        "codes_per_group": shapes[0][0],
+    }
+
+
 def _discriminator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
     """Keyword arguments of the discriminator, as its tensors show them."""
     blocks = len({name.split(".")[1] for name in state if name.startswith("convs.")})
@@ -70,5 +86,6 @@ def networks_of(content: dict[str, Any]) -> tuple[dict[str, NetworkRecord], dict
             if key == "d":
                 networks[name] = NetworkRecord("Discriminator", (), _discriminator_arguments(state), state)
             else:
-                networks[name] = NetworkRecord("Generator", (), _generator_arguments(state), state)
+                arguments, attachment = _generator_arguments(state), _attachment(state)
+                networks[name] = NetworkRecord("Generator", (), arguments, state, attachment=attachment)
     return networks, {"args": dict(options)}
