@@ -64,6 +64,8 @@ def _read_bytes(source: str | os.PathLike[str] | IO[bytes]) -> bytes:
     path = Path(source)
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder, expected a file")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {str(path)!r}")
     return path.read_bytes()
 
 

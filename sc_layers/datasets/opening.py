@@ -22,7 +22,8 @@ def open_dataset(spec: str | os.PathLike[str], resolution: int | None = None, cr
     Args:
         spec: `"shapes3d"` or `"dsprites"` (rendered); or the path of a folder of images, of a zip of images as StyleGAN
             uses it, of an MNIST idx-ubyte file (gzipped or not), or of a folder with such files, of which the training
-            images are taken, or of a folder of TFRecords from the authors' program. A folder that is called like a rendered set is reached as `"./shapes3d"`.
+            images are taken, or of a folder of TFRecords from the authors' program. A folder that is called like a
+            rendered set is reached as `"./shapes3d"`.
         resolution: height and width; None means 64 for rendered sets and what the files have for others.
         crop: "celeba" for the aligned CelebA images of 178x218 pixels; a folder or zip only.
 
