@@ -46,6 +46,11 @@ _RECORDS = (
     ("sc_layers.layers", "SpatialConstriction"),
     ("sc_layers.layers", "SoftmaxConstriction"),
     ("sc_layers.checkpoints", "rebuild_network"),
+    ("sc_layers.models.discriminator", "Recognizer"),
+    ("sc_layers.models.discriminator", "RecognizerConfig"),
+    ("sc_layers.models.discriminator", "DownBlock"),
+    ("sc_layers.models.modules", "ConvLayer"),
+    ("sc_layers.models.modules", "LinearLayer"),
     ("sc_layers.adapters", "Attachment"),
     ("sc_layers.hooks", "InFlight"),
     ("sc_layers.hooks", "Forget"),
@@ -120,7 +125,7 @@ class _Constructors:
         if not all(isinstance(key, str) for key, _ in pairs):
             raise CheckpointError("a dict made of pairs has keys that are no text")
         self.budget.charge(64 * len(pairs))
-        return DictRecord({key: value for key, value in pairs})
+        return DictRecord(dict(map(tuple, pairs)))
 
     def members(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[Any]:
         """A set of a list of texts or numbers, as protocols below 4 write it."""

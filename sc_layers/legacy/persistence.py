@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..formats import AnyNetwork, NetworkState
 from .errors import CheckpointError
 from .networks import NetworkRecord, module_state
 from .records import Record
@@ -34,13 +35,22 @@ def _network_of(record: Record) -> NetworkRecord:
     return NetworkRecord(record.name, args, kwargs, module_state(record), attachment=attachment)
 
 
-def networks_of(content: dict[str, Any]) -> tuple[dict[str, NetworkRecord], dict[str, Any]]:
-    """The networks of such a file as records, and `meta`.
+def _recognizer_of(record: Any) -> NetworkState:
+    """Our recogniser, which the patched training scripts keep beside the networks."""
+    state = record.state if isinstance(record, Record) and record.name == "Recognizer" else None
+    config = state.get("config") if isinstance(state, dict) else None
+    if not isinstance(config, Record) or not isinstance(config.state, dict):
+        raise CheckpointError("Q is not a recogniser of sc_layers")
+    return NetworkState("Recognizer", config.state, module_state(record))
+
+
+def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+    """The networks of such a file as records, our recogniser where there is one, and `meta`.
 
     Raises:
         CheckpointError: a network without arguments or tensors.
     """
-    networks: dict[str, NetworkRecord] = {}
+    networks: dict[str, AnyNetwork] = {}
     for name in ("G", "D", "G_ema"):
         record = content.get(name)
         if record is None:
@@ -48,4 +58,6 @@ def networks_of(content: dict[str, Any]) -> tuple[dict[str, NetworkRecord], dict
         if not isinstance(record, Record) or not isinstance(record.state, dict):
             raise CheckpointError(f"{name} is not a network")
         networks[name] = _network_of(record)
+    if content.get("Q") is not None:
+        networks["Q"] = _recognizer_of(content["Q"])
     return networks, {"training_set_kwargs": content.get("training_set_kwargs")}

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ..formats import AnyNetwork, NetworkState
 from .errors import CheckpointError
 from .networks import NetworkRecord
 from .records import Record
 
 _GATES = ".constriction.gate_weight_h"
-_NETWORKS = {"g": "G", "d": "D", "g_ema": "G_ema"}
+_GENERATORS = {"g": "G", "g_ema": "G_ema"}
 
 
 def is_rosinality(content: Any) -> bool:
@@ -69,23 +70,39 @@ def _discriminator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
     return {"size": size, "channel_multiplier": multiplier}
 
 
-def networks_of(content: dict[str, Any]) -> tuple[dict[str, NetworkRecord], dict[str, Any]]:
-    """The networks of such a file as records, and `meta`, which holds the command line.
+def _recognizer(state: dict[str, Tensor]) -> NetworkState:
+    """Our recogniser, which the patched training script keeps beside the networks; its tensors show what it is."""
+    blocks = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    width = _size_of(state, "conv.weight", 0, 0)
+    config = {
+        "resolution": 4 * 2 ** min(blocks, 60),
+        "num_channels": _size_of(state, "from_rgb.weight", 1, 3),
+        "num_codes": _size_of(state, "output.weight", 0, 0),
+        "minibatch_std": _size_of(state, "conv.weight", 1, 0) > width,
+    }
+    return NetworkState("Recognizer", config, state)
+
+
+def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+    """The networks of such a file as records, our recogniser where there is one, and `meta` with the command line.
 
     Raises:
         CheckpointError: something that should be a state dict is not one.
     """
-    args = content.get("args")
+    args, attached = content.get("args"), content.get("sc")
     options = args.state if isinstance(args, Record) and args.name == "Namespace" else {}
-    if not isinstance(options, dict):
+    if not isinstance(options, dict) or not isinstance(attached, (dict, type(None))):
         raise CheckpointError("the stored command line is not a set of options")
-    networks: dict[str, NetworkRecord] = {}
-    for key, name in _NETWORKS.items():
+    networks: dict[str, AnyNetwork] = {}
+    for key, name in _GENERATORS.items():
         if key in content:
             state = _state_of(key, content[key])
-            if key == "d":
-                networks[name] = NetworkRecord("Discriminator", (), _discriminator_arguments(state), state)
-            else:
-                arguments, attachment = _generator_arguments(state), _attachment(state)
-                networks[name] = NetworkRecord("Generator", (), arguments, state, attachment=attachment)
+            attachment = _attachment(state) if attached is None else attached
+            arguments = _generator_arguments(state)
+            networks[name] = NetworkRecord("Generator", (), arguments, state, attachment=attachment)
+    if "d" in content:
+        state = _state_of("d", content["d"])
+        networks["D"] = NetworkRecord("Discriminator", (), _discriminator_arguments(state), state)
+    if "q" in content:
+        networks["Q"] = _recognizer(_state_of("q", content["q"]))
     return networks, {"args": dict(options)}
