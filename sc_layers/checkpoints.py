@@ -17,9 +17,10 @@ from . import formats
 from .formats import NETWORKS, AnyNetwork, NetworkState
 from .legacy import persistence, rosinality, safetensors, tf_networks, torch_files
 from .legacy.errors import CheckpointError
+from .legacy.limits import Budget
 from .legacy.names import names
 from .legacy.networks import Classes, NetworkRecord, rebuild
-from .legacy.records import Budget, settle
+from .legacy.records import settle
 from .legacy.unpickler import Machine
 
 _PICKLE_START = b"\x80"

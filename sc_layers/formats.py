@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from . import __version__
 from .legacy import safetensors
 from .legacy.errors import CheckpointError
+from .legacy.limits import AllocationLimit, Budget
 from .legacy.networks import NetworkRecord, check_state
-from .legacy.records import Budget, Record
+from .legacy.records import Record
 
 NETWORKS = ("G", "D", "G_ema", "Q", "Q_ema")
 KINDS = {"Generator": "GeneratorConfig", "Discriminator": "DiscriminatorConfig", "Recognizer": "RecognizerConfig"}
@@ -51,7 +52,7 @@ class NetworkState:
     def build(self, budget: Budget, impl: str = "auto") -> nn.Module:
         """The network, in evaluation mode and without gradients.
 
-        What the configuration asks for is compared with the stored tensors before any memory is taken.
+        Tensors much larger than the file, that its configuration asks for, are refused before they take memory.
 
         Args:
             budget: pays for the tensors.
@@ -60,12 +61,17 @@ class NetworkState:
         Raises:
             CheckpointError: an unknown class, an invalid configuration, or tensors that do not fit it.
         """
+        if self.kind not in KINDS:
+            raise CheckpointError(f"unknown class of network {self.kind!r:.80}, expected {', '.join(KINDS)}")
         check_module_list(self.config.get("module_list", ""), len(self.state))
-        outline = outline_of(self.kind, self.config)
-        check_state(self.kind, outline, self.state)
-        budget.charge(sum(tensor.nbytes for tensor in outline.values()))
-        with torch.random.fork_rng(devices=[]):
-            network = _make(self.kind, self.config, impl)
+        try:
+            with torch.random.fork_rng(devices=[]), AllocationLimit(budget):
+                network = _make(self.kind, self.config, impl)
+        except CheckpointError:
+            raise
+        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+            raise CheckpointError(f"the configuration of the {self.kind} is not valid: {error!s:.500}") from error
+        check_state(self.kind, network.state_dict(), self.state)
         network.load_state_dict(self.state)
         return network.eval().requires_grad_(False)
 
@@ -80,21 +86,6 @@ def _make(kind: str, config: Mapping[str, Any], impl: str) -> nn.Module:
     fields = getattr(models, KINDS[kind]).from_dict(dict(config))
     network: nn.Module = getattr(models, kind)(fields, **options)
     return network
-
-
-def outline_of(kind: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict of a network without any memory behind it.
-
-    Raises:
-        CheckpointError: an unknown class or an invalid configuration.
-    """
-    if kind not in KINDS:
-        raise CheckpointError(f"unknown class of network {kind!r:.80}, expected {', '.join(KINDS)}")
-    try:
-        with torch.device("meta"):
-            return _make(kind, config, "reference").state_dict()
-    except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"the configuration of the {kind} is not valid: {error!s:.500}") from error
 
 
 def check_module_list(text: Any, num_tensors: int) -> None:

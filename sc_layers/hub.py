@@ -27,7 +27,9 @@ class HubMethods:
     """What `Generator` offers for the hub; the library is imported when one of these is called."""
 
     @classmethod
-    def from_pretrained(cls: type[_Hub], source: str | os.PathLike[str], *, impl: str = "auto", **download: Any) -> _Hub:
+    def from_pretrained(
+        cls: type[_Hub], source: str | os.PathLike[str], *, impl: str = "auto", **download: Any
+    ) -> _Hub:
         """Load a generator from a folder that `save_pretrained` wrote, or from the hub.
 
         Args:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from .errors import CheckpointError
+from .limits import Budget
 from .records import (
     ArrayRecord,
-    Budget,
     DictRecord,
     DtypeRecord,
     Record,
@@ -118,9 +118,7 @@ class _Constructors:
         """An OrderedDict or EasyDict: empty, or of a list of pairs as Python 2 wrote it."""
         (pairs,) = _arguments("a dict", args, 0, 1)
         pairs = [] if pairs is None else pairs
-        if not isinstance(pairs, list) or not all(
-            isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs
-        ):
+        if not isinstance(pairs, list) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs):
             raise CheckpointError("a dict is not made of a list of pairs")
         if not all(isinstance(key, str) for key, _ in pairs):
             raise CheckpointError("a dict made of pairs has keys that are no text")

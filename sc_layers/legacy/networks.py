@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -10,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .errors import CheckpointError
-from .records import Budget, Record
+from .limits import AllocationLimit, Budget
+from .records import Record
 
 MAX_MODULES = 20_000
 Classes = ModuleType | Mapping[str, type] | Iterable[ModuleType]
@@ -107,33 +106,7 @@ def _find_class(name: str, classes: Classes) -> type[nn.Module]:
     return found[0]
 
 
-_SHAPED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.eye)
-_RANGES = (torch.arange, torch.linspace)
-_ITEM_SIZE = 4
 _MOST_CODES = 4096
-
-
-class _AllocationLimit(TorchFunctionMode):
-    """Refuses tensors that a constructor makes beyond what the budget allows, before they take memory."""
-
-    def __init__(self, budget: Budget) -> None:
-        super().__init__()
-        self.budget = budget
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in _SHAPED or func in _RANGES:
-            values = [*args, kwargs.get("size", ())]
-            shapes = [value for value in values if isinstance(value, (list, tuple)) and value]
-            numbers = [value for value in values if isinstance(value, (int, float))]
-            if shapes:
-                count = max(math.prod(shape) for shape in shapes)
-            else:
-                count = max(numbers, default=0) if func in _RANGES else math.prod(numbers)
-            self.budget.charge(_ITEM_SIZE * int(count))
-        return func(*args, **kwargs)
 
 
 def _attach(network: nn.Module, arguments: dict[str, Any]) -> None:
@@ -161,7 +134,7 @@ def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Modul
     """
     make = _find_class(record.class_name, classes)
     try:
-        with torch.random.fork_rng(devices=[]), _AllocationLimit(budget):
+        with torch.random.fork_rng(devices=[]), AllocationLimit(budget):
             network = make(*record.args, **record.kwargs)
             if record.attachment is not None:
                 _attach(network, record.attachment)

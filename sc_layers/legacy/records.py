@@ -12,32 +12,13 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
+from .limits import Budget
 
-_SLACK = 1 << 24
-MAX_TOKENS = 1_000_000
 MAX_DEPTH = 128
 MAX_UNFOLDED = 4_000_000
 MAX_DIMENSIONS = 16
 _SCALARS = (str, bytes, bytearray, bool, int, float, complex, type(None), np.ndarray, np.generic, Tensor)
 _DTYPE_NAME = re.compile(r"b1|[iu][1248]|f[248]")
-
-
-class Budget:
-    """Bytes that one file may make us copy, over all pickles nested in it, and tokens that it may hold."""
-
-    def __init__(self, size: int) -> None:
-        self.bytes_left = 8 * size + _SLACK
-        self.tokens_left = MAX_TOKENS
-
-    def charge(self, count: int) -> None:
-        self.bytes_left -= count
-        if self.bytes_left < 0:
-            raise CheckpointError("the checkpoint unfolds to much more data than the file holds")
-
-    def token(self) -> None:
-        self.tokens_left -= 1
-        if self.tokens_left < 0:
-            raise CheckpointError(f"the checkpoint has more than {MAX_TOKENS} tokens")
 
 
 @dataclass(eq=False)

@@ -202,8 +202,6 @@ def record_of(function: str, given: Mapping[str, Any], variables: Mapping[str, A
     else:
         rules, places = _DISCRIMINATOR_RULES, _DISCRIMINATOR_ARGUMENTS
         defaults = {**_DISCRIMINATOR_DEFAULTS, "mbstd_group_size": _GROUP_SIZE[function]}
-    state = dict(
-        _renamed(rules, name, array) for name, array in variables.items() if not _UNUSED.fullmatch(name)
-    )
+    state = dict(_renamed(rules, name, array) for name, array in variables.items() if not _UNUSED.fullmatch(name))
     kwargs = _arguments(given, defaults, places)
     return NetworkRecord(BUILDERS[function], (), kwargs, state, computed=("resample_filter",))

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..formats import NetworkState, check_module_list, num_parameters, outline_of
+from ..formats import NetworkState, check_module_list
 from .errors import CheckpointError
+from .limits import AllocationLimit, Budget
 from .networks import NetworkRecord
-from .records import Budget, Record
+from .records import Record
 from .stylegan2_tf import BUILDERS, record_of
 
 _LAYOUTS = {3: ("G", "D", "G_ema"), 4: ("G", "D", "Q", "G_ema"), 5: ("G", "D", "Q", "G_ema", "Q_ema")}
@@ -91,24 +92,24 @@ def _our_network(name: str, network: Record, budget: Budget) -> NetworkState:
     """One of the authors' networks; what its arguments ask for is compared with its variables before it is made."""
     from ..models.tf_variables import config_from_tf, state_dict_from_tf
 
-    state, variables = _state_of(network), _variables_of(network, _OUR_SCOPES)
+    fields, variables = _state_of(network), _variables_of(network, _OUR_SCOPES)
     budget.charge(sum(array.nbytes for array in variables.values()))
-    arguments = _checked_arguments(state, len(variables))
+    arguments = _checked_arguments(fields, len(variables))
     try:
-        config = config_from_tf(state["build_func_name"], arguments)
+        config = config_from_tf(fields["build_func_name"], arguments)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise CheckpointError(f"{name} is no network of the authors: {error!s:.500}") from error
     kind = type(config).__name__.removesuffix("Config")
     if kind != _KINDS[name]:
         raise CheckpointError(f"a {kind} lies where the {_KINDS[name]} {name} should")
-    wanted = num_parameters(outline_of(kind, config.to_dict()))
-    stored = sum(array.size for array in variables.values())
-    if wanted > stored:
-        raise CheckpointError(f"{name} needs {wanted} numbers and its variables have {stored}")
     try:
-        return NetworkState(kind, config.to_dict(), state_dict_from_tf(config, variables))
-    except (ValueError, TypeError) as error:
+        with AllocationLimit(budget):
+            state = state_dict_from_tf(config, variables)
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{name} is no network of the authors: {error!s:.500}") from error
+    return NetworkState(kind, config.to_dict(), state)
 
 
 def networks_of(

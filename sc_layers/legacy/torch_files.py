@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from .errors import CheckpointError
+from .limits import Budget
 from .names import names
-from .records import Budget, StorageRecord, settle
+from .records import StorageRecord, settle
 from .unpickler import Machine
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -56,11 +57,7 @@ def read_storage(data: bytes, budget: Budget) -> StorageRecord:
 
 def _storage_of(persistent_id: Any) -> tuple[torch.dtype, str, int]:
     """dtype, key and count from `("storage", type, key, location, count[, view])`."""
-    if (
-        not isinstance(persistent_id, tuple)
-        or len(persistent_id) not in (5, 6)
-        or persistent_id[0] != "storage"
-    ):
+    if not isinstance(persistent_id, tuple) or len(persistent_id) not in (5, 6) or persistent_id[0] != "storage":
         raise CheckpointError("a reference to something that is not a storage")
     _, dtype, key, _, count, *view = persistent_id
     if view not in ([], [None]):
@@ -128,22 +125,18 @@ class _Archive:
             self.file = zipfile.ZipFile(io.BytesIO(data))
             members = self.file.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-            raise CheckpointError(f"not a valid zip file: {str(error):.200}") from error
-        if sum(member.file_size for member in members) > len(data):
-            raise CheckpointError("the members of the zip file are larger than the file")
+            raise CheckpointError(f"not a valid zip file: {error!s:.200}") from error
         for member in members:
             if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                raise CheckpointError(
-                    f"member {member.filename:.80} is compressed, which torch.save never does"
-                )
+                raise CheckpointError(f"member {member.filename:.80} is compressed, which torch.save never does")
+        if sum(member.file_size for member in members) > len(data):
+            raise CheckpointError("the members of the zip file are larger than the file")
         self.members = {member.filename.partition("/")[2]: member for member in members}
 
     def read(self, name: str) -> bytes:
         if name not in self.members:
             holds = ", ".join(sorted(self.members)[:5])
-            raise CheckpointError(
-                f"the zip file has no member {name:.80}, as files of torch.save do: {holds:.200}"
-            )
+            raise CheckpointError(f"the zip file has no member {name:.80}, as files of torch.save do: {holds:.200}")
         try:
             return self.file.read(self.members[name])
         except (

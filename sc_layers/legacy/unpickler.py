@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import CheckpointError, UntrustedCheckpointError
-from .records import Budget
+from .limits import Budget
 
 _LARGEST_KEY = 2**63
 
@@ -50,8 +50,28 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": set,
 }
 _LITERALS = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES "
-    "SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8".split()
+    [
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "FLOAT",
+        "BINFLOAT",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "BINBYTES8",
+        "BYTEARRAY8",
+        "UNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE",
+        "BINUNICODE8",
+    ]
 )
 _PUTS = frozenset(["PUT", "BINPUT", "LONG_BINPUT"])
 _GETS = frozenset(["GET", "BINGET", "LONG_BINGET"])
@@ -107,7 +127,7 @@ class Machine:
         except CheckpointError:
             raise
         except (ValueError, OverflowError) as error:  # what genops raises for bytes that are no pickle
-            raise CheckpointError(f"not a valid pickle: {str(error):.200}") from error
+            raise CheckpointError(f"not a valid pickle: {error!s:.200}") from error
         raise CheckpointError("a pickle without an end")
 
     def step(self, opcode: str, argument: Any) -> None:
@@ -124,9 +144,7 @@ class Machine:
         elif opcode in _SHORT_TUPLES:
             self.stack.append(tuple(self.pop_several(_SHORT_TUPLES[opcode])))
         elif opcode in _EXTENSIONS:
-            raise UntrustedCheckpointError(
-                f"the checkpoint asks for entry {argument} of the extension registry"
-            )
+            raise UntrustedCheckpointError(f"the checkpoint asks for entry {argument} of the extension registry")
         elif opcode in _BUFFERS:
             raise CheckpointError("the pickle needs buffers that are not in the file")
         elif opcode not in _IGNORED:
@@ -163,7 +181,7 @@ class Machine:
         known = isinstance(module, str) and isinstance(name, str) and (module, name) in self.names
         if not known:
             raise UntrustedCheckpointError(
-                f"the checkpoint asks for {str(module):.100}.{str(name):.100}, which is not needed to read any "
+                f"the checkpoint asks for {module!s:.100}.{name!s:.100}, which is not needed to read any "
                 "known checkpoint; nothing of it was run"
             )
         entry = self.names[module, name]
@@ -229,9 +247,7 @@ class Machine:
 
     def set_items(self, items: list[Any]) -> None:
         if not isinstance(self.top(), dict) or len(items) % 2:
-            raise CheckpointError(
-                "the pickle sets items of something that is not a dict, or a key without value"
-            )
+            raise CheckpointError("the pickle sets items of something that is not a dict, or a key without value")
         self.top().update(zip(map(_check_key, items[::2]), items[1::2], strict=True))
 
     def op_global(self, argument: str) -> None:
@@ -268,9 +284,7 @@ class Machine:
 
     def op_persid(self, argument: Any) -> None:
         if self.persistent is None:
-            raise CheckpointError(
-                "the pickle refers to something outside of it, which its format does not have"
-            )
+            raise CheckpointError("the pickle refers to something outside of it, which its format does not have")
         self.stack.append(self.persistent(argument))
 
     def op_binpersid(self, _: Any) -> None:
