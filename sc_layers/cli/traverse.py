@@ -46,9 +46,9 @@ def traverse(
     torch_device = pick_device(device)
     generator = load_generator(network, torch_device)
     bases = codes_of_seeds(seeds, generator.num_codes, latents).to(torch_device)
-    outdir.mkdir(parents=True, exist_ok=True)
     for seed, base in zip(seeds, bases, strict=True):
         sweep = sweep_codes(generator, base, points, bound, dims)
+        outdir.mkdir(parents=True, exist_ok=True)
         save_png(sweep.picture(), outdir / f"traverse{seed:04d}.png")
         save_gif(sweep.frames(), outdir / f"traverse{seed:04d}.gif")
         click.echo(f"seed {seed}: rows are codes {', '.join(map(str, sweep.dims))}")

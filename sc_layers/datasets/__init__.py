@@ -4,7 +4,6 @@ from .base import Dataset as Dataset
 from .base import RenderedDataset as RenderedDataset
 from .batching import batch_at as batch_at
 from .batching import batches as batches
-from .batching import to_network_range as to_network_range
 from .dsprites import DSprites as DSprites
 from .image_files import ImageFiles as ImageFiles
 from .mnist import IdxImages as IdxImages
@@ -23,5 +22,4 @@ __all__ = [
     "batch_at",
     "batches",
     "open_dataset",
-    "to_network_range",
 ]

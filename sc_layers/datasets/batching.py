@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .base import Dataset, IntArray, RenderedDataset
@@ -18,11 +17,6 @@ from .base import Dataset, IntArray, RenderedDataset
 MAX_THREADS = 4
 # First entry of the seed after the user's: what the numbers are for.
 EPOCH, BATCH = 0, 1
-
-
-def to_network_range(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """`images * 2 / 255 - 1`: pixels 0..255 to the range -1..1 that networks work in (SPEC.md)."""
-    return images.to(dtype) * (2 / 255) - 1
 
 
 @functools.lru_cache(maxsize=8)

@@ -29,7 +29,7 @@ NATIVE = 64  # positions are one pixel apart here
 
 # In pixels at the native resolution, for scale 1. Turned in any way, a sprite fits a square of half the image's size.
 HALF_SIDE = 10.0
-LONG_AXIS, SHORT_AXIS = 14.0, 7.0
+LONG_AXIS, SHORT_AXIS = 14.1, 7.05
 HEART_SIDE = 13.0
 
 

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ from .base import Dataset
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Crop = Literal["celeba"]
 Pixels = npt.NDArray[np.uint8]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -114,7 +113,7 @@ class ImageFiles(Dataset):
 
     decodes = True
 
-    def __init__(self, files: Files, resolution: int | None = None, crop: Crop | None = None) -> None:
+    def __init__(self, files: Files, resolution: int | None = None, crop: str | None = None) -> None:
         if crop not in (None, "celeba"):
             raise ValueError(f'crop must be "celeba" or None, got {crop!r}')
         if crop and resolution not in (None, CELEBA_CROP):

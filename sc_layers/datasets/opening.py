@@ -9,14 +9,14 @@ from pathlib import Path
 from . import mnist
 from .base import Dataset
 from .dsprites import DSprites
-from .image_files import Crop, FolderFiles, ImageFiles, ZipFiles
+from .image_files import FolderFiles, ImageFiles, ZipFiles
 from .shapes3d import Shapes3D
 from .tfrecords import TFRecordImages, tfrecord_file_in
 
 RENDERED: dict[str, type[Shapes3D] | type[DSprites]] = {"shapes3d": Shapes3D, "dsprites": DSprites}
 
 
-def open_dataset(spec: str | os.PathLike[str], resolution: int | None = None, crop: Crop | None = None) -> Dataset:
+def open_dataset(spec: str | os.PathLike[str], resolution: int | None = None, crop: str | None = None) -> Dataset:
     """Open a data set by name or path.
 
     Args:
@@ -47,7 +47,7 @@ def open_dataset(spec: str | os.PathLike[str], resolution: int | None = None, cr
         raise ValueError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
-def _open_path(path: Path, resolution: int | None, crop: Crop | None) -> Dataset:
+def _open_path(path: Path, resolution: int | None, crop: str | None) -> Dataset:
     idx = mnist.image_file_in(path) if path.is_dir() else path if mnist.holds_idx(path, 3) else None
     if idx is not None:
         _refuse_crop(str(idx), crop)
@@ -62,6 +62,6 @@ def _open_path(path: Path, resolution: int | None, crop: Crop | None) -> Dataset
     raise ValueError(f"{path} is neither a zip archive nor an idx-ubyte file of images")
 
 
-def _refuse_crop(name: str, crop: Crop | None) -> None:
+def _refuse_crop(name: str, crop: str | None) -> None:
     if crop is not None:
         raise ValueError(f"crop={crop!r} is for image files of CelebA, not for {name}")

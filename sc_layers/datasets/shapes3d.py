@@ -144,7 +144,7 @@ def _cast(orientation: float, resolution: int) -> Iterator[Tensor]:
             yield avg_pool2d(maps, SUPERSAMPLING)[0]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def coefficient_maps(resolution: int) -> Tensor:
     """Ray-cast all geometries, five maps each: how much of floor, wall, object, white and sky a pixel shows.
 

@@ -18,6 +18,7 @@ from ..losses import (
     generator_loss,
     r1_penalty,
 )
+from ..models.ops import MINIBATCH_STD_GROUP
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
 
@@ -47,10 +48,14 @@ class TrainingState:
         """Start a training of these networks; the averages start as their copies.
 
         Raises:
-            ValueError: a recogniser is missing that the model needs, or given to one without.
+            ValueError: a recogniser is missing that the model needs, or given to one without; or a pass is of a size
+                that the minibatch standard deviation of D or Q cannot group.
         """
         if (Q is None) != (config.model == "gan"):
             raise ValueError(f"model {config.model!r} needs {'no' if config.model == 'gan' else 'a'} recogniser")
+        _check_pass(D, config.batch_per_pass)
+        if Q is not None:
+            _check_pass(Q, config.batch_per_pass * (2 if config.model == "ps_sc" else 1))
         g_params = [*G.parameters(), *(Q.parameters() if Q is not None else ())]
         beta2, eps = config.adam_beta2, config.adam_eps
         averaged_q = Q if config.average_recognizer else None
@@ -66,6 +71,14 @@ class TrainingState:
             ps_loss=PerceptualSimplicityLoss(
                 config.code_weight, config.perturbation, config.random_perturbation, config.cascade_kimg
             ),
+        )
+
+
+def _check_pass(network: nn.Module, images: int) -> None:
+    if network.config.minibatch_std and images > MINIBATCH_STD_GROUP and images % MINIBATCH_STD_GROUP:
+        raise ValueError(
+            f"{type(network).__name__} would see {images} images a pass: its minibatch standard deviation needs at most "
+            f"{MINIBATCH_STD_GROUP} or a multiple of {MINIBATCH_STD_GROUP}; change the batch or the batch per pass"
         )
 
 

@@ -91,7 +91,7 @@ def test_three_training_steps_match_authors_program() -> None:
 def _assert_gradients(loss: Tensor, network: nn.Module, golden: Golden, prefix: str) -> None:
     """Compare the gradients of `loss` with respect to a network's parameters, as fractions of their largest entry.
 
-    A parameter whose gradients are all tiny is compared with a hundredth of the largest in the network.
+    A parameter whose gradients are all tiny is compared with a tenth of the largest in the network.
     """
     variables = golden.group(prefix)
     if isinstance(network, Generator):
@@ -101,7 +101,7 @@ def _assert_gradients(loss: Tensor, network: nn.Module, golden: Golden, prefix: 
     named = dict(network.named_parameters())
     gradients = torch.autograd.grad(loss, list(named.values()), retain_graph=True, materialize_grads=True)
     for name, gradient in zip(named, gradients, strict=True):
-        largest = max(expected[name].abs().max().item(), 0.01 * overall)
+        largest = max(expected[name].abs().max().item(), 0.1 * overall)
         limit = GOLDEN_LAYER_RELATIVE * largest
         assert_close_absolute(gradient, expected[name], limit, f"{prefix}{name}")
 

@@ -1,0 +1,82 @@
+"""Adam in TensorFlow's form, lazy regularisation, and the moving average."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from sc_layers.training.optimizer import Adam, average_into, lazy_adam
+
+
+def _tensorflow_adam(start: torch.Tensor, gradients: list[torch.Tensor], lr, betas, eps) -> torch.Tensor:
+    """The update as SPEC writes it, in float64."""
+    p, m, v = start.double(), 0.0, 0.0
+    for t, gradient in enumerate(gradients, 1):
+        g = gradient.double()
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g.square()
+        p = p - lr * math.sqrt(1 - betas[1] ** t) / (1 - betas[0] ** t) * m / (v.sqrt() + eps)
+    return p
+
+
+@pytest.mark.parametrize("betas", [(0.0, 0.99), (0.9, 0.999)])
+@pytest.mark.parametrize("eps", [1e-8, 0.1])
+def test_adam_is_tensorflows(betas: tuple[float, float], eps: float) -> None:
+    start = torch.randn(5)
+    gradients = [torch.randn(5) for _ in range(4)]
+    parameter = nn.Parameter(start.clone())
+    optimizer = Adam([parameter], 0.01, betas, eps)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        assert optimizer.update()
+    expected = _tensorflow_adam(start, gradients, 0.01, betas, eps)
+    torch.testing.assert_close(parameter.detach().double(), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_update_with_a_gradient_that_is_not_finite_is_skipped(bad: float) -> None:
+    parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))]
+    optimizer = Adam(parameters, 0.1, (0.0, 0.99), 1e-8)
+    parameters[0].grad, parameters[1].grad = torch.ones(3), torch.tensor([1.0, bad])
+    assert not optimizer.update()
+    assert all(torch.equal(p.data, torch.ones_like(p)) for p in parameters)
+    parameters[1].grad = torch.ones(2)
+    assert optimizer.update()
+    # The skipped update does not count: the first update of Adam with beta1 = 0 moves by the learning rate.
+    torch.testing.assert_close(parameters[0].data, torch.full((3,), 0.9))
+
+
+def test_state_survives_saving_and_loading() -> None:
+    gradients = [torch.randn(4) for _ in range(6)]
+
+    def run(reload_at: int | None) -> torch.Tensor:
+        parameter = nn.Parameter(torch.zeros(4))
+        optimizer = Adam([parameter], 0.01, (0.0, 0.9), 1e-3)
+        for step, gradient in enumerate(gradients):
+            if step == reload_at:
+                stored = optimizer.state_dict()
+                optimizer = Adam([parameter], 0.5, (0.5, 0.5), 1.0)
+                optimizer.load_state_dict(stored)
+            parameter.grad = gradient.clone()
+            optimizer.update()
+        return parameter.detach()
+
+    assert torch.equal(run(None), run(3))
+
+
+def test_lazy_correction_of_rate_and_decay() -> None:
+    (group,) = lazy_adam([nn.Parameter(torch.zeros(1))], 0.002, 0.99, 1e-8, interval=4).param_groups
+    assert group["lr"] == pytest.approx(0.002 * 4 / 5)
+    assert group["betas"] == pytest.approx((0.0, 0.99 ** (4 / 5)))
+
+
+def test_average_moves_parameters_and_copies_buffers() -> None:
+    average, source = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    source.weight.data.fill_(5.0)
+    source.running_mean.fill_(7.0)
+    average_into(average, source, beta=0.75)
+    torch.testing.assert_close(average.weight.data, torch.full((3,), 2.0))
+    torch.testing.assert_close(average.running_mean, torch.full((3,), 7.0))
