@@ -117,8 +117,9 @@ def save_samples(generator: Generator, path: Path) -> None:
 def _wrapper_class() -> Any:
     """A generator within the library's mixin; made here so that the library is only needed for this."""
     hub = require("huggingface_hub", "hub")
+    base: Any = hub.ModelHubMixin
 
-    class PretrainedGenerator(hub.ModelHubMixin, library_name="sc-layers", tags=["sc-layers", "image-generation"]):  # type: ignore[misc, name-defined]
+    class PretrainedGenerator(base, library_name="sc-layers", tags=["image-generation", "sc-layers"]):  # type: ignore[call-arg, misc, valid-type]
         def __init__(self, generator: Generator) -> None:
             self.generator = generator
             self._hub_mixin_config = generator.config.to_dict()

@@ -119,9 +119,7 @@ def test_a_pkl_generator_is_called_as_stylegan2_ada_does(networks: dict[str, Any
 
 
 @pytest.mark.parametrize("missing", ["G", "D", "G_ema"])
-def test_a_pkl_without_one_of_its_networks_is_refused(
-    missing: str, networks: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_pkl_without_one_of_its_networks_is_refused(missing: str, networks: dict[str, Any], tmp_path: Path) -> None:
     del networks[missing]
     with pytest.raises(ValueError, match=f"missing: {missing}$"):
         save_network(tmp_path / "net.pkl", **networks)

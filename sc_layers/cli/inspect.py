@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..formats import AnyNetwork
+    from ..legacy.networks import NetworkRecord
 
 _LINE = 200
 
@@ -44,19 +45,22 @@ def inspect(file: Path, tensors: bool, as_json: bool) -> None:
 def _summary(network: AnyNetwork, tensors: bool) -> dict[str, Any]:
     from ..formats import NetworkState, num_parameters
 
-    ours = isinstance(network, NetworkState)
+    if isinstance(network, NetworkState):
+        kind, arguments = network.kind, dict(network.config)
+    else:
+        kind, arguments = f"{network.class_name} (of another program)", _arguments(network)
     summary: dict[str, Any] = {
-        "class": network.kind if ours else f"{network.class_name} (of another program)",
+        "class": kind,
         "numbers": num_parameters(network.state),
         "tensors": len(network.state),
-        "arguments": dict(network.config) if ours else _arguments(network),
+        "arguments": arguments,
     }
     if tensors:
         summary["listing"] = {name: _described(tensor) for name, tensor in network.state.items()}
     return summary
 
 
-def _arguments(network: Any) -> dict[str, Any]:
+def _arguments(network: NetworkRecord) -> dict[str, Any]:
     arguments = {f"argument {index}": value for index, value in enumerate(network.args)} | network.kwargs
     if network.attachment is not None:
         arguments["spatial constriction"] = network.attachment

@@ -175,7 +175,8 @@ class TFRecordImages(Dataset):
 
     def _index(self) -> list[tuple[int, int]]:
         """Start and length of every record, from the framing alone."""
-        records, position, size = [], 0, len(self._data)
+        records: list[tuple[int, int]] = []
+        position, size = 0, len(self._data)
         head = _LENGTH_BYTES + _CHECKSUM_BYTES
         while position < size:
             length_bytes = self._data[position : position + _LENGTH_BYTES].tobytes()

@@ -49,11 +49,8 @@ class AllocationLimit(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _SHAPED or func in _RANGES:
             values = [*args, kwargs.get("size", ())]
-            shapes = [value for value in values if isinstance(value, (list, tuple)) and value]
+            shapes: list[Any] = [value for value in values if isinstance(value, (list, tuple)) and value]
             numbers = [value for value in values if isinstance(value, (int, float))]
-            if shapes:
-                count = max(math.prod(shape) for shape in shapes)
-            else:
-                count = max(numbers, default=0) if func in _RANGES else math.prod(numbers)
-            self.budget.charge(_ITEM_SIZE * int(count))
+            shapes = shapes or ([[max(numbers, default=0)]] if func in _RANGES else [numbers])
+            self.budget.charge(_ITEM_SIZE * max(math.prod(map(int, shape)) for shape in shapes))
         return func(*args, **kwargs)

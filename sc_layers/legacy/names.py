@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -90,7 +90,8 @@ class _Constructors:
 
     def scalar(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> np.generic:
         dtype, raw = _arguments("a numpy scalar", args, 2, 2)
-        return make_array(raw, dtype, (), False)[()]  # type: ignore[no-any-return]
+        value: Any = make_array(raw, dtype, (), False)[()]
+        return cast("np.generic", value)
 
     def frombuffer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArrayRecord:
         raw, dtype, shape, order = _arguments("frombuffer", args, 4, 4)
@@ -188,7 +189,7 @@ def _record_of(module: str, name: str) -> Construct:
 
 
 def _persistent_object(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
-    """An object of stylegan2-ada's `persistence`: class name and state; the source text beside them is not looked at."""
+    """An object of stylegan2-ada's `persistence`: class name and state; the source text in it is not looked at."""
     (meta,) = _arguments("a persistent object", args, 1, 1)
     fields = ("type", "version", "class_name", "state")
     if not isinstance(meta, dict) or not all(name in meta for name in fields) or meta["type"] != "class":

@@ -83,7 +83,7 @@ def make_array(raw: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray[An
     shape = check_shape(shape)
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise CheckpointError(f"an array of shape {shape} and {dtype.dtype} cannot have {len(raw)} bytes")
-    array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
+    array: np.ndarray[Any, Any] = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
     return array.astype(dtype.dtype.newbyteorder("="), copy=False)
 
 

@@ -70,34 +70,34 @@ _DISCRIMINATOR_ARGUMENTS = {
     "mbstd_num_features": ("epilogue_kwargs", "mbstd_num_channels"),
 }
 _DISCRIMINATOR_DEFAULTS = {"label_size": 0, "resolution": 1024, "num_channels": 3, "fmap_base": 16384}
-_GROUP_SIZE = {"D_stylegan2": 4, "D_main": None}
+_GROUP_SIZE: dict[str, int | None] = {"D_stylegan2": 4, "D_main": None}
 # What has no say in the network that the other program builds, and the values that it could only have there.
 _IGNORED = {"truncation_psi", "truncation_cutoff", "style_mixing_prob", "structure", "func_name", "freeze_layers"}
 _FIXED = {"fmap_decay": 1.0, "fmap_min": 1, "normalize_latents": True, "dtype": "float32", "fused_modconv": True}
 
 
 def _conv(array: Array) -> Array:
-    return array.transpose(3, 2, 0, 1)
+    return np.transpose(array, (3, 2, 0, 1))
 
 
 def _flipped_conv(array: Array) -> Array:
-    return _conv(array[::-1, ::-1])
+    return _conv(np.flip(array, (0, 1)))
 
 
 def _dense(array: Array) -> Array:
-    return array.transpose(1, 0)
+    return np.transpose(array)
 
 
 def _plus_one(array: Array) -> Array:
-    return array + 1
+    return np.asarray(array + 1)
 
 
 def _first(array: Array) -> Array:
-    return array[0]
+    return array.reshape(array.shape[1:]) if len(array) == 1 else array
 
 
 def _plane(array: Array) -> Array:
-    return array[0, 0]
+    return _first(_first(array))
 
 
 def _same(array: Array) -> Array:
@@ -198,7 +198,8 @@ def record_of(function: str, given: Mapping[str, Any], variables: Mapping[str, A
         CheckpointError: arguments or variables that the other program does not have.
     """
     if BUILDERS[function] == "Generator":
-        rules, places, defaults = _GENERATOR_RULES, _GENERATOR_ARGUMENTS, _GENERATOR_DEFAULTS
+        rules, places = _GENERATOR_RULES, _GENERATOR_ARGUMENTS
+        defaults: dict[str, Any] = dict(_GENERATOR_DEFAULTS)
     else:
         rules, places = _DISCRIMINATOR_RULES, _DISCRIMINATOR_ARGUMENTS
         defaults = {**_DISCRIMINATOR_DEFAULTS, "mbstd_group_size": _GROUP_SIZE[function]}

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -114,6 +115,77 @@ def tensorflow_tuple() -> tuple[Network, ...]:
         tensorflow_network("D", "D_stylegan2", nets["D"], common),
         tensorflow_network("I", "head_ps_sc", nets["Q"], {**common, "dlatent_size": 2}),
         tensorflow_network("Gs", "G_main_ps_sc", nets["G_ema"], generator),
+    )
+
+
+def _layer(scope: str, inputs: int, outputs: int, size: int = 3, noise: bool = True) -> dict[str, np.ndarray]:
+    """Variables of a modulated convolution of StyleGAN2, with w of 3 entries."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight": (size, size, inputs, outputs),
+        "bias": (outputs,),
+        "mod_weight": (3, inputs),
+        "mod_bias": (inputs,),
+    }
+    if noise:
+        shapes["noise_strength"] = ()
+    return {f"{scope}/{name}": _random(shape) for name, shape in shapes.items()}
+
+
+def _random(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.standard_normal(shape).astype(np.float32)
+
+
+def stylegan2_network(name: str, function: str, arguments: dict[str, Any], **scopes: dict[str, np.ndarray]) -> Network:
+    own = list(scopes.pop("own").items())
+    result = Network(name=name, static_kwargs=EasyDict(arguments), build_func_name=function, variables=own)
+    result.__dict__["components"] = EasyDict(
+        {
+            part: Network(name=part, static_kwargs={}, build_func_name=part, variables=list(variables.items()))
+            for part, variables in scopes.items()
+        }
+    )
+    return result
+
+
+def stylegan2_tuple() -> tuple[Network, ...]:
+    """A StyleGAN2 of 8x8 pixels, z of 4 and w of 3 entries, widths 8 and 4, with random variables."""
+    np.random.seed(0)
+    synthesis = {
+        "4x4/Const/const": _random((1, 8, 4, 4)),
+        **_layer("4x4/Conv", 8, 8),
+        **_layer("4x4/ToRGB", 8, 3, 1, noise=False),
+        **_layer("8x8/Conv0_up", 8, 4),
+        **_layer("8x8/Conv1", 4, 4),
+        **_layer("8x8/ToRGB", 4, 3, 1, noise=False),
+        **{f"noise{index}": _random((1, 1, size, size)) for index, size in enumerate((4, 8, 8))},
+    }
+    dense = {"Dense0/weight": (4, 3), "Dense0/bias": (3,), "Dense1/weight": (3, 3), "Dense1/bias": (3,)}
+    mapping = {key: _random(shape) for key, shape in dense.items()}
+    discriminator = {
+        "8x8/FromRGB/weight": (1, 1, 3, 4),
+        "8x8/FromRGB/bias": (4,),
+        "8x8/Conv0/weight": (3, 3, 4, 4),
+        "8x8/Conv0/bias": (4,),
+        "8x8/Conv1_down/weight": (3, 3, 4, 8),
+        "8x8/Conv1_down/bias": (8,),
+        "8x8/Skip/weight": (1, 1, 4, 8),
+        "4x4/Conv/weight": (3, 3, 9, 8),
+        "4x4/Conv/bias": (8,),
+        "4x4/Dense0/weight": (128, 8),
+        "4x4/Dense0/bias": (8,),
+        "Output/weight": (8, 1),
+        "Output/bias": (1,),
+    }
+    common = {"num_channels": 3, "resolution": 8, "label_size": 0, "fmap_base": 16, "fmap_max": 512}
+    generator = common | {"latent_size": 4, "dlatent_size": 3, "mapping_layers": 2, "mapping_fmaps": 3}
+    own = {"dlatent_avg": _random((3,)), "lod": np.float32(0)}
+    parts = {"own": own, "synthesis": synthesis, "mapping": mapping}
+    return (
+        stylegan2_network("G", "training.networks_stylegan2.G_main", generator, **parts),
+        stylegan2_network(
+            "D", "D_stylegan2", common, own={key: _random(shape) for key, shape in discriminator.items()}
+        ),
+        stylegan2_network("Gs", "G_main", generator, **parts),
     )
 
 

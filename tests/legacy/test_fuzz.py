@@ -22,7 +22,14 @@ RUNS = 10_000
 MOST_MEGABYTES = 600
 _OPCODES = [value for name, value in vars(pickle).items() if name.isupper() and isinstance(value, bytes)]
 _LENGTHS = [0, 1, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1]
-_NAMES = [b"posix\nsystem", b"builtins\nexec", b"builtins\neval", b"os\nsystem", b"subprocess\nPopen", b"builtins\ngetattr"]
+_NAMES = [
+    b"posix\nsystem",
+    b"builtins\nexec",
+    b"builtins\neval",
+    b"os\nsystem",
+    b"subprocess\nPopen",
+    b"builtins\ngetattr",
+]
 _CALL = [b"c" + name + b"\n(S'touch forged'\ntR" for name in _NAMES]
 
 

@@ -115,7 +115,10 @@ ASKING: dict[str, tuple[str, Callable[[], bytes]]] = {
         "numpy.ndarray.__class__",
         lambda: pickled(text(b"numpy") + text(b"ndarray.__class__") + b"\x93", 4),
     ),
-    "name hidden in a module": ("sc_layers.checkpoints.os.system", lambda: pickled(call(b"sc_layers.checkpoints", b"os.system"))),
+    "name hidden in a module": (
+        "sc_layers.checkpoints.os.system",
+        lambda: pickled(call(b"sc_layers.checkpoints", b"os.system")),
+    ),
     "operator.attrgetter": ("operator.attrgetter", lambda: pickled(call(b"operator", b"attrgetter"))),
     "functools.partial": ("functools.partial", lambda: pickled(call(b"functools", b"partial", b"cos\nsystem\n"))),
     "runpy": ("runpy.run_path", lambda: pickled(call(b"runpy", b"run_path"))),
@@ -123,7 +126,10 @@ ASKING: dict[str, tuple[str, Callable[[], bytes]]] = {
     "socket": ("socket.socket", lambda: pickled(b"csocket\nsocket\n)R")),
     "ctypes": ("ctypes.CDLL", lambda: pickled(call(b"ctypes", b"CDLL"))),
     "numpy.load": ("numpy.load", lambda: pickled(call(b"numpy", b"load"))),
-    "numpy runstring": ("numpy.testing._private.utils.runstring", lambda: pickled(call(b"numpy.testing._private.utils", b"runstring"))),
+    "numpy runstring": (
+        "numpy.testing._private.utils.runstring",
+        lambda: pickled(call(b"numpy.testing._private.utils", b"runstring")),
+    ),
     "torch.load": ("torch.load", lambda: pickled(call(b"torch", b"load"))),
     "torch.hub": ("torch.hub.load", lambda: pickled(call(b"torch.hub", b"load"))),
     "torch.jit": ("torch.jit.load", lambda: pickled(call(b"torch.jit", b"load"))),
@@ -142,7 +148,10 @@ ASKING: dict[str, tuple[str, Callable[[], bytes]]] = {
         "subprocess.Popen",
         lambda: pickled(b"csubprocess\nPopen\n" + text(COMMAND) + b"\x85}" + text(b"shell") + b"\x88s\x92", 4),
     ),
-    "STACK_GLOBAL": ("os.system", lambda: pickled(text(b"os") + text(b"system") + b"\x93" + text(COMMAND) + b"\x85R", 4)),
+    "STACK_GLOBAL": (
+        "os.system",
+        lambda: pickled(text(b"os") + text(b"system") + b"\x93" + text(COMMAND) + b"\x85R", 4),
+    ),
     "behind a memo": ("os.system", lambda: pickled(b"cos\nsystem\nq\x000h\x00" + text(COMMAND) + b"\x85R")),
     "result thrown away": ("os.system", lambda: pickled(call(b"os", b"system") + b"0N")),
     "protocol 0 behind a header": ("os.system", lambda: pickled(b"cos\nsystem\n(S'" + COMMAND + b"'\ntR")),
@@ -153,7 +162,10 @@ ASKING: dict[str, tuple[str, Callable[[], bytes]]] = {
     "reduce in old rosinality": ("posix.system", in_rosinality(False)),
     "inside _load_from_bytes": ("os.system", lambda: nested_storage(legacy_torch(pickled(call(b"os", b"system"))))),
     "inside two _load_from_bytes": ("os.system", nested_nested_storage),
-    "a module of ours": ("sc_layers.checkpoints.load_network", lambda: pickled(call(b"sc_layers.checkpoints", b"load_network"))),
+    "a module of ours": (
+        "sc_layers.checkpoints.load_network",
+        lambda: pickled(call(b"sc_layers.checkpoints", b"load_network")),
+    ),
 }
 
 
@@ -180,6 +192,7 @@ def test_the_watch_sees_what_an_ordinary_unpickler_would_run(tmp_path: Path, mon
 
 def storage_file(count: int, data: bytes, shape: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> bytes:
     """A zip file of torch.save with one tensor, whose declarations may lie."""
+
     class Storage:
         pass
 
@@ -205,7 +218,13 @@ def array_of(shape: tuple[int, ...], raw: bytes, dtype: str = "f4") -> bytes:
     """Opcodes of a numpy array whose shape or dtype may lie."""
     numbers = b"".join(b"\x8a\x08" + struct.pack("<q", size) for size in shape)
     head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-    kind = b"cnumpy\ndtype\n" + text(dtype.encode()) + b"K\x00K\x01\x87R(K\x03" + text(b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    kind = (
+        b"cnumpy\ndtype\n"
+        + text(dtype.encode())
+        + b"K\x00K\x01\x87R(K\x03"
+        + text(b"<")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    )
     return head + b"(K\x01(" + numbers + b"t" + kind + b"\x89B" + struct.pack("<I", len(raw)) + raw + b"tb"
 
 
@@ -275,7 +294,9 @@ BROKEN: dict[str, tuple[str, Callable[[], bytes]]] = {
     "too many tokens": ("tokens", lambda: pickled(b"N0" * 600_000)),
     "text encoded again and again": (
         "unfolds to much more",
-        lambda: pickled(text(b"a" * 100_000) + b"q\x00" + b"0c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 2000),
+        lambda: pickled(
+            text(b"a" * 100_000) + b"q\x00" + b"0c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 2000
+        ),
     ),
     "an array of 2^60 numbers": ("cannot have 4 bytes", lambda: pickled(array_of((2**40, 2**20), b"\0" * 4))),
     "an array of negative size": ("not the shape", lambda: pickled(array_of((-1, -4), b"\0" * 16))),
@@ -322,7 +343,10 @@ BROKEN: dict[str, tuple[str, Callable[[], bytes]]] = {
         "more than any network",
         lambda: tensorflow_asking(module_list=["Const-2", "ResConv-up-1000", "C_spgroup-1-2"]),
     ),
-    "TensorFlow features of 2^40 channels": ("unfolds|no network", lambda: tensorflow_asking(fmap_base=2**40, fmap_max=2**40)),
+    "TensorFlow features of 2^40 channels": (
+        "unfolds|no network",
+        lambda: tensorflow_asking(fmap_base=2**40, fmap_max=2**40),
+    ),
     "TensorFlow argument that is a network": (
         "no plain value",
         lambda: tensorflow_asking(nonlinearity=samples.tensorflow_tuple()[1]),
