@@ -6,8 +6,11 @@ import contextlib
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-IMPLEMENTATIONS = ("auto", "fused", "reference")
+from . import cuda_ops
+
+IMPLEMENTATIONS = cuda_ops.IMPLEMENTATIONS
 
 
 def cumax(logits: Tensor, dim: int = -1) -> Tensor:
@@ -148,10 +151,37 @@ def _constrict_reference(
     eps: float,
 ) -> Tensor:
     dtype = compute_dtype(x.dtype)
-    masks = rectangle_masks(gate_logits_h.to(dtype), gate_logits_w.to(dtype))
-    if mask_gain is not None:
-        masks = masks * mask_gain.to(dtype)[:, None, None]
-    return blend(x, masks, scale, bias, eps)
+    with without_autocast(x.device.type):
+        masks = rectangle_masks(gate_logits_h.to(dtype), gate_logits_w.to(dtype))
+        if mask_gain is not None:
+            masks = masks * mask_gain.to(dtype)[:, None, None]
+        return blend(x, masks, scale, bias, eps)
+
+
+cuda_ops.register_derivative(_constrict_reference)
+
+
+def _is_transformed(tensors: list[Tensor]) -> bool:
+    """Whether a functorch transform or forward-mode differentiation is at work: the fused operator has no rules."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:  # type: ignore[attr-defined]
+        return True
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def _constrict_fused(
+    x: Tensor,
+    gate_logits_h: Tensor,
+    gate_logits_w: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    mask_gain: Tensor | None,
+    eps: float,
+) -> Tensor:
+    dtype = compute_dtype(x.dtype)
+    gain = None if mask_gain is None else mask_gain.to(dtype)
+    others = (tensor.to(dtype) for tensor in (gate_logits_h, gate_logits_w, scale, bias))
+    y, _, _ = torch.ops.sc_layers.constrict(x, *others, gain, eps)
+    return y
 
 
 def _check_constrict(
@@ -228,7 +258,7 @@ def constrict(
     (float64 for float64 features) whatever the dtype of the features.
     """
     _check_constrict(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
-    with without_autocast(x.device.type):
-        return _constrict_reference(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain, eps)
+    tensors = (x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
+    if cuda_ops.use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
+        return _constrict_fused(*tensors, eps)
+    return _constrict_reference(*tensors, eps)

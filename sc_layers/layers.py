@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from . import cuda_ops
 from . import functional as F
 
 
@@ -101,8 +102,7 @@ class SpatialConstriction(_Constriction):
         super().__init__(in_channels, size, num_codes, eps)
         if num_rects < 1:
             raise ValueError(f"num_rects must be at least 1, got {num_rects}")
-        if impl not in F.IMPLEMENTATIONS:
-            raise ValueError(f"impl must be one of {', '.join(F.IMPLEMENTATIONS)}, got {impl!r}")
+        cuda_ops.prepare(impl)
         self.num_rects = num_rects
         self.impl = impl
         height, width = self.size

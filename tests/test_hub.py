@@ -23,7 +23,7 @@ def generator() -> Generator:
 
 def test_a_generator_comes_back_from_its_folder(generator: Generator, tmp_path: Path) -> None:
     generator.save_pretrained(tmp_path / "folder")
-    loaded = Generator.from_pretrained(tmp_path / "folder", impl="reference")
+    loaded = Generator.from_pretrained(tmp_path / "folder")
     assert isinstance(loaded, Generator)
     assert not loaded.training
     codes = torch.randn(2, 2)

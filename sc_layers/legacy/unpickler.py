@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,11 +99,13 @@ class Machine:
             UntrustedCheckpointError: it asks for a name outside the table.
         """
         try:
-            for opcode, argument, _ in pickletools.genops(stream):
-                self.budget.token()
-                if opcode.name == "STOP":
-                    return self.pop()
-                self.step(opcode.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of strange escapes in texts
+                for opcode, argument, _ in pickletools.genops(stream):
+                    self.budget.token()
+                    if opcode.name == "STOP":
+                        return self.pop()
+                    self.step(opcode.name, argument)
         except CheckpointError:
             raise
         except (ValueError, OverflowError) as error:  # what genops raises for bytes that are no pickle

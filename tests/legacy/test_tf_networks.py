@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sc_layers import load_network
+from sc_layers import cuda_ops, load_network
 from sc_layers.legacy.errors import CheckpointError
 from tests.golden import DATA, Golden, load_golden
 from tests.tolerances import GOLDEN_NETWORK_ABSOLUTE, assert_close_absolute
@@ -28,8 +28,10 @@ def file(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-@pytest.fixture(scope="module", params=("reference", "auto"))
+@pytest.fixture(scope="module", params=("reference", "fused"))
 def networks(file: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    if request.param == "fused" and not cuda_ops.load("cpu"):
+        pytest.skip(f"the native operator cannot be built: {cuda_ops.failure('cpu')}")
     return load_network(DATA / f"{file}.pkl", impl=request.param)
 
 

@@ -1,0 +1,289 @@
+"""Compilation of the native libraries with ninja into a keyed cache, or into a wheel.
+
+One library per backend; each is described by a `Recipe` and lands in `<cache>/<backend>-<key>/`, where the key
+covers everything that the binary depends on. The folder appears by one rename, so a killed compile leaves
+nothing that could be mistaken for a library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCES = Path(__file__).parent / "csrc"
+PREBUILT = Path(__file__).parent / "prebuilt"
+SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
+
+# Oldest PyTorch whose stable ABI the libraries use. A library works with this one and every later one.
+TORCH_TARGET = "0x020a000000000000"
+_BASE_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall")
+# Torch's headers are system headers: their warnings are not ours.
+_BINDING_FLAGS = (*_BASE_FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-isystem", "$torch/include")
+# Products and sums may contract to one rounding; `errno` and traps of the maths library are not looked at.
+_KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+_X86_VARIANTS = {
+    "avx2": ("-mavx2", "-mfma", "-mf16c"),
+    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"),
+}
+
+
+class BuildError(RuntimeError):
+    """A native library could not be made; the message says why and what helps."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One compiler run: `command` is a ninja command with $in, $out and $torch (the installed torch package)."""
+
+    output: str
+    source: str  # relative to SOURCES
+    command: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one library is made.
+
+    Args:
+        backend: "cpu" or "cuda".
+        steps: compiler runs, one per object file.
+        link: ninja command that makes the library $out of the objects $in.
+        tools: version texts of all compilers involved; part of the cache key.
+    """
+
+    backend: str
+    steps: tuple[Step, ...]
+    link: str
+    tools: tuple[str, ...] = field(default=())
+
+
+def compiler() -> list[str]:
+    """Command of the C++ compiler: $CXX, else the first of c++, g++, clang++ on the PATH.
+
+    Raises:
+        BuildError: there is none, or it is neither GCC nor Clang.
+    """
+    chosen = os.environ.get("CXX")
+    candidates = [shlex.split(chosen)] if chosen else [["c++"], ["g++"], ["clang++"]]
+    for command in candidates:
+        if command and shutil.which(command[0]):
+            return command
+    tried = chosen or "c++, g++ and clang++"
+    raise BuildError(
+        f"no C++ compiler found (looked for {tried}): install GCC 10 or Clang 12 or newer "
+        "(Debian and Ubuntu: apt install g++; macOS: xcode-select --install) or name one in $CXX"
+    )
+
+
+def compiler_version(command: list[str]) -> str:
+    """First line of `<compiler> --version`."""
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    if result.returncode != 0 or not result.stdout:
+        raise BuildError(f"the C++ compiler {shlex.join(command)!r} does not run: {result.stderr.strip()}")
+    return result.stdout.splitlines()[0]
+
+
+def is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def cpu_recipe(extra_flags: tuple[str, ...] = ()) -> Recipe:
+    """The library with the CPU kernels: one copy of them per instruction set, chosen at run time.
+
+    Args:
+        extra_flags: appended to every compiler run and to the link, such as those of a sanitizer.
+    """
+    command = compiler()
+    tool = " ".join(shlex.quote(part) for part in command)
+    extra = " ".join(extra_flags)
+
+    def compile_with(flags: tuple[str, ...]) -> str:
+        return f"{tool} {' '.join(flags)} {extra} -c $in -o $out"
+
+    variants = {"baseline": (), **(_X86_VARIANTS if is_x86() else {})}
+    steps = [Step("binding_cpu.o", "cpu/binding_cpu.cpp", compile_with(_BINDING_FLAGS))]
+    for name, flags in variants.items():
+        step_flags = (*_KERNEL_FLAGS, *flags, f"-DSC_LAYERS_ISA={name}")
+        steps.append(Step(f"kernels_{name}.o", "cpu/kernels.cpp", compile_with(step_flags)))
+    undefined = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-L$torch/lib -ltorch_cpu"
+    link = f"{tool} -shared {extra} $in {undefined} -o $out"
+    return Recipe("cpu", tuple(steps), link, (compiler_version(command),))
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"cpu": cpu_recipe}
+
+
+def torch_folder() -> Path:
+    import torch
+
+    return Path(torch.__file__).parent
+
+
+def torch_version() -> str:
+    import torch
+
+    return torch.__version__
+
+
+def source_hash(backend: str) -> str:
+    """Hash of a backend's native sources; a prebuilt library is used only if made from the same ones."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in (*SOURCES.glob("*"), *(SOURCES / backend).rglob("*")) if p.is_file()):
+        digest.update(path.relative_to(SOURCES).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_key(recipe: Recipe) -> str:
+    """Key of a library in the cache: sources, torch version, compilers, their commands, machine."""
+    parts = [
+        source_hash(recipe.backend),
+        torch_version(),
+        platform.machine(),
+        sys.platform,
+        recipe.link,
+        *recipe.tools,
+        *(step.command + step.source for step in recipe.steps),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """$SC_LAYERS_CACHE, else `sc_layers` in the user's cache folder."""
+    chosen = os.environ.get("SC_LAYERS_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sc_layers"
+
+
+def library_name(backend: str) -> str:
+    return f"sc_layers_{backend}{SUFFIX}"
+
+
+def cached_library(recipe: Recipe) -> Path:
+    """Where the cache keeps the library of `recipe`, whether or not it is there."""
+    return cache_folder() / f"{recipe.backend}-{cache_key(recipe)}" / library_name(recipe.backend)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that dies with the process; wait for another process that holds it."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise BuildError("compiling the native kernels is supported on Linux and macOS only") from error
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _ninja_file(recipe: Recipe, sources: Path) -> str:
+    def escape(text: str) -> str:
+        return text.replace("$", "$$").replace(":", "$:").replace(" ", "$ ")
+
+    lines = ["ninja_required_version = 1.3", f"torch = {shlex.quote(str(torch_folder())).replace('$', '$$')}"]
+    for i, step in enumerate(recipe.steps):
+        lines += [
+            f"rule step{i}",
+            f"  command = {step.command}",
+            f"build {escape(step.output)}: step{i} {escape(str(sources / step.source))}",
+        ]
+    objects = " ".join(escape(step.output) for step in recipe.steps)
+    lines += ["rule link", f"  command = {recipe.link}", f"build {library_name(recipe.backend)}: link {objects}", ""]
+    return "\n".join(lines)
+
+
+def compile_into(recipe: Recipe, folder: Path) -> Path:
+    """Compile the library of `recipe` into `folder` (made if needed) and return its path.
+
+    Raises:
+        BuildError: the compiler failed, with its output.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "build.ninja").write_text(_ninja_file(recipe, SOURCES))
+    # Not the `ninja` command: it is not on the PATH in an environment that is not activated.
+    command = [sys.executable, "-m", "ninja", "-C", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        output = (result.stdout + result.stderr).strip()
+        hint = ": pip install ninja" if "No module named ninja" in output else ""
+        raise BuildError(f"compiling the {recipe.backend} kernels failed{hint}\n{output}")
+    return folder / library_name(recipe.backend)
+
+
+def build(recipe: Recipe) -> Path:
+    """The library of `recipe` from the cache, compiled first if it is not there.
+
+    Several processes may call this at once: one compiles, the others wait for it.
+
+    Raises:
+        BuildError: no compiler, a failed compile, or a cache folder that cannot be written.
+    """
+    library = cached_library(recipe)
+    if library.exists():
+        return library
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with _locked(cache_folder() / f"{library.parent.name}.lock"):
+            if not library.exists():
+                _build_under_lock(recipe, library.parent)
+    except OSError as error:
+        raise BuildError(
+            f"cannot use the cache {cache_folder()} ({error}): name another in $SC_LAYERS_CACHE"
+        ) from error
+    return library
+
+
+def _build_under_lock(recipe: Recipe, folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed compile left
+    print(f"sc-layers: compiling the {recipe.backend} kernels, once for this machine ...", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    try:
+        compile_into(recipe, partial)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    print(f"sc-layers: compiled in {time.monotonic() - start:.1f} s: {folder}", file=sys.stderr, flush=True)
+
+
+def _stamp(backend: str) -> dict[str, str]:
+    return {"source_hash": source_hash(backend), "machine": platform.machine(), "platform": sys.platform}
+
+
+def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
+    """Compile libraries into `folder`, as a wheel carries them (see `setup.py`); returns their paths.
+
+    Raises:
+        BuildError: the compiler failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for recipe in recipes:
+        scratch = folder / f"{recipe.backend}.partial"
+        library = compile_into(recipe, scratch)
+        made.append(Path(shutil.copy2(library, folder / library.name)))
+        shutil.rmtree(scratch)
+        (folder / f"{library.name}.json").write_text(json.dumps(_stamp(recipe.backend)))
+    return made
+
+
+def prebuilt_library(backend: str, folder: Path = PREBUILT) -> Path | None:
+    """The library that was compiled into `folder` from these sources for this kind of machine, or None."""
+    library = folder / library_name(backend)
+    stamp_file = folder / f"{library.name}.json"
+    if not (library.exists() and stamp_file.exists()):
+        return None
+    return library if json.loads(stamp_file.read_text()) == _stamp(backend) else None

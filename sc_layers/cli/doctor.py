@@ -1,0 +1,137 @@
+"""`sc-layers doctor`: what is installed, which path computes, and what to do about each problem."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from importlib import metadata
+
+import click
+import torch
+
+from .. import __version__, cuda_ops
+from .. import functional as F
+from ..cuda_ops import build
+
+
+class _Report:
+    """Prints findings and counts the broken ones."""
+
+    def __init__(self) -> None:
+        self.broken = 0
+
+    def line(self, name: str, value: str) -> None:
+        click.echo(f"{name + ':':14}{value}")
+
+    def problem(self, name: str, value: str, remedy: str) -> None:
+        self.broken += 1
+        self.line(name, f"BROKEN: {value}")
+        click.echo(f"{'':14}-> {remedy}")
+
+
+def _package_version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _report_versions(report: _Report) -> None:
+    report.line("sc-layers", __version__)
+    report.line("python", f"{platform.python_version()} ({sys.executable})")
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    report.line("torch", f"{torch.__version__} ({cuda}, {torch.get_num_threads()} threads)")
+    report.line("machine", f"{platform.system()} {platform.machine()}")
+
+
+def _report_settings(report: _Report) -> str:
+    """Print the environment variables that are set, and return which `impl` is in force."""
+    for name in sorted(os.environ):
+        if name.startswith("SC_LAYERS_"):
+            report.line("setting", f"{name}={os.environ[name]}")
+    try:
+        return cuda_ops.forced_impl("auto")
+    except ValueError as error:
+        report.problem("setting", str(error), "set SC_LAYERS_IMPL to one of these, or unset it")
+        return "auto"
+
+
+def _report_tools(report: _Report) -> None:
+    """Tools are needed only to compile: what is missing is said, and counts as broken where nothing is compiled."""
+    try:
+        command = build.compiler()
+        report.line("compiler", f"{shlex.join(command)}: {build.compiler_version(command)}")
+    except build.BuildError as error:
+        report.line("compiler", str(error))
+    report.line("ninja", _package_version("ninja"))
+    folder = build.cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        report.line("cache", str(folder))
+    else:
+        report.problem("cache", f"{folder} cannot be written", "name a folder of yours in $SC_LAYERS_CACHE")
+
+
+def _largest_deviation(device: str) -> float:
+    """Largest difference between the two paths on a small input."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(2, 5, 6, 7), (2, 3, 2, 2, 6), (2, 3, 2, 2, 7), (2, 3, 5), (2, 3, 5), (3,)]
+    inputs = [torch.randn(size, generator=generator).to(device) for size in sizes]
+    ours, reference = (F._constrict_fused(*inputs, 1e-8), F._constrict_reference(*inputs, 1e-8))
+    return (ours - reference).abs().max().item()
+
+
+def _report_loaded(report: _Report, backend: str, impl: str) -> None:
+    if backend == "cpu" and cuda_ops.cpu_instruction_set() is None:
+        wanted = os.environ.get("SC_LAYERS_CPU_ISA")
+        remedy = "unset SC_LAYERS_CPU_ISA, or set it to baseline"
+        report.problem(backend, f"this processor has no instruction set {wanted!r}", remedy)
+        return
+    deviation = _largest_deviation(backend)
+    if not deviation < 1e-4:
+        remedy = f"delete {cuda_ops.loaded_library(backend)} and run sc-layers doctor --build; if it stays, report it"
+        report.problem(backend, f"the fused kernels deviate by {deviation:.1e} from plain PyTorch", remedy)
+        return
+    isa = f", {cuda_ops.cpu_instruction_set()}" if backend == "cpu" else ""
+    path = "reference (SC_LAYERS_IMPL), the fused kernels work" if impl == "reference" else "fused"
+    report.line(backend, f"{path}{isa}: {cuda_ops.loaded_library(backend)}")
+
+
+def _report_backend(report: _Report, backend: str, impl: str, compile_now: bool) -> None:
+    try:
+        found = cuda_ops.locate(backend)
+    except build.BuildError as error:
+        report.problem(backend, f"reference path, since {error}", "install what is missing; until then it is slower")
+        return
+    if found is None and not compile_now:
+        report.line(backend, "fused, once compiled: by the first layer that is made, or by sc-layers doctor --build")
+        return
+    start = time.monotonic()
+    if not cuda_ops.load(backend):
+        remedy = "the compiler's or linker's message above says what is missing; until then it is slower"
+        report.problem(backend, f"reference path, since {cuda_ops.failure(backend)}", remedy)
+        return
+    if found is None:
+        report.line(backend, f"compiled in {time.monotonic() - start:.1f} s")
+    _report_loaded(report, backend, impl)
+
+
+@click.command()
+@click.option("--build", "compile_now", is_flag=True, help="Compile the fused kernels now if they are not yet.")
+def doctor(compile_now: bool) -> None:
+    """Print versions, which path computes on each device, and what to do about each problem.
+
+    The exit status is 1 if something is broken.
+    """
+    report = _Report()
+    _report_versions(report)
+    impl = _report_settings(report)
+    _report_tools(report)
+    for backend in cuda_ops.backends():
+        _report_backend(report, backend, impl, compile_now)
+    if "cuda" not in cuda_ops.backends():
+        report.line("cuda", "no CUDA device that this PyTorch can use")
+    sys.exit(1 if report.broken else 0)
