@@ -84,7 +84,7 @@ def read_contents(source: str | os.PathLike[str] | IO[bytes]) -> Contents:
     data = _read_bytes(source)
     budget = Budget(len(data))
     if safetensors.looks_like(data):
-        return Contents("sc-layers safetensors", *formats.read_safetensors(data), budget)
+        return Contents("sc-layers safetensors", *formats.read_safetensors(data, budget), budget)
     if torch_files.is_torch_file(data):
         return _contents_of_torch(torch_files.load(data, budget), budget)
     if data.startswith(_PICKLE_START):

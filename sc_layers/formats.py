@@ -19,7 +19,7 @@ from .legacy import safetensors
 from .legacy.errors import CheckpointError
 from .legacy.limits import AllocationLimit, Budget
 from .legacy.networks import NetworkRecord, check_state
-from .legacy.records import Record
+from .legacy.records import Record, settle
 
 NETWORKS = ("G", "D", "G_ema", "Q", "Q_ema")
 KINDS = {"Generator": "GeneratorConfig", "Discriminator": "DiscriminatorConfig", "Recognizer": "RecognizerConfig"}
@@ -185,7 +185,7 @@ def read_pt(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str
     return {name: _state_of(name, part, part.get("state")) for name, part in parts.items()}, _meta_of(content)
 
 
-def read_safetensors(data: bytes) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+def read_safetensors(data: bytes, budget: Budget) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
     tensors, metadata = safetensors.load(data)
     if FORMAT_KEY not in metadata:
         raise CheckpointError("this safetensors file was not written by sc_layers")
@@ -193,6 +193,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, AnyNetwork], dict[str, Any]
         description = json.loads(metadata[FORMAT_KEY])
     except (ValueError, RecursionError) as error:
         raise CheckpointError("the configuration in the safetensors metadata is not valid JSON") from error
+    description = settle(description, budget)
     if not isinstance(description, dict) or not isinstance(description.get("networks"), dict):
         raise CheckpointError("the file does not describe its networks")
     _check_version(description.get("version"))

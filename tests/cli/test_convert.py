@@ -85,6 +85,20 @@ def test_a_mistake_is_one_line_and_status_2(content: bytes | None, target: str, 
     assert not (tmp_path / target).exists()
 
 
+@pytest.mark.parametrize(
+    "command", [["generate"], ["train", "--data", "shapes3d", "--preset", "demo", "--outdir", "runs", "--resume"]]
+)
+def test_commands_that_run_networks_refuse_those_of_other_programs(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ada.pkl").write_bytes(pickle.dumps(samples.persistence_dict(), 4))
+    result = CliRunner().invoke(main, [*command, "ada.pkl"])
+    assert result.exit_code == 2
+    assert "of another program" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["ada.pkl"]
+
+
 def test_a_failed_conversion_leaves_the_target_as_it_was(source: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(source.read_bytes()[:-100])
     (tmp_path / "out.pt").write_bytes(b"before")

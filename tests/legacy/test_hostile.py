@@ -182,6 +182,12 @@ def test_what_a_checkpoint_must_not_ask_for_is_named_and_not_run(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_names_in_messages_cannot_steer_a_terminal() -> None:
+    with pytest.raises(UntrustedCheckpointError) as error:
+        load_network(io.BytesIO(pickled(call(b"os\x1b[2J", b"\x07system"))))
+    assert str(error.value).isprintable()
+
+
 def test_the_watch_sees_what_an_ordinary_unpickler_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with watched() as events:
@@ -257,6 +263,13 @@ def safetensors_asking(**changes: Any) -> bytes:
     state = samples.states()["G_ema"]
     state.config = {**state.config, **changes}
     return samples.write_safetensors({"G_ema": state}, {})
+
+
+def safetensors_with_meta(depth: int) -> bytes:
+    meta: Any = {}
+    for _ in range(depth):
+        meta = {"a": meta}
+    return samples.write_safetensors({"G_ema": samples.states()["G_ema"]}, meta)
 
 
 ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -358,6 +371,7 @@ BROKEN: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "features of 2^20 channels": ("unfolds to much more", lambda: safetensors_asking(fmap_base=2**20, fmap_max=2**20)),
     "features of 2^62 channels": ("unfolds to much more", lambda: safetensors_asking(fmap_base=2**62, fmap_max=2**62)),
+    "meta nested 500 times": ("nested deeper", lambda: safetensors_with_meta(500)),
     "an unknown field": ("unknown field", lambda: safetensors_asking(command="rm")),
     "features that do not fit": ("has shape", lambda: safetensors_asking(fmap_base=4, fmap_max=4)),
     "a header of 2^40 bytes": ("unknown format", lambda: (2**40).to_bytes(8, "little") + b"{}"),
