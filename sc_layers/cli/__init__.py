@@ -9,6 +9,8 @@ import click
 from .. import __version__
 
 COMMANDS = {
+    "convert": "Write the networks of a file in another format.",
+    "inspect": "Show what a checkpoint holds, safely.",
     "generate": "Pictures of random codes from a trained network.",
     "patch": "Add spatial constriction to a StyleGAN2 code base, or remove it.",
     "traverse": "A picture grid and a GIF in which each row sweeps one code.",
