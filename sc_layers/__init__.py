@@ -22,10 +22,12 @@ _PUBLIC = {
     "save_network": "checkpoints",
     "CheckpointError": "legacy.errors",
     "UntrustedCheckpointError": "legacy.errors",
+    "attach_spatial_constriction": "attach",
 }
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from .attach import attach_spatial_constriction as attach_spatial_constriction
     from .checkpoints import load_network as load_network
     from .checkpoints import save_network as save_network
     from .layers import SoftmaxConstriction as SoftmaxConstriction

@@ -96,7 +96,7 @@ def _write_safetensors(networks: Mapping[str, NetworkState], meta: Mapping[str, 
 def _read_safetensors(data: bytes) -> dict[str, Any]:
     tensors, metadata = safetensors.load(data)
     if _FORMAT_KEY not in metadata:
-        raise CheckpointError(f"this safetensors file was not written by sc_layers")
+        raise CheckpointError("this safetensors file was not written by sc_layers")
     try:
         description = json.loads(metadata[_FORMAT_KEY])
     except (ValueError, RecursionError) as error:
@@ -109,9 +109,7 @@ def _read_safetensors(data: bytes) -> dict[str, Any]:
 
 
 def _write_pt(networks: Mapping[str, NetworkState], meta: Mapping[str, Any]) -> bytes:
-    parts = {
-        name: {"kind": net.kind, "config": net.config, "state": dict(net.state)} for name, net in networks.items()
-    }
+    parts = {name: {"kind": net.kind, "config": net.config, "state": dict(net.state)} for name, net in networks.items()}
     content = {_FORMAT_KEY: _FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
     buffer = io.BytesIO()
     torch.save(content, buffer)

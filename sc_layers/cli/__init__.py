@@ -10,6 +10,7 @@ from .. import __version__
 
 COMMANDS = {
     "generate": "Pictures of random codes from a trained network.",
+    "patch": "Add spatial constriction to a StyleGAN2 code base, or remove it.",
     "traverse": "A picture grid and a GIF in which each row sweeps one code.",
     "train": "Train a PS-SC GAN.",
 }

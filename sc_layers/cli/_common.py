@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 device_option = click.option("--device", default="auto", help="'cpu', 'cuda', 'cuda:1'; 'auto' is cuda where it is.")
 network_argument = click.argument("network", type=click.Path(path_type=Path))
@@ -53,7 +53,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load_generator(path: Path, device: torch.device) -> nn.Module:
+def load_generator(path: Path, device: torch.device) -> Any:
     """The averaged generator of a network file or of a run's newest snapshot, or the plain one where that is all."""
     from ..checkpoints import load_network
     from ..training import find_snapshot
@@ -62,8 +62,7 @@ def load_generator(path: Path, device: torch.device) -> nn.Module:
     networks = load_network(path)
     for name in ("G_ema", "G"):
         if name in networks:
-            generator: nn.Module = networks[name].to(device)
-            return generator
+            return networks[name].to(device)
     raise click.UsageError(f"{path} holds no generator")
 
 

@@ -1,8 +1,8 @@
 """The authors' TensorFlow networks as ours: configurations from their keyword arguments, weights from their variables.
 
-TensorFlow stores convolutions as [kh, kw, in, out] and dense layers as [in, out]. Every variable is described by pairs of
-views, one into the TensorFlow array and one into our parameter, with equal shapes; copying over the pairs in one or the
-other direction converts the weights.
+TensorFlow stores convolutions as [kh, kw, in, out] and dense layers as [in, out]. Every variable is described by pairs
+of views, one into the TensorFlow array and one into our parameter, with equal shapes; copying over the pairs in one or
+the other direction converts the weights.
 """
 
 from __future__ import annotations
@@ -221,8 +221,8 @@ def variables_from_state_dict(config: NetworkConfig, state: Mapping[str, Tensor]
     return variables
 
 
-# Arguments of the authors' build functions that change the network, and the only value that ours knows. They are checked
-# where they are given; their defaults are these values.
+# Arguments of the authors' build functions that change the network, and the only value that ours knows. They are
+# checked where they are given; their defaults are these values.
 _FIXED = {
     "label_size": 0,
     "nonlinearity": "lrelu",

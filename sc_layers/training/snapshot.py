@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..checkpoints import load_network, save_network
 from .config import TrainingConfig
@@ -106,9 +105,8 @@ def resume_training(path: Path, config: TrainingConfig, device: torch.device) ->
     if "Q" not in networks and config.model != "gan":
         raise ValueError(f"cannot resume model {config.model!r} from {path}: it holds no recogniser Q")
 
-    def trainable(name: str) -> nn.Module:
-        network: nn.Module = networks[name].to(device)
-        return network.train().requires_grad_(True)
+    def trainable(name: str) -> Any:
+        return networks[name].to(device).train().requires_grad_(True)
 
     recognizer = trainable("Q") if config.model != "gan" else None
     state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer)
