@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import cuda_ops
+import sc_layers.cuda_ops as cuda_ops
 
 IMPLEMENTATIONS = cuda_ops.IMPLEMENTATIONS
 
@@ -55,8 +55,8 @@ def rectangle_masks(
     Returns:
         Masks [N, K, H, W] in [0, 1] up to rounding.
     """
-    gate_h = band_gate(*gate_logits_h.unbind(3))
-    gate_w = band_gate(*gate_logits_w.unbind(3))
+    gate_h = band_gate(gate_logits_h[:, :, :, 0], gate_logits_h[:, :, :, 1])
+    gate_w = band_gate(gate_logits_w[:, :, :, 0], gate_logits_w[:, :, :, 1])
     return gate_h.transpose(2, 3) @ gate_w / gate_h.shape[2]
 
 
