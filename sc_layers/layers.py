@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import sc_layers.cuda_ops as cuda_ops
+
 from . import functional as F
 
 

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from sc_layers.integrations import patching
 
 ROOT = Path(__file__).parents[2]
