@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -70,6 +71,17 @@ def _read_bytes(source: str | os.PathLike[str] | IO[bytes]) -> bytes:
     return path.read_bytes()
 
 
+@contextlib.contextmanager
+def _naming(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[None]:
+    """Put the path of the file, where there is one, before what is wrong with it."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not isinstance(source, str | os.PathLike):
+            raise
+        raise type(error)(f"{os.fspath(source)}: {error}") from error
+
+
 def read_contents(source: str | os.PathLike[str] | IO[bytes]) -> Contents:
     """Read a file without building networks.
 
@@ -81,7 +93,11 @@ def read_contents(source: str | os.PathLike[str] | IO[bytes]) -> Contents:
         CheckpointError: damaged or of an unknown format.
         UntrustedCheckpointError: it asks for a name that no checkpoint needs.
     """
-    data = _read_bytes(source)
+    with _naming(source):
+        return _contents_of(_read_bytes(source))
+
+
+def _contents_of(data: bytes) -> Contents:
     budget = Budget(len(data))
     if safetensors.looks_like(data):
         return Contents("sc-layers safetensors", *formats.read_safetensors(data, budget), budget)
@@ -143,11 +159,12 @@ def load_network(
     """
     contents = read_contents(source)
     loaded: dict[str, Any] = {}
-    for name, network in contents.networks.items():
-        if isinstance(network, NetworkState):
-            loaded[name] = network.build(contents.budget, impl)
-        else:
-            loaded[name] = network if classes is None else rebuild(network, classes, contents.budget)
+    with _naming(source):
+        for name, network in contents.networks.items():
+            if isinstance(network, NetworkState):
+                loaded[name] = network.build(contents.budget, impl)
+            else:
+                loaded[name] = network if classes is None else rebuild(network, classes, contents.budget)
     return {**loaded, "meta": contents.meta}
 
 
