@@ -158,7 +158,7 @@ def test_an_unknown_class_is_named() -> None:
         (b"ctorch\nSize\nK\x05\x85R", "a size is not made of a int"),
         (b"ctorch\ndevice\nK\x05\x85R", "named by a text"),
         (b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00rot\x86R", "only text in latin1"),
-        ("c_codecs\nencode\nX\x02\x00\x00\x00".encode() + "ł".encode() + b"X\x06\x00\x00\x00latin1\x86R", "above 255"),
+        (b"c_codecs\nencode\nX\x02\x00\x00\x00" + "ł".encode() + b"X\x06\x00\x00\x00latin1\x86R", "above 255"),
         (b"ctorch._utils\n_rebuild_parameter\nK\x05\x85R", "a parameter is not made of a tensor"),
         (b"ctorch._utils\n_rebuild_tensor\nK\x01K\x02\x86R", "a tensor got 2 arguments"),
         (b"ctorch.storage\n_load_from_bytes\nK\x05\x85R", "a storage is not made of bytes"),
