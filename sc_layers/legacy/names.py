@@ -115,6 +115,11 @@ class _Constructors:
         self.budget.charge(len(raw or b""))
         return bytearray(raw or b"")
 
+    def no_bytes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """`bytes()`, which is how protocols below 3 write empty bytes."""
+        _arguments("bytes", args, 0, 0)
+        return b""
+
     def mapping(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DictRecord:
         """An OrderedDict or EasyDict: empty, or of a list of pairs as Python 2 wrote it."""
         (pairs,) = _arguments("a dict", args, 0, 1)
@@ -169,13 +174,19 @@ class _Constructors:
         return read_storage(raw, self.budget)
 
     def reconstructor(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """`copyreg._reconstructor(class, object, None)`, which protocols 0 and 1 call for every object."""
+        """`copyreg._reconstructor(class, base, state)`, which protocols 0 and 1 call for every object."""
         from .unpickler import Name
 
         target, base, state = _arguments("an object", args, 3, 3)
-        if not isinstance(target, Name) or not isinstance(base, Name) or state not in (None, {}):
+        if not isinstance(target, Name) or not isinstance(base, Name) or not isinstance(state, (dict, type(None))):
             raise CheckpointError("an object is not made of a class and its base")
-        return target.construct((), {})
+        made = target.construct((), {})
+        if state and not isinstance(made, DictRecord):
+            raise CheckpointError(f"an object of {target.name} cannot be made of a dict")
+        if state:
+            self.budget.charge(64 * len(state))
+            made.update(state)
+        return made
 
     def no_instances(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise CheckpointError("the pickle makes an instance of what is only named in other checkpoints")
@@ -226,7 +237,9 @@ def names(budget: Budget) -> Table:
     for builtins in ("builtins", "__builtin__"):
         table[builtins, "bytearray"] = make.bytearray
         table[builtins, "set"] = make.members
+        table[builtins, "bytes"] = make.no_bytes
         table[builtins, "object"] = make.no_instances
+        table[builtins, "dict"] = make.no_instances
     for copyreg in ("copyreg", "copy_reg"):
         table[copyreg, "_reconstructor"] = make.reconstructor
     table.update({record: _record_of(*record) for record in _RECORDS})
