@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import cuda_ops
-
-IMPLEMENTATIONS = cuda_ops.IMPLEMENTATIONS
+from .cuda_ops import IMPLEMENTATIONS as IMPLEMENTATIONS
+from .cuda_ops import register_derivative, use_fused
 
 
 def cumax(logits: Tensor, dim: int = -1) -> Tensor:
@@ -164,7 +163,7 @@ def _constrict_reference(
         return blend(x, masks, scale, bias, eps)
 
 
-cuda_ops.register_derivative(_constrict_reference)
+register_derivative(_constrict_reference)
 
 
 def _is_transformed(tensors: list[Tensor]) -> bool:
@@ -263,6 +262,6 @@ def constrict(
     """
     _check_constrict(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
     tensors = (x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
-    if cuda_ops.use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
+    if use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
         return _constrict_fused(*tensors, eps)
     return _constrict_reference(*tensors, eps)

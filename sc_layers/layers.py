@@ -9,8 +9,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from . import cuda_ops
 from . import functional as F
+from .cuda_ops import prepare
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -102,7 +102,7 @@ class SpatialConstriction(_Constriction):
         super().__init__(in_channels, size, num_codes, eps)
         if num_rects < 1:
             raise ValueError(f"num_rects must be at least 1, got {num_rects}")
-        cuda_ops.prepare(impl)
+        prepare(impl)
         self.num_rects = num_rects
         self.impl = impl
         height, width = self.size
