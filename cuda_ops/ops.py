@@ -59,15 +59,10 @@ def _fake_constrict_backward(
     mask_gain: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return (
-        torch.empty_like(_as_read(x)),
-        gate_logits_h.new_empty(gate_logits_h.shape),
-        gate_logits_w.new_empty(gate_logits_w.shape),
-        scale.new_empty(scale.shape),
-        bias.new_empty(bias.shape),
-        scale.new_empty((0,) if mask_gain is None else mask_gain.shape),
-    )
+) -> tuple[Tensor, ...]:
+    others = (gate_logits_h, gate_logits_w, scale, bias)
+    grad_gain = scale.new_empty((0,) if mask_gain is None else mask_gain.shape)
+    return (torch.empty_like(_as_read(x)), *(t.new_empty(t.shape) for t in others), grad_gain)
 
 
 class _Derivative:
@@ -98,11 +93,11 @@ class _Derivative:
         # The saved tensors may depend on each other (the gate logits on x): a gradient with respect to a saved
         # tensor itself would take in those paths too. Aliases have only the paths inside this operator.
         aliases = [None if tensor is None else tensor.view_as(tensor) for tensor in tensors]
-        wanted = {i: t for i, t in enumerate(aliases) if t is not None and ctx.needs_input_grad[i]}
+        wanted = {i: alias for i, alias in enumerate(aliases) if alias is not None and ctx.needs_input_grad[i]}
         y = self.reference(*aliases, ctx.eps)
         found = torch.autograd.grad(y, list(wanted.values()), grad_y, create_graph=True)
-        by_input = dict(zip(wanted, found, strict=True))
-        return [by_input.get(i) for i in range(len(aliases))]
+        grads = dict(zip(wanted, found, strict=True))
+        return [grads.get(i) for i in range(len(aliases))]
 
 
 for _name, _schema in SCHEMAS.items():

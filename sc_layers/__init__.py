@@ -21,6 +21,7 @@ _PUBLIC = {
     "load_network": "checkpoints",
     "save_network": "checkpoints",
     "CheckpointError": "legacy.errors",
+    "NetworkRecord": "legacy.networks",
     "UntrustedCheckpointError": "legacy.errors",
     "attach_spatial_constriction": "attach",
 }
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .layers import SpatialConstriction as SpatialConstriction
     from .legacy.errors import CheckpointError as CheckpointError
     from .legacy.errors import UntrustedCheckpointError as UntrustedCheckpointError
+    from .legacy.networks import NetworkRecord as NetworkRecord
     from .losses import PerceptualSimplicityLoss as PerceptualSimplicityLoss
     from .losses import perceptual_simplicity_loss as perceptual_simplicity_loss
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .cuda_ops import IMPLEMENTATIONS as IMPLEMENTATIONS
-from .cuda_ops import register_derivative, use_fused
+import sc_layers.cuda_ops as cuda_ops
+
+IMPLEMENTATIONS = cuda_ops.IMPLEMENTATIONS
 
 
 def cumax(logits: Tensor, dim: int = -1) -> Tensor:
@@ -54,8 +55,8 @@ def rectangle_masks(
     Returns:
         Masks [N, K, H, W] in [0, 1] up to rounding.
     """
-    gate_h = band_gate(*gate_logits_h.unbind(3))
-    gate_w = band_gate(*gate_logits_w.unbind(3))
+    gate_h = band_gate(gate_logits_h[:, :, :, 0], gate_logits_h[:, :, :, 1])
+    gate_w = band_gate(gate_logits_w[:, :, :, 0], gate_logits_w[:, :, :, 1])
     return gate_h.transpose(2, 3) @ gate_w / gate_h.shape[2]
 
 
@@ -163,7 +164,7 @@ def _constrict_reference(
         return blend(x, masks, scale, bias, eps)
 
 
-register_derivative(_constrict_reference)
+cuda_ops.register_derivative(_constrict_reference)
 
 
 def _is_transformed(tensors: list[Tensor]) -> bool:
@@ -262,6 +263,6 @@ def constrict(
     """
     _check_constrict(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
     tensors = (x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
-    if use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
+    if cuda_ops.use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
         return _constrict_fused(*tensors, eps)
     return _constrict_reference(*tensors, eps)

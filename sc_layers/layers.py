@@ -9,8 +9,9 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+import sc_layers.cuda_ops as cuda_ops
+
 from . import functional as F
-from .cuda_ops import prepare
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -88,6 +89,8 @@ class SpatialConstriction(_Constriction):
     Source: paper Sec. 3.1; the authors' `C_spgroup-J-K`.
     """
 
+    mask_gain: nn.Parameter | None
+
     def __init__(
         self,
         in_channels: int,
@@ -102,7 +105,7 @@ class SpatialConstriction(_Constriction):
         super().__init__(in_channels, size, num_codes, eps)
         if num_rects < 1:
             raise ValueError(f"num_rects must be at least 1, got {num_rects}")
-        prepare(impl)
+        cuda_ops.prepare(impl)
         self.num_rects = num_rects
         self.impl = impl
         height, width = self.size
@@ -117,7 +120,7 @@ class SpatialConstriction(_Constriction):
         def apply_to_matrix(tensor: Tensor) -> Tensor:
             return fn(tensor.flatten(0, 3)).unflatten(0, tensor.shape[:4]) if tensor.ndim == 5 else fn(tensor)
 
-        return super()._apply(apply_to_matrix, recurse)
+        return super()._apply(apply_to_matrix, recurse)  # type: ignore[no-untyped-call]
 
     def gate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W]."""

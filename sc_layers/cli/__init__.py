@@ -9,10 +9,13 @@ import click
 from .. import __version__
 
 COMMANDS = {
+    "convert": "Turn a checkpoint into another format.",
+    "doctor": "Versions, which path computes on each device, and what to do about problems.",
     "generate": "Pictures of random codes from a trained network.",
-    "patch": "Add spatial constriction to a StyleGAN2 code base, or remove it.",
-    "traverse": "A picture grid and a GIF in which each row sweeps one code.",
+    "inspect": "What a checkpoint holds, without running anything in it.",
+    "patch": "Bring sc-layers into a StyleGAN2 code base, or take it out again.",
     "train": "Train a PS-SC GAN.",
+    "traverse": "A picture grid and a GIF in which each row sweeps one code.",
 }
 
 

@@ -56,11 +56,14 @@ def pick_device(name: str) -> torch.device:
 def load_generator(path: Path, device: torch.device) -> Any:
     """The averaged generator of a network file or of a run's newest snapshot, or the plain one where that is all."""
     from ..checkpoints import load_network
+    from ..legacy.networks import NetworkRecord
     from ..training import find_snapshot
 
     path = find_snapshot(path)
     networks = load_network(path)
     for name in ("G_ema", "G"):
+        if isinstance(networks.get(name), NetworkRecord):
+            raise click.UsageError(f"{path} holds a generator of another program; only ours run here")
         if name in networks:
             return networks[name].to(device)
     raise click.UsageError(f"{path} holds no generator")

@@ -8,15 +8,14 @@ import shlex
 import sys
 import time
 from importlib import metadata
+from typing import Any
 
 import click
 import torch
 
-import sc_layers.cuda_ops as cuda_ops
-from sc_layers.cuda_ops import build
-
-from .. import __version__
+from .. import __version__, cuda_ops
 from .. import functional as F
+from ..cuda_ops import build
 
 
 class _Report:
@@ -81,9 +80,8 @@ def _largest_deviation(device: str) -> float:
     """Largest difference between the two paths on a small input."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(2, 5, 6, 7), (2, 3, 2, 2, 6), (2, 3, 2, 2, 7), (2, 3, 5), (2, 3, 5), (3,)]
-    x, logits_h, logits_w, scale, bias, gain = (torch.randn(size, generator=generator).to(device) for size in sizes)
-    ours = F._constrict_fused(x, logits_h, logits_w, scale, bias, gain, 1e-8)
-    reference = F._constrict_reference(x, logits_h, logits_w, scale, bias, gain, 1e-8)
+    inputs: Any = (*(torch.randn(size, generator=generator).to(device) for size in sizes), 1e-8)
+    ours, reference = F._constrict_fused(*inputs), F._constrict_reference(*inputs)
     return (ours - reference).abs().max().item()
 
 

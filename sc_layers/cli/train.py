@@ -66,6 +66,7 @@ def train(
 
     config = _override(training_preset(preset), settings)
     dataset = open_dataset(data, resolution, crop=crop)
+    _try_reading(dataset)
     torch.manual_seed(config.seed)
     if resume is None:
         state = _new_training(config, preset, module_list, dataset, pick_device(device))
@@ -82,6 +83,11 @@ def train(
     click.echo(f"writing to {run_dir}")
     path = run(state, dataset, run_dir, meta)
     click.echo(f"finished: {path}")
+
+
+def _try_reading(dataset: Dataset, count: int = 64) -> None:
+    """Decode images spread over the data set, so that damaged ones are likely to show before anything is written."""
+    dataset.images_at(sorted({i * (len(dataset) - 1) // (count - 1) for i in range(count)}))
 
 
 def _override(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:

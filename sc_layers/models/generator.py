@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import layout_of
+from ..hub import HubMethods
 from ..layers import SoftmaxConstriction, SpatialConstriction
 from . import ops
 from .config import NetworkConfig
@@ -182,7 +183,7 @@ class SynthesisNetwork(nn.Module):
         return (images, torch.cat(masks, dim=1)) if return_masks else images
 
 
-class Generator(nn.Module):
+class Generator(HubMethods, nn.Module):
     """Generator of the paper (Fig. 1): a learned map, convolutions, and modules through which the codes act.
 
     It has the interface of NVIDIA's StyleGAN2-ADA as well: `mapping`, `synthesis`, `z_dim`, `w_dim`, `num_ws`, `c_dim`,

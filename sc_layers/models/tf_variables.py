@@ -152,9 +152,9 @@ def _variables(config: NetworkConfig, state: Mapping[str, Tensor]) -> list[_Vari
 
 
 def _empty_state(config: NetworkConfig) -> dict[str, Tensor]:
-    """Uninitialised tensors under the names of the network's state dict."""
+    """Tensors of any content under the names of the network's state dict."""
     network: nn.Module
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         if isinstance(config, GeneratorConfig):
             network = Generator(config, impl="reference")
         elif isinstance(config, RecognizerConfig):
@@ -163,7 +163,7 @@ def _empty_state(config: NetworkConfig) -> dict[str, Tensor]:
             network = Discriminator(config)
         else:
             raise TypeError(f"config must be of a generator, discriminator or recogniser, got {type(config).__name__}")
-    return {name: torch.empty(tensor.shape) for name, tensor in network.state_dict().items()}
+    return network.state_dict()
 
 
 def _check_names(expected: set[str], given: set[str]) -> None:

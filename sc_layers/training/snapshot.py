@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..checkpoints import load_network, save_network
+from ..legacy.networks import NetworkRecord
 from .config import TrainingConfig
 from .step import TrainingState
 
@@ -101,6 +102,8 @@ def resume_training(path: Path, config: TrainingConfig, device: torch.device) ->
     missing = [name for name in ("G", "D") if name not in networks]
     if missing:
         raise ValueError(f"cannot resume from {path}: it holds no {' and no '.join(missing)}")
+    if any(isinstance(network, NetworkRecord) for network in networks.values()):
+        raise ValueError(f"cannot resume from {path}: it holds networks of another program")
     messages = []
     if "Q" not in networks and config.model != "gan":
         raise ValueError(f"cannot resume model {config.model!r} from {path}: it holds no recogniser Q")
