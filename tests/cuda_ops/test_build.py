@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,9 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "source.txt").write_text("a library")
     (tmp_path / "log").touch()
     (tmp_path / "wait").write_text("0")
-    (tmp_path / "compile.sh").write_text(
-        f"echo $$ >> {tmp_path}/log; sleep $(cat {tmp_path}/wait); cp $1 $2"
-    )
+    (tmp_path / "compile.sh").write_text(f"echo $$ >> {tmp_path}/log; sleep $(cat {tmp_path}/wait); cp $1 $2")
     return folder
 
 
@@ -127,9 +127,8 @@ def test_named_compiler_must_exist_and_run(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_prebuilt_library_is_used_only_if_made_from_these_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "source.txt").write_text("a library")
     step = build.Step("part.o", str(tmp_path / "source.txt"), "cp $in $out")
     folder = tmp_path / "wheel"
     (library,) = build.prebuild(folder, [build.Recipe("cpu", (step,), "cp $in $out")])
@@ -141,6 +140,43 @@ def test_prebuilt_library_is_used_only_if_made_from_these_sources(
     assert build.prebuilt_library("cpu", folder) is None
     with pytest.raises(build.BuildError, match="no cpu library made from these sources"):
         cuda_ops.locate("cpu")
+
+
+@pytest.mark.slow
+def test_wheel_with_prebuilt_kernels_needs_no_compiler(tmp_path: Path) -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    source = tmp_path / "source"
+    for name in tracked.stdout.splitlines():
+        if (ROOT / name).is_file() and name.split("/")[0] not in ("tests", "examples", "benchmarks"):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-build-isolation",
+        "--no-deps",
+        "-w",
+        str(tmp_path),
+        ".",
+    ]
+    subprocess.run(command, cwd=source, env={**os.environ, "SC_LAYERS_PREBUILD": "1"}, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "-py3-none-" in wheel.name
+    assert not wheel.name.endswith("any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = "from sc_layers import cuda_ops; assert cuda_ops.load('cpu'); print(cuda_ops.loaded_library('cpu'))"
+    environment = {**os.environ, "CXX": "no-such-compiler", "SC_LAYERS_CACHE": str(tmp_path / "cache")}
+    environment["PYTHONPATH"] = str(tmp_path / "installed")
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert Path(loaded).is_relative_to(tmp_path / "installed")
 
 
 def test_library_needs_no_torch_library_but_the_cpus() -> None:
