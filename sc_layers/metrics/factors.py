@@ -12,15 +12,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..images import to_network_range
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Encoder = Callable[[Tensor], Tensor]
 
 
 class FactorData(Protocol):
-    """A data set that can draw the image of any combination of its factors.
+    """A data set that can draw the image of any combination of its factors, such as the rendered ones of this package.
 
-    A data set that is not a full grid also has `sample_factors(num, rng) -> [num, F]`, which draws among the
+    `images(factors [B, F])` returns images [B, C, H, W], as bytes or in -1..1.
+
+    A data set that is not a full grid also has `draw_factors(num, rng) -> [num, F]`, which draws among the
     combinations that exist, and then `images` must accept what the metrics build from such draws: rows in which one
     column is copied from another row.
     """
@@ -65,7 +69,7 @@ def random_state(seed: int | np.random.RandomState) -> np.random.RandomState:
 
 def sample_factors(data: FactorData, num: int, rng: np.random.RandomState) -> Ints:
     """Draw `num` rows of factor indices [num, F], one draw a factor in the order of the factors."""
-    own = getattr(data, "sample_factors", None)
+    own = getattr(data, "draw_factors", None)
     if own is not None:
         return np.asarray(own(num, rng), dtype=np.int64)
     return np.stack([rng.randint(size, size=num) for size in data.factor_sizes], axis=1).astype(np.int64)
@@ -114,7 +118,9 @@ def encode(
     codes = None
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        batch = _checked(encoder(data.images(factors[rows]).to(device)), len(rows))
+        images = data.images(factors[rows]).to(device)
+        images = to_network_range(images) if images.dtype == torch.uint8 else images
+        batch = _checked(encoder(images), len(rows))
         if codes is None:
             codes = np.empty((len(factors), batch.shape[1]))
         codes[rows] = batch

@@ -20,7 +20,7 @@ class Table:
 class CellTable(Table):
     """The same, with one random draw a cell of the grid, as the program of the paper samples."""
 
-    def sample_factors(self, num: int, rng: np.random.RandomState) -> np.ndarray:
+    def draw_factors(self, num: int, rng: np.random.RandomState) -> np.ndarray:
         return np.stack(np.unravel_index(rng.randint(len(self.codes), size=num), self.factor_sizes), axis=1)
 
 
