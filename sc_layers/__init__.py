@@ -22,6 +22,8 @@ _PUBLIC = {
     "save_network": "checkpoints",
     "CheckpointError": "legacy.errors",
     "UntrustedCheckpointError": "legacy.errors",
+    "traversal_perceptual_length": "traversal",
+    "TraversalLengthHook": "traversal",
 }
 __all__ = ["__version__", *_PUBLIC]
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from .legacy.errors import UntrustedCheckpointError as UntrustedCheckpointError
     from .losses import PerceptualSimplicityLoss as PerceptualSimplicityLoss
     from .losses import perceptual_simplicity_loss as perceptual_simplicity_loss
+    from .traversal import TraversalLengthHook as TraversalLengthHook
+    from .traversal import traversal_perceptual_length as traversal_perceptual_length
 
 
 def __getattr__(name: str) -> Any:

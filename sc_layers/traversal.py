@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ._optional import require
+from .images import image_grid, save_png, to_uint8, traversal_codes
 from .metrics.distances import DistanceFunction, FeatureDistance, Features, as_feature_distance, prepare_images
+from .metrics.report import append_result
 
 GeneratorFunction = Callable[[Tensor], Tensor]
 READINGS = ("points", "segments")
@@ -216,7 +219,6 @@ class TraversalLength:
         figure.savefig(path, bbox_inches="tight", dpi=120)
 
 
-@torch.inference_mode()
 def traversal_perceptual_length(
     generator: GeneratorFunction,
     num_codes: int | None = None,
@@ -290,7 +292,7 @@ def traversal_perceptual_length(
             f"{result.num_active} of {bases.shape[1]} codes are active at threshold {settings.threshold:g}: "
             "the total says little about the whole representation",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
     return result
 
@@ -366,6 +368,7 @@ def _code_batches(bases: Tensor, settings: TPLSettings, batch_size: int) -> Iter
         yield codes
 
 
+@torch.inference_mode()
 def _neighbour_distances(
     generator: GeneratorFunction,
     measure: FeatureDistance,
@@ -413,3 +416,129 @@ def check_images(images: Any, codes: Tensor) -> Tensor:
             f"first for the codes {first}"
         )
     return images
+
+
+class TraversalLengthHook:
+    """Measures TPL every few calls in any training loop, and logs it.
+
+    Writes `metric-tpl_NAME.jsonl` lines as StyleGAN code bases do, TensorBoard scalars, and a picture of the sweeps
+    ordered by tpl_i. Under distributed training, call it on one process only.
+
+    Args:
+        run_dir: existing folder to write to; None takes the one that each call brings, and writes nothing without.
+        every: measure when `step` is a multiple of this; with `after_snapshot`, every so many snapshots.
+        preset: settings, see `traversal_perceptual_length`.
+        distance: the distance, see `traversal_perceptual_length`; built now, so that missing weights show at once.
+        weights: file of the distance's weights.
+        writer: a TensorBoard `SummaryWriter`, or anything with its `add_scalar` and `add_image`.
+        pictures: write `traversal-STEP.png`.
+        picture_points: images a row in it.
+        **options: further arguments of `traversal_perceptual_length`, such as `num_codes`, `batch_size` or `device`.
+
+    Raises:
+        ValueError: an unknown preset or distance, or a number that is not positive.
+        FileNotFoundError: the distance's weights are neither here nor can be downloaded.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path | None = None,
+        *,
+        every: int = 1,
+        preset: str = "tpl_small_0.3",
+        distance: str | FeatureDistance | DistanceFunction = "lpips",
+        weights: str | Path | None = None,
+        writer: Any = None,
+        pictures: bool = True,
+        picture_points: int = 7,
+        **options: Any,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        tpl_preset(preset)
+        self.run_dir = None if run_dir is None else Path(run_dir)
+        self.every = every
+        self.preset = preset
+        self.metric = preset if preset.startswith("tpl_") else f"tpl_{preset}"
+        self.distance = as_feature_distance(distance, weights)
+        self.writer = writer
+        self.pictures = pictures
+        self.picture_points = picture_points
+        self.options = options
+        self._snapshots = 0
+
+    def __call__(
+        self, generator: GeneratorFunction, step: int, run_dir: str | Path | None = None, snapshot: str | None = None
+    ) -> TraversalLength | None:
+        """Measure `generator` if `step` is a multiple of `every`; None otherwise.
+
+        Args:
+            generator: images [B, C, H, W] from codes [B, K].
+            step: the training's counter, written to TensorBoard and into the picture's name.
+            run_dir: folder to write to instead of the hook's.
+            snapshot: the network file that holds the generator, noted in the line.
+        """
+        return None if step % self.every else self._measure(generator, step, run_dir, snapshot)
+
+    def after_snapshot(self, state: Any, run_dir: Path) -> TraversalLength | None:
+        """The hook of this package's training loop: measures the averaged generator of `state`.
+
+        Args:
+            state: with `G_ema` and `images_seen`.
+            run_dir: folder of the run.
+        """
+        due = self._snapshots % self.every == 0
+        self._snapshots += 1
+        kimg = state.images_seen // 1000
+        return self._measure(state.G_ema, kimg, run_dir, f"network-snapshot-{kimg:06d}.safetensors") if due else None
+
+    def _measure(
+        self, generator: GeneratorFunction, step: int, run_dir: str | Path | None, snapshot: str | None
+    ) -> TraversalLength:
+        start = time.perf_counter()
+        result = traversal_perceptual_length(generator, preset=self.preset, distance=self.distance, **self.options)
+        seconds = time.perf_counter() - start
+        folder = self.run_dir if run_dir is None else Path(run_dir)
+        if folder is not None:
+            append_result(folder, self.metric, self._results(result), seconds, snapshot)
+        if self.writer is not None:
+            for name, value in self._scalars(result).items():
+                self.writer.add_scalar(f"Metrics/{name}", value, global_step=step)
+        if self.pictures and (folder is not None or self.writer is not None):
+            self._show(generator, result, step, folder)
+        return result
+
+    def _scalars(self, result: TraversalLength) -> dict[str, float]:
+        return {self.metric: result.total, f"{self.metric}_active": result.num_active}
+
+    def _results(self, result: TraversalLength) -> dict[str, Any]:
+        return {**self._scalars(result), "interval": list(result.interval), "per_dim": result.per_dim.tolist()}
+
+    def _show(self, generator: GeneratorFunction, result: TraversalLength, step: int, folder: Path | None) -> None:
+        picture = traversal_picture(generator, result, self.picture_points)
+        if folder is not None:
+            save_png(picture, folder / f"traversal-{step:06d}.png")
+        if self.writer is not None:
+            self.writer.add_image(f"Traversal/{self.metric}", picture, global_step=step)
+
+
+@torch.inference_mode()
+def traversal_picture(
+    generator: GeneratorFunction, result: TraversalLength, points: int = 7, bound: float = 2.0
+) -> Tensor:
+    """A grid of images: one row a code from the longest sweep to the shortest, around the first base code.
+
+    Args:
+        generator: images [B, C, H, W] from codes [B, K].
+        result: what was measured of it.
+        points: images a row.
+        bound: each code sweeps from minus this to this.
+
+    Returns:
+        uint8 [C, K * H, points * W].
+    """
+    where = _device(generator)
+    codes = traversal_codes(result.base_codes[0], points, bound, result.ranking)
+    with _FixedNoise(generator) as fixed:
+        rows = [to_uint8(check_images(fixed(row.float().to(where)), row)).cpu() for row in codes]
+    return image_grid(torch.cat(rows), points)

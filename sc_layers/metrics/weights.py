@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such weights file: {str(path)!r}")
+    if is_torchscript(path):
+        raise ValueError(f"{str(path)!r} is a TorchScript archive, expected a state dict of tensors")
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a damaged file makes it raise
@@ -95,5 +98,7 @@ def load_torchscript(path: str | Path, device: torch.device | str = "cpu") -> to
         raise FileNotFoundError(f"no such weights file: {str(path)!r}")
     if not is_torchscript(path):
         raise ValueError(f"{str(path)!r} is no TorchScript archive")
-    module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, but the files are what they are
+        module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     return module.eval()
