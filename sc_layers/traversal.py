@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import math
 import time
@@ -281,12 +283,14 @@ def traversal_perceptual_length(
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    where = _device(generator) if device is None else torch.device(device)
+    where = generator_device(generator) if device is None else torch.device(device)
     bases = _base_codes(generator, num_codes, settings, base_codes, seed)
     measure = as_feature_distance(distance, weights).to(where).eval()
-    with _FixedNoise(generator) as fixed:
-        flat = _neighbour_distances(fixed, measure, bases, settings, batch_size, where, progress)
-    result = TraversalLength(flat, bases, settings, confidence, seed=seed)
+    shape = (*bases.shape, settings.num_images)
+    with fixed_noise(generator) as fixed, progress_bar(math.prod(shape), "TPL", progress) as bar:
+        batches = _code_batches(bases, settings, batch_size)
+        distances = neighbour_distances(fixed, measure, batches, shape, where, bar)
+    result = TraversalLength(distances, bases, settings, confidence, seed=seed)
     if result.num_active < 2:
         warnings.warn(
             f"{result.num_active} of {bases.shape[1]} codes are active at threshold {settings.threshold:g}: "
@@ -312,46 +316,54 @@ def _settings(preset: str, *values: Any) -> TPLSettings:
     return TPLSettings(**{**{name: getattr(base, name) for name in names}, **chosen})
 
 
-def _device(generator: GeneratorFunction) -> torch.device:
+def generator_device(generator: GeneratorFunction) -> torch.device:
+    """Device of a module's first parameter; the CPU for anything else."""
     first = next(generator.parameters(), None) if isinstance(generator, nn.Module) else None
     return torch.device("cpu") if first is None else first.device
+
+
+def number_of_codes(generator: GeneratorFunction, num_codes: int | None) -> int:
+    """`num_codes`, or what the generator says of itself."""
+    num = getattr(generator, "num_codes", None) if num_codes is None else num_codes
+    if num is None:
+        raise ValueError("num_codes is needed: the generator does not say how many codes it takes")
+    return int(num)
 
 
 def _base_codes(
     generator: GeneratorFunction, num_codes: int | None, settings: TPLSettings, base_codes: Tensor | None, seed: int
 ) -> Tensor:
-    known = getattr(generator, "num_codes", None) if base_codes is None else base_codes.shape[1]
-    num = known if num_codes is None else num_codes
-    if num is None:
-        raise ValueError("num_codes is needed: the generator does not say how many codes it takes")
-    if base_codes is not None:
-        if num != base_codes.shape[1]:
-            raise ValueError(f"num_codes is {num}, but base_codes have shape {tuple(base_codes.shape)}")
-        return base_codes.double().cpu()
-    draws = torch.Generator().manual_seed(seed)
-    return torch.randn(settings.num_traversals, num, generator=draws, dtype=torch.float64)
+    if base_codes is None:
+        draws = torch.Generator().manual_seed(seed)
+        shape = (settings.num_traversals, number_of_codes(generator, num_codes))
+        return torch.randn(shape, generator=draws, dtype=torch.float64)
+    if num_codes not in (None, base_codes.shape[1]):
+        raise ValueError(f"num_codes is {num_codes}, but base_codes have shape {tuple(base_codes.shape)}")
+    return base_codes.double().cpu()
 
 
-class _FixedNoise:
-    """A generator in eval mode and with fixed noise, put back afterwards."""
+@contextlib.contextmanager
+def evaluating(generator: GeneratorFunction) -> Iterator[None]:
+    """A module in eval mode meanwhile; anything else as it is."""
+    if not isinstance(generator, nn.Module):
+        yield
+        return
+    training = generator.training
+    generator.eval()
+    try:
+        yield
+    finally:
+        generator.train(training)
 
-    def __init__(self, generator: GeneratorFunction) -> None:
-        self.generator = generator
-        self.module = generator if isinstance(generator, nn.Module) else None
 
-    def __enter__(self) -> GeneratorFunction:
-        if self.module is None:
-            return self.generator
-        self.training = self.module.training
-        self.module.eval()
-        if "noise_mode" not in inspect.signature(self.module.forward).parameters:
-            return self.generator
-        module = self.module
-        return lambda codes: module(codes, noise_mode="const")
-
-    def __exit__(self, *error: object) -> None:
-        if self.module is not None:
-            self.module.train(self.training)
+@contextlib.contextmanager
+def fixed_noise(generator: GeneratorFunction) -> Iterator[GeneratorFunction]:
+    """The generator in eval mode, and called with `noise_mode="const"` if it is a module that takes one."""
+    with evaluating(generator):
+        if isinstance(generator, nn.Module) and "noise_mode" in inspect.signature(generator.forward).parameters:
+            yield functools.partial(generator, noise_mode="const")
+        else:
+            yield generator
 
 
 def _code_batches(bases: Tensor, settings: TPLSettings, batch_size: int) -> Iterator[Tensor]:
@@ -369,19 +381,27 @@ def _code_batches(bases: Tensor, settings: TPLSettings, batch_size: int) -> Iter
 
 
 @torch.inference_mode()
-def _neighbour_distances(
+def neighbour_distances(
     generator: GeneratorFunction,
     measure: FeatureDistance,
-    bases: Tensor,
-    settings: TPLSettings,
-    batch_size: int,
+    batches: Iterator[Tensor],
+    shape: tuple[int, ...],
     device: torch.device,
-    progress: bool,
+    bar: Any = None,
 ) -> Tensor:
-    """Distances [T, K, n - 1]. The features of a batch's last image are kept for the next batch's first."""
-    batches = _code_batches(bases, settings, batch_size)
-    total = bases.numel() * settings.num_images
-    bar = require("tqdm", "metrics").tqdm(total=total, unit="img", desc="TPL", leave=False) if progress else None
+    """Distances of neighbouring images in rows of images; each image is generated and looked at once.
+
+    Args:
+        generator: images [B, C, H, W] from codes [B, K].
+        measure: the distance.
+        batches: codes [B, K] of all images, row after row; batches need not respect the rows.
+        shape: [..., n], rows of n images.
+        device: where to compute.
+        bar: a progress bar with `update(num)`, if there is one.
+
+    Returns:
+        [..., n - 1] float64 on the CPU.
+    """
     parts: list[Tensor] = []
     last: Features | None = None
     for codes in batches:
@@ -394,11 +414,16 @@ def _neighbour_distances(
         last = tuple(f[-1:].clone() for f in features)
         if bar is not None:
             bar.update(len(codes))
-    if bar is not None:
-        bar.close()
-    # Entry i is the distance of images i - 1 and i; the first of each sweep belongs to two sweeps and is dropped.
+    # Entry i is the distance of images i - 1 and i; the first of each row belongs to two rows and is dropped.
     flat = torch.cat([part.double() for part in parts])
-    return flat.view(*bases.shape, settings.num_images)[..., 1:].clone()
+    return flat.view(shape)[..., 1:].clone()
+
+
+def progress_bar(total: int, description: str, shown: bool) -> Any:
+    """A context manager that gives a progress bar over images, or None where none is to be shown."""
+    if not shown:
+        return contextlib.nullcontext()
+    return require("tqdm", "metrics").tqdm(total=total, unit="img", desc=description, leave=False)
 
 
 def check_images(images: Any, codes: Tensor) -> Tensor:
@@ -537,8 +562,8 @@ def traversal_picture(
     Returns:
         uint8 [C, K * H, points * W].
     """
-    where = _device(generator)
+    where = generator_device(generator)
     codes = traversal_codes(result.base_codes[0], points, bound, result.ranking)
-    with _FixedNoise(generator) as fixed:
+    with fixed_noise(generator) as fixed:
         rows = [to_uint8(check_images(fixed(row.float().to(where)), row)).cpu() for row in codes]
     return image_grid(torch.cat(rows), points)

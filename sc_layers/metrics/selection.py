@@ -1,0 +1,140 @@
+"""Unsupervised model selection by TPL, and how its ranking agrees with other metrics (paper, Sec. 4.1 and Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .._optional import require
+from .factors import warn
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model and what was measured of it.
+
+    Attributes:
+        name: what the table calls it, such as the path of its checkpoint.
+        tpl: total TPL; less is better.
+        num_active: codes at or above the threshold of TPL.
+        interval: bootstrap interval of the total, if there is one.
+        scores: other metrics by name, of which more is better.
+        info: anything else worth keeping.
+    """
+
+    name: str
+    tpl: float
+    num_active: int
+    interval: tuple[float, float] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "name": self.name,
+            "tpl": self.tpl,
+            "num_active": self.num_active,
+            "interval": None if self.interval is None else list(self.interval),
+            "scores": dict(self.scores),
+            **self.info,
+        }
+
+
+def rank_candidates(candidates: Sequence[Candidate], min_active: int = 0, top: int | None = None) -> list[Candidate]:
+    """Candidates with at least `min_active` active codes, the smallest TPL first.
+
+    The filter takes out models that have a short TPL because they encode only some of the factors.
+
+    Args:
+        candidates: any number.
+        min_active: least number of active codes; the paper's "act > 4" is 5.
+        top: keep so many; None keeps all.
+
+    Raises:
+        ValueError: a negative `min_active`, or `top` below 1.
+    """
+    if min_active < 0:
+        raise ValueError(f"min_active must not be negative, got {min_active}")
+    if top is not None and top < 1:
+        raise ValueError(f"top must be at least 1, got {top}")
+    kept = [candidate for candidate in candidates if candidate.num_active >= min_active]
+    return sorted(kept, key=lambda candidate: candidate.tpl)[:top]
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rank correlation; 0 with a warning where one side is constant or there are fewer than 2 values."""
+    if len(first) != len(second):
+        raise ValueError(f"rank correlation needs as many values on both sides, got {len(first)} and {len(second)}")
+    if len(first) < 2 or len(set(first)) < 2 or len(set(second)) < 2:
+        warn(f"rank correlation of {len(first)} values, of which one side is constant, is given as 0")
+        return 0.0
+    rank = require("scipy.stats", "metrics").rankdata
+    return float(np.corrcoef(rank(first), rank(second))[0, 1])
+
+
+@dataclass(frozen=True)
+class CorrelationTable:
+    """Rank correlations of unsupervised and supervised scores, as in Table 1 of the paper.
+
+    Attributes:
+        columns: the supervised metrics.
+        rows: by method: the number of models and a correlation for each column.
+    """
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[int, tuple[float, ...]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            name: {"models": num, **dict(zip(self.columns, values, strict=True))}
+            for name, (num, values) in self.rows.items()
+        }
+
+    def table(self) -> str:
+        """As text."""
+        width = max(len("method"), *map(len, self.rows)) + 1
+        lines = [f"{'method':<{width}}{'models':>7}" + "".join(f"{name:>12}" for name in self.columns)]
+        for name, (num, values) in self.rows.items():
+            lines.append(f"{name:<{width}}{num:>7}" + "".join(f"{value:>12.2f}" for value in values))
+        return "\n".join(lines)
+
+    __str__ = table
+
+
+def correlation_table(
+    candidates: Sequence[Candidate],
+    against: Sequence[str],
+    min_actives: Sequence[int] = (0,),
+    others: Sequence[str] = (),
+) -> CorrelationTable:
+    """Spearman's rank correlation of TPL with supervised metrics (Table 1). TPL enters with its sign turned.
+
+    Args:
+        candidates: models whose `scores` have all metrics that are named.
+        against: the supervised metrics, one a column.
+        min_actives: one row of TPL each, over the models with at least so many active codes.
+        others: further scores, one row each over all models: UDR, or a supervised metric as an upper bound.
+
+    Raises:
+        ValueError: a candidate lacks a score.
+    """
+    for candidate in candidates:
+        missing = [name for name in (*against, *others) if name not in candidate.scores]
+        if missing:
+            raise ValueError(f"{candidate.name} has no score {missing[0]!r}; it has {', '.join(candidate.scores)}")
+    rows = {}
+    for least in min_actives:
+        kept = rank_candidates(candidates, least)
+        values = tuple(spearman([-c.tpl for c in kept], [c.scores[name] for c in kept]) for name in against)
+        rows[f"TPL (act>{least - 1})" if least else "TPL"] = (len(kept), values)
+    for other in others:
+        values = tuple(
+            spearman([c.scores[other] for c in candidates], [c.scores[name] for c in candidates]) for name in against
+        )
+        rows[other] = (len(candidates), values)
+    return CorrelationTable(tuple(against), rows)
