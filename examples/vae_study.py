@@ -137,7 +137,7 @@ def tc_loss(beta: float) -> Regularizer:
 
 
 def dip_loss(weight: float, second: bool) -> Regularizer:
-    """DIP-VAE: KL + weight (off-diagonal)^2 + own weight (diagonal - 1)^2 of the covariance of means (I), codes (II)."""
+    """DIP-VAE: KL + weight (off-diagonal)^2 + own weight (diagonal - 1)^2 of the covariance of means (I) or codes."""
     diagonal_weight = weight if second else 10 * weight
 
     def loss(batch: Batch) -> Tensor:
@@ -177,10 +177,10 @@ class FactorVAELoss:
 
 
 METHODS: dict[str, tuple[Callable[[float], Regularizer], tuple[float, ...]]] = {
-    "beta_vae": (beta_loss, (0.5, 1, 3)),
-    "annealed_vae": (annealed_loss, (4, 8, 14)),
+    "beta_vae": (beta_loss, (0.5, 1, 2)),
+    "annealed_vae": (annealed_loss, (6, 10, 14)),
     "factor_vae": (FactorVAELoss, (2, 6, 12)),
-    "beta_tcvae": (tc_loss, (2, 4, 8)),
+    "beta_tcvae": (tc_loss, (1.5, 2.5, 4)),
     "dip_vae_i": (lambda weight: dip_loss(weight, second=False), (1, 5, 20)),
     "dip_vae_ii": (lambda weight: dip_loss(weight, second=True), (1, 5, 20)),
 }
@@ -191,7 +191,7 @@ def train(
 ) -> tuple[VAE, float]:
     """Train one VAE; returns it with its last reconstruction error."""
     model = VAE()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     draws = torch.Generator().manual_seed(seed)
     steps = max(1, num_images // batch_size)
     for step in range(steps):
@@ -298,10 +298,10 @@ def plot(results: list[dict[str, Any]], path: Path, min_active: int) -> None:
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/vae_study"))
 @click.option("--methods", default=",".join(METHODS), help="Comma-separated.")
 @click.option("--seeds", default=2, help="Models of each method and strength.")
-@click.option("--images", default=80_000, help="Training images a model.")
+@click.option("--images", default=40_000, help="Training images a model.")
 @click.option("--batch", default=64, help="Images a step.")
 @click.option("--distance", default="efficientnet", help="Distance of TPL; the default needs no internet.")
-@click.option("--threshold", default=0.05, help="S of Eq. 12 in that distance's units.")
+@click.option("--threshold", default=0.25, help="S of Eq. 12 in that distance's units.")
 @click.option("--threads", default=1, help="CPU threads.")
 def main(
     outdir: Path,

@@ -10,6 +10,8 @@ from .. import __version__
 
 COMMANDS = {
     "generate": "Pictures of random codes from a trained network.",
+    "metrics": "Measure a network: TPL, PPL, FID, KID, disentanglement, rotation curve.",
+    "select": "Rank the checkpoints of many runs by TPL, without labels.",
     "traverse": "A picture grid and a GIF in which each row sweeps one code.",
     "train": "Train a PS-SC GAN.",
 }
