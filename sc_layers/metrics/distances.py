@@ -186,6 +186,7 @@ class EfficientNetLite(FeatureDistance):
         ImportError: the packages of the extra `offline` are missing.
     """
 
+    SMALLEST_SIZE = 16
     STAGE_ENDS = (0, 2, 4, 10, 15)  # last block before each reduction of the resolution, and the last of all
 
     def __init__(self, weights: str | Path | None = None) -> None:
@@ -196,6 +197,9 @@ class EfficientNetLite(FeatureDistance):
         self.model: Any = network.eval().requires_grad_(False)
 
     def _maps(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        if min(images.shape[2:]) < self.SMALLEST_SIZE:
+            size = f"{images.shape[2]}x{images.shape[3]}"
+            raise ValueError(f"efficientnet needs images of at least {self.SMALLEST_SIZE} pixels a side, got {size}")
         model = self.model
         x = model._swish(model._bn0(model._conv_stem((images - 127) / 128)))
         maps = []

@@ -224,3 +224,9 @@ def test_weights_for_a_distance_without_any_are_refused() -> None:
 def test_an_unknown_net_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="vgg, alex, squeeze"):
         LPIPS.load("resnet")
+
+
+def test_images_too_small_for_the_network_are_named() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    with pytest.raises(ValueError, match="at least 16 pixels a side, got 8x8"):
+        EfficientNetLite().features(torch.zeros(1, 3, 8, 8))
