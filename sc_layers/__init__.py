@@ -24,6 +24,8 @@ _PUBLIC = {
     "NetworkRecord": "legacy.networks",
     "UntrustedCheckpointError": "legacy.errors",
     "attach_spatial_constriction": "attach",
+    "traversal_perceptual_length": "traversal",
+    "TraversalLengthHook": "traversal",
 }
 __all__ = ["__version__", *_PUBLIC]
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from .legacy.networks import NetworkRecord as NetworkRecord
     from .losses import PerceptualSimplicityLoss as PerceptualSimplicityLoss
     from .losses import perceptual_simplicity_loss as perceptual_simplicity_loss
+    from .traversal import TraversalLengthHook as TraversalLengthHook
+    from .traversal import traversal_perceptual_length as traversal_perceptual_length
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": "Pictures of random codes from a trained network.",
     "inspect": "What a checkpoint holds, without running anything in it.",
     "patch": "Bring sc-layers into a StyleGAN2 code base, or take it out again.",
+    "metrics": "Measure a network: TPL, PPL, FID, KID, disentanglement, rotation curve.",
+    "select": "Rank the checkpoints of many runs by TPL, without labels.",
     "train": "Train a PS-SC GAN.",
     "traverse": "A picture grid and a GIF in which each row sweeps one code.",
 }
