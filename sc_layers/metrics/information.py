@@ -84,7 +84,7 @@ def mig(
     num_samples: int = 10_000,
     num_bins: int = 20,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
@@ -174,7 +174,7 @@ def modularity(
     num_test: int = 5_000,
     num_bins: int = 20,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:

@@ -30,7 +30,7 @@ def factor_vae(
     vote_size: int = 64,
     prune_std: float = 0.1,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
 ) -> Score:
     """FactorVAE metric: accuracy of a majority vote from the code of least relative variance to the fixed factor.
@@ -118,7 +118,7 @@ def beta_vae(
     num_eval: int = 500,
     pair_size: int = 16,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
 ) -> Score:
     """BetaVAE metric: accuracy of a linear classifier of the shared factor from the mean |c - c'| of pairs of images.

@@ -110,7 +110,7 @@ def dci(
     num_train: int = 1_000,
     num_test: int = 1_000,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
@@ -206,7 +206,7 @@ def sap(
     num_test: int = 5_000,
     continuous: bool = False,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:

@@ -63,7 +63,7 @@ def irs(
     num_samples: int = 10_000,
     quantile: float = 0.99,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
@@ -205,7 +205,7 @@ def udr(
     correlation: Literal["lasso", "spearman"] = "lasso",
     num_samples: int = 1_000,
     seed: int | np.random.RandomState = 0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
 ) -> Score:
     """Unsupervised Disentanglement Ranking of several models on the same images, Duan et al. 2020.

@@ -120,5 +120,5 @@ def test_codes_that_are_not_finite_are_an_error() -> None:
 
 
 def test_an_encoder_with_a_wrong_shape_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"returned shape \(256, 3, 1, 1\)"):
+    with pytest.raises(ValueError, match=r"returned shape \(64, 3, 1, 1\)"):
         factor_vae(lambda images: images, perfect_table(), num_train=10, num_eval=10)
