@@ -1,6 +1,6 @@
-"""Checks inside a patched stylegan2-ada-pytorch or stylegan3: `python nvlabs_checks.py DIRECTORY CHECK FOLDER [CFG]`.
+"""Checks inside a patched stylegan2-ada-pytorch or stylegan3: `python nvlabs_checks.py DIRECTORY CHECK FOLDER CFG`.
 
-A process of its own for each, since the code bases' modules share their names. CFG is ada, stylegan2, stylegan3-t or -r.
+A process of its own for each: the code bases share module names. CFG is ada, stylegan2, stylegan3-t or stylegan3-r.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sc_layers.integrations import nvlabs
 
 from sc_layers import attach_spatial_constriction
 from sc_layers.attach import (
@@ -28,7 +29,6 @@ from sc_layers.attach import (
     masks_of,
     traverse,
 )
-from sc_layers.integrations import nvlabs
 from tests.integrations.on_cpu import CudaMeansCpu, replace_gpu_functions
 
 K = 4
