@@ -1,6 +1,6 @@
-"""Checks inside a patched stylegan2-ada-pytorch or stylegan3: `python nvlabs_checks.py DIRECTORY CHECK FOLDER [CFG]`.
+"""Checks inside a patched stylegan2-ada-pytorch or stylegan3: `python nvlabs_checks.py DIRECTORY CHECK FOLDER CFG`.
 
-A process of its own for each, since the code bases' modules share their names. CFG is ada, stylegan2, stylegan3-t or -r.
+A process of its own for each: the code bases share module names. CFG is ada, stylegan2, stylegan3-t or stylegan3-r.
 """
 
 from __future__ import annotations
