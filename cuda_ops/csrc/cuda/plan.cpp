@@ -15,6 +15,7 @@ constexpr int kMinChunk = 32;
 constexpr int kSmallestSlice = 256;            // pixels, of planes that are not on chip
 constexpr int kLargestSlice = 8192;
 constexpr int kGateStrip = 2048;
+constexpr double kDoubtSecondRead = 1.25;      // reading features twice must look this much cheaper than once
 constexpr double kWavesWanted = 2;             // below this, blocks are not made longer
 
 // Latencies of the model: what a block waits for besides throughput.
@@ -59,14 +60,15 @@ Layout shared_layout(const Plan& plan, const Shape& shape, bool backward) {
   return layout;
 }
 
-// Fills in what follows from slice, cluster and batch; false if it does not fit the device.
-bool complete(Plan& plan, const Shape& shape, const Device& device, bool backward) {
-  const int accumulator = accumulator_bytes(shape.scalar), element = scalar_bytes(shape.scalar);
+int resident_blocks(const Plan& plan, const Shape& shape, const Device& device) {
+  const int registers = kThreads * kRegisters * (shape.scalar == Scalar::f64 ? 2 : 1);
+  return std::min({device.shared_per_multiprocessor / (plan.shared.bytes + kReservedShared), kRegisterFile / registers,
+                   device.threads_per_multiprocessor / kThreads});
+}
+
+// The rest of a plan whose slice, cluster, batch and chunk are set.
+void set_details(Plan& plan, const Shape& shape, const Device& device, bool backward, bool bands_on_chip) {
   const int codes = static_cast<int>(shape.k), warps = kThreads / 32;
-  plan.slices = static_cast<int>((pixels_of(shape) + plan.slice - 1) / plan.slice);
-  if (plan.on_chip && plan.slices != plan.cluster) return false;
-  plan.chunk = std::clamp(next_power_of_two(plan.slice), 4, kMaxChunk);
-  while (plan.chunk > kMinChunk && (codes + 1) * plan.chunk * accumulator > kWeightBytes) plan.chunk /= 2;
   plan.chunk_log2 = log2_of(plan.chunk);
   plan.batch_log2 = log2_of(plan.batch);
   plan.together = ceil_divide(codes, ceil_divide(codes, kCodesAtOnce));
@@ -74,16 +76,34 @@ bool complete(Plan& plan, const Shape& shape, const Device& device, bool backwar
   plan.segments = std::max(1, warps / (backward ? plan.batch / 2 : plan.batch));
   plan.parts = std::min(plan.batch, std::max(1, kThreads / (plan.chunk / 2)));
   plan.band_rows = static_cast<int>(std::min<int64_t>(shape.h, (plan.slice + shape.w - 2) / shape.w + 1));
-  const int64_t band_bytes = shape.k * shape.j * (plan.band_rows + shape.w) * accumulator;
-  plan.bands_on_chip = band_bytes <= kBandBytes;
-  const int64_t tile_bytes = static_cast<int64_t>(plan.batch) * plan.stride * element;
-  const int64_t sum_bytes = static_cast<int64_t>(plan.parts) * (codes + 1) * round_up(plan.slice, 4) * accumulator;
-  if (tile_bytes + (backward ? tile_bytes + sum_bytes : 0) > device.shared_per_block) return false;
+  plan.bands_on_chip = bands_on_chip;
   plan.shared = shared_layout(plan, shape, backward);
-  plan.resident = std::min({device.shared_per_multiprocessor / (plan.shared.bytes + kReservedShared),
-                            kRegisterFile / (kThreads * kRegisters * (element == 8 ? 2 : 1)),
-                            device.threads_per_multiprocessor / kThreads});
-  return plan.shared.bytes <= device.shared_per_block && plan.resident >= 1;
+  while (plan.parts > 1 && plan.shared.bytes > device.shared_per_block / 2) {
+    plan.parts /= 2;
+    plan.shared = shared_layout(plan, shape, backward);
+  }
+  plan.resident = resident_blocks(plan, shape, device);
+}
+
+// Fills in what follows from slice, cluster and batch; false if it does not fit the device.
+bool complete(Plan& plan, const Shape& shape, const Device& device, bool backward) {
+  const int accumulator = accumulator_bytes(shape.scalar), element = scalar_bytes(shape.scalar);
+  plan.slices = static_cast<int>((pixels_of(shape) + plan.slice - 1) / plan.slice);
+  if (plan.on_chip && plan.slices != plan.cluster) return false;
+  const int64_t tile_bytes = int64_t(plan.batch) * plan.slice * element * (backward ? 2 : 1);
+  const int64_t sum_bytes = backward ? (shape.k + 1) * plan.slice * accumulator : 0;
+  if (tile_bytes + sum_bytes > device.shared_per_block) return false;
+  plan.chunk = std::clamp(next_power_of_two(plan.slice), 4, kMaxChunk);
+  while (plan.chunk > kMinChunk && (shape.k + 1) * plan.chunk * accumulator > kWeightBytes) plan.chunk /= 2;
+  for (;; plan.chunk /= 2) {
+    const int rows = static_cast<int>(std::min<int64_t>(shape.h, (plan.slice + shape.w - 2) / shape.w + 1));
+    const bool bands_fit = shape.k * shape.j * (rows + shape.w) * accumulator <= kBandBytes;
+    for (int on_chip = bands_fit; on_chip >= 0; --on_chip) {
+      set_details(plan, shape, device, backward, on_chip == 1);
+      if (plan.shared.bytes <= device.shared_per_block && plan.resident >= 1) return true;
+    }
+    if (plan.chunk <= kMinChunk) return false;
+  }
 }
 
 void set_groups(Plan& plan, const Shape& shape) {
@@ -127,7 +147,7 @@ Plan search(const Shape& shape, const Device& device, bool backward) {
       plan.batch = batch;
       if (!complete(plan, shape, device, backward)) continue;
       set_batches(plan, shape, device, backward);
-      const double seconds = estimate(shape, device, plan, backward).seconds;
+      const double seconds = estimate(shape, device, plan, backward).seconds * (on_chip ? 1 : kDoubtSecondRead);
       if (seconds >= best_seconds) continue;
       best = plan;
       best_seconds = seconds;
@@ -285,11 +305,18 @@ GatePlan plan_gates(const Shape& shape, const Device& device) {
 Plan plan_forward(const Shape& shape, const Device& device) { return search(shape, device, false); }
 Plan plan_backward(const Shape& shape, const Device& device) { return search(shape, device, true); }
 
-Estimate estimate_forward(const Shape& shape, const Device& device, const Plan& plan) {
-  return estimate(shape, device, plan, false);
-}
-Estimate estimate_backward(const Shape& shape, const Device& device, const Plan& plan) {
-  return estimate(shape, device, plan, true);
-}
-
 }  // namespace sc_layers
+
+// For benchmarks and tests, by ctypes. Returns 0, or -1 if nothing fits.
+extern "C" __attribute__((visibility("default"))) int sc_layers_cuda_plan(const sc_layers::Shape* shape,
+                                                                          const sc_layers::Device* device,
+                                                                          int backward, sc_layers::Plan* plan,
+                                                                          sc_layers::Estimate* estimate) {
+  try {
+    *plan = sc_layers::search(*shape, *device, backward != 0);
+  } catch (const std::runtime_error&) {
+    return -1;
+  }
+  *estimate = sc_layers::estimate(*shape, *device, *plan, backward != 0);
+  return 0;
+}

@@ -104,7 +104,4 @@ struct Estimate {
   double last_wave_seconds;   // lost because the last blocks do not fill the device
   int launches;
 };
-Estimate estimate_forward(const Shape& shape, const Device& device, const Plan& plan);
-Estimate estimate_backward(const Shape& shape, const Device& device, const Plan& plan);
-
 }  // namespace sc_layers
