@@ -87,8 +87,9 @@ template <typename T, int kCodes>
 __device__ inline void sum_channels(const Chip<T>& chip, const Plan& plan, int codes, int first_code, int pixels,
                                     int start) {
   using A = accumulator_t<T>;
-  const auto [part, pair] = split(thread_index(), plan.chunk_log2 - 1);
-  const int pixel = start + 2 * pair;
+  const int thread = thread_index();
+  const int part = thread >> (plan.chunk_log2 - 1);
+  const int pixel = start + 2 * (thread & plan.pair_mask);  // a mask worked out here would occupy a register throughout
   if (part >= plan.parts || pixel >= pixels) return;
   A grad_weight[kCodes][2] = {}, grad_keep[2] = {};
   for (int row = part; row < plan.batch; row += plan.parts) {
@@ -136,6 +137,7 @@ template <typename T>
 __device__ inline void sum_chunk(const Chip<T>& chip, const Plan& plan, int codes, int pixels, int start) {
 #pragma unroll 1
   for (int first = 0; first < codes; first += plan.together) {
+    forget_origin(first);
     switch (min(codes - first, plan.together)) {
       case 1: sum_codes<T, 1>(chip, plan, codes, first, pixels, start); break;
       case 2: sum_codes<T, 2>(chip, plan, codes, first, pixels, start); break;

@@ -175,6 +175,9 @@ inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int threads
 
 #endif  // SC_LAYERS_EMULATE
 
+// Keeps the compiler from running a second counter beside a loop's own.
+__device__ inline void forget_origin(int& value) { asm volatile("" : "+r"(value)); }
+
 // Quotient and remainder by a power of two.
 struct Split {
   int quotient, remainder;

@@ -62,6 +62,7 @@ struct Plan {
   int chunk, chunk_log2; // pixels whose blend weights are on chip at a time, a power of two
   int segments;          // warps that share the pixels of a channel in reductions
   int parts;             // threads that share the channels of a pixel (backward)
+  int pair_mask;         // pairs of pixels in a chunk, less one
   int together;          // codes that one pass of the reductions takes (backward)
   int stride;            // elements between channels on chip
   int band_rows;         // rows of gates on chip
