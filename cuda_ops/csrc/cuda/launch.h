@@ -7,6 +7,9 @@
 
 namespace sc_layers {
 
+// What plans depend on, of a CUDA device; null, or the text of the error.
+const char* query_device(int index, Device& device);
+
 // Bytes of scratch memory that a call needs on this device.
 size_t forward_workspace(const Shape& shape, const Device& device);
 size_t backward_workspace(const Shape& shape, const Device& device);
