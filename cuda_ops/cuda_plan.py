@@ -96,10 +96,10 @@ class Estimate(ctypes.Structure):
 
 # From the vendors' data sheets and the CUDA programming guide: multiprocessors, shared memory, clocks under load, memory.
 DEVICES = {
-    "A100": Device(108, 163 * 1024, 164 * 1024, 2048, 1, 2**31 - 1, 64, 1.41e9, 2.039e12),
+    "A100": Device(108, 163 * 1024, 164 * 1024, 2048, 1, 2**31 - 1, 96, 1.41e9, 2.039e12),
     "H100": Device(132, 227 * 1024, 228 * 1024, 2048, 8, 2**31 - 1, 128, 1.755e9, 3.35e12),
     "RTX 4090": Device(128, 99 * 1024, 100 * 1024, 1536, 1, 2**31 - 1, 128, 2.52e9, 1.008e12),
-    "T4": Device(40, 64 * 1024, 64 * 1024, 1024, 1, 2**31 - 1, 64, 1.35e9, 3.2e11),
+    "T4": Device(40, 64 * 1024, 64 * 1024, 1024, 1, 2**31 - 1, 96, 1.35e9, 3.2e11),
 }
 
 

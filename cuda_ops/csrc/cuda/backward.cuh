@@ -81,16 +81,15 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
   }
 }
 
-// Adds the batch's part of d w_k, and of d keep, to the block's sums; a thread takes two pixels and every
-// `plan.parts`th channel.
+// Adds the batch's part of d w_k, and of d keep, to the block's sums; a thread takes two pixels, and every
+// `plan.parts`th channel of them.
 template <typename T, int kCodes>
 __device__ inline void sum_channels(const Chip<T>& chip, const Plan& plan, int codes, int first_code, int pixels,
-                                    int start) {
+                                    int start, int unit) {
   using A = accumulator_t<T>;
-  const int thread = thread_index();
-  const int part = thread >> (plan.chunk_log2 - 1);
-  const int pixel = start + 2 * (thread & plan.pair_mask);  // a mask worked out here would occupy a register throughout
-  if (part >= plan.parts || pixel >= pixels) return;
+  const int part = unit >> (plan.chunk_log2 - 1);
+  const int pixel = start + 2 * (unit & plan.pair_mask);  // a mask worked out here would occupy a register throughout
+  if (pixel >= pixels) return;
   A grad_weight[kCodes][2] = {}, grad_keep[2] = {};
   for (int row = part; row < plan.batch; row += plan.parts) {
     const A mean = chip.statistics[2 * row], rstd = chip.statistics[2 * row + 1];
@@ -129,7 +128,9 @@ template <typename T, int kCodes>
 __device__ inline void sum_codes(const Chip<T>& chip, const Plan& plan, int codes, int first_code, int pixels,
                                  int start) {
   sum_pixels<T, kCodes>(chip, plan, codes, first_code, pixels, start);
-  sum_channels<T, kCodes>(chip, plan, codes, first_code, pixels, start);
+  for (int unit = thread_index(); unit < plan.parts << (plan.chunk_log2 - 1); unit += kThreads) {
+    sum_channels<T, kCodes>(chip, plan, codes, first_code, pixels, start, unit);
+  }
 }
 
 // The codes in as few and as even passes as the registers allow.
@@ -204,11 +205,11 @@ template <typename T>
 __device__ inline void differentiate_chunk(const Chip<T>& chip, const Plan& plan, int codes, int pixels, int start) {
   using A = accumulator_t<T>;
   constexpr int kTile = kRows<T>;
-  const auto [first_tile, quad] = split(thread_index(), plan.chunk_log2 - kQuadLog2);
-  const int at = quad * kQuad;
-  if (start + at >= pixels) return;
-  const int step = (kThreads * kQuad >> plan.chunk_log2) * kTile;
-  for (int row = first_tile * kTile; row < plan.batch; row += step) {
+  const int units = plan.batch / kTile << (plan.chunk_log2 - kQuadLog2);
+  for (int unit = thread_index(); unit < units; unit += kThreads) {
+    const auto [tile, quad] = split(unit, plan.chunk_log2 - kQuadLog2);
+    const int row = tile * kTile, at = quad * kQuad;
+    if (start + at >= pixels) continue;
     A gain[kTile][kQuad] = {};
 #pragma unroll 1
     for (int code = 0; code < codes; ++code) {

@@ -20,7 +20,7 @@ const char* query_device(int index, Device& device) {
   device.threads_per_multiprocessor = query(cudaDevAttrMaxThreadsPerMultiProcessor);
   device.max_cluster = query(cudaDevAttrClusterLaunch) != 0 ? 8 : 1;  // 8 is what every card with clusters allows
   device.max_grid = query(cudaDevAttrMaxGridDimX);
-  device.lanes = capability <= 80 ? 64 : 128;
+  device.lanes = capability <= 80 ? 96 : 128;  // half as many float32 units share the issue slots with the others
   device.clock = 1e3 * query(cudaDevAttrClockRate);
   // Both edges of the memory's clock carry data.
   device.bandwidth = 2e3 * query(cudaDevAttrMemoryClockRate) * query(cudaDevAttrGlobalMemoryBusWidth) / 8;

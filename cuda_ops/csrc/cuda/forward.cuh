@@ -137,11 +137,11 @@ template <typename T>
 __device__ inline void blend_chunk(const Chip<T>& chip, const Plan& plan, int codes, int pixels, int start) {
   using A = accumulator_t<T>;
   constexpr int kTile = kRows<T>;
-  const auto [first_tile, quad] = split(thread_index(), plan.chunk_log2 - kQuadLog2);
-  const int at = quad * kQuad;  // within the chunk
-  if (start + at >= pixels) return;
-  const int step = (kThreads * kQuad >> plan.chunk_log2) * kTile;
-  for (int row = first_tile * kTile; row < plan.batch; row += step) {
+  const int units = plan.batch / kTile << (plan.chunk_log2 - kQuadLog2);
+  for (int unit = thread_index(); unit < units; unit += kThreads) {
+    const auto [tile, quad] = split(unit, plan.chunk_log2 - kQuadLog2);
+    const int row = tile * kTile, at = quad * kQuad;  // `at` is within the chunk
+    if (start + at >= pixels) continue;
     A gain[kTile][kQuad] = {}, shift[kTile][kQuad] = {};
 #pragma unroll 1
     for (int code = 0; code < codes; ++code) {

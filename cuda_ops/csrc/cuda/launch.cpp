@@ -1,6 +1,9 @@
 #include "launch.h"
 
+#include <array>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 
 namespace sc_layers {
@@ -46,6 +49,35 @@ Workspace workspace_of(const Shape& shape, const Plan& plan, bool backward) {
   return at;
 }
 
+// Plans are searched for once; a call asks twice, for its workspace and for its launches.
+class Plans {
+ public:
+  Plan find(const Shape& shape, const Device& device, bool backward) {
+    const Key key{shape.n,         shape.c,
+                  shape.h,         shape.w,
+                  shape.k,         shape.j,
+                  static_cast<int64_t>(shape.scalar), shape.channels_last,
+                  backward,        device.multiprocessors,
+                  device.shared_per_block, device.max_grid};
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto known = plans_.find(key);
+    if (known != plans_.end()) return known->second;
+    if (plans_.size() >= kMost) plans_.clear();
+    return plans_[key] = backward ? plan_backward(shape, device) : plan_forward(shape, device);
+  }
+
+ private:
+  using Key = std::array<int64_t, 12>;
+  static constexpr size_t kMost = 1024;
+  std::mutex mutex_;
+  std::map<Key, Plan> plans_;
+};
+
+Plan plan_of(const Shape& shape, const Device& device, bool backward) {
+  static Plans plans;
+  return plans.find(shape, device, backward);
+}
+
 const Launcher& launcher(Scalar scalar) {
   switch (scalar) {
     case Scalar::f64: return kFloat64;
@@ -61,18 +93,18 @@ const GateLauncher& gate_launcher(Scalar scalar) { return scalar == Scalar::f64 
 
 size_t forward_workspace(const Shape& shape, const Device& device) {
   check_sizes(shape);
-  return workspace_of(shape, plan_forward(shape, device), false).bytes;
+  return workspace_of(shape, plan_of(shape, device, false), false).bytes;
 }
 
 size_t backward_workspace(const Shape& shape, const Device& device) {
   check_sizes(shape);
-  return workspace_of(shape, plan_backward(shape, device), true).bytes;
+  return workspace_of(shape, plan_of(shape, device, true), true).bytes;
 }
 
 const char* launch_forward(const Forward& call, const Device& device, void* stream) {
   if (call.shape.n == 0) return nullptr;
   check_sizes(call.shape);
-  const Plan plan = plan_forward(call.shape, device);
+  const Plan plan = plan_of(call.shape, device, false);
   const Workspace at = workspace_of(call.shape, plan, false);
   const char* error = gate_launcher(call.shape.scalar).make(call, device, at, stream);
   return error != nullptr ? error : launcher(call.shape.scalar).forward(call, device, plan, at, stream);
@@ -81,7 +113,7 @@ const char* launch_forward(const Forward& call, const Device& device, void* stre
 const char* launch_backward(const Backward& call, const Device& device, void* stream) {
   if (call.shape.n == 0) return nullptr;
   check_sizes(call.shape);
-  const Plan plan = plan_backward(call.shape, device);
+  const Plan plan = plan_of(call.shape, device, true);
   const Workspace at = workspace_of(call.shape, plan, true);
   const GateLauncher& gates = gate_launcher(call.shape.scalar);
   const char* error = gates.remake(call, device, at, stream);

@@ -9,13 +9,14 @@ namespace {
 
 constexpr int kReservedShared = 1024;          // bytes that the system takes of every block's shared memory
 constexpr int kRegisterFile = 65536;           // registers of a multiprocessor
-constexpr int kWeightBytes = 24 * 1024;        // chunks shrink until their blend weights need no more
 constexpr int kBandBytes = 40 * 1024;          // gates stay in device memory if they need more
-constexpr int kMinChunk = 32;
+constexpr int kMinChunk = 32;                  // pixels, unless a plane has fewer
+constexpr int kMaxChunk = 8192;
+constexpr double kCacheBytes = 24;             // that a multiprocessor gets from the level 2 cache per clock
 constexpr int kSmallestSlice = 256;            // pixels, of planes that are not on chip
 constexpr int kLargestSlice = 8192;
 constexpr int kGateStrip = 2048;
-constexpr double kDoubtSecondRead = 1.25;      // reading features twice must look this much cheaper than once
+constexpr double kDoubtSecondRead = 1.15;      // reading features twice must look this much cheaper than once
 constexpr double kWavesWanted = 2;             // below this, blocks are not made longer
 
 // Latencies of the model: what a block waits for besides throughput.
@@ -86,25 +87,21 @@ void set_details(Plan& plan, const Shape& shape, const Device& device, bool back
   plan.resident = resident_blocks(plan, shape, device);
 }
 
-// Fills in what follows from slice, cluster and batch; false if it does not fit the device.
+// Fills in what follows from slice, cluster, batch and chunk; false if it does not fit the device.
 bool complete(Plan& plan, const Shape& shape, const Device& device, bool backward) {
-  const int accumulator = accumulator_bytes(shape.scalar), element = scalar_bytes(shape.scalar);
   plan.slices = static_cast<int>((pixels_of(shape) + plan.slice - 1) / plan.slice);
   if (plan.on_chip && plan.slices != plan.cluster) return false;
-  const int64_t tile_bytes = int64_t(plan.batch) * plan.slice * element * (backward ? 2 : 1);
-  const int64_t sum_bytes = backward ? (shape.k + 1) * plan.slice * accumulator : 0;
-  if (tile_bytes + sum_bytes > device.shared_per_block) return false;
-  plan.chunk = std::clamp(next_power_of_two(plan.slice), 4, kMaxChunk);
-  while (plan.chunk > kMinChunk && (shape.k + 1) * plan.chunk * accumulator > kWeightBytes) plan.chunk /= 2;
-  for (;; plan.chunk /= 2) {
-    const int rows = static_cast<int>(std::min<int64_t>(shape.h, (plan.slice + shape.w - 2) / shape.w + 1));
-    const bool bands_fit = shape.k * shape.j * (rows + shape.w) * accumulator <= kBandBytes;
-    for (int on_chip = bands_fit; on_chip >= 0; --on_chip) {
-      set_details(plan, shape, device, backward, on_chip == 1);
-      if (plan.shared.bytes <= device.shared_per_block && plan.resident >= 1) return true;
-    }
-    if (plan.chunk <= kMinChunk) return false;
+  const int64_t accumulator = accumulator_bytes(shape.scalar), element = scalar_bytes(shape.scalar);
+  const int64_t tile_bytes = plan.batch * plan.slice * element * (backward ? 2 : 1);
+  const int64_t weight_bytes = (shape.k + 1) * (plan.chunk + (backward ? plan.slice : 0)) * accumulator;
+  if (tile_bytes + weight_bytes > device.shared_per_block) return false;
+  const int64_t rows = std::min<int64_t>(shape.h, (plan.slice + shape.w - 2) / shape.w + 1);
+  const bool bands_fit = shape.k * shape.j * (rows + shape.w) * accumulator <= kBandBytes;
+  for (int on_chip = bands_fit; on_chip >= 0; --on_chip) {
+    set_details(plan, shape, device, backward, on_chip == 1);
+    if (plan.shared.bytes <= device.shared_per_block && plan.resident >= 1) return true;
   }
+  return false;
 }
 
 void set_groups(Plan& plan, const Shape& shape) {
@@ -140,18 +137,22 @@ Plan search(const Shape& shape, const Device& device, bool backward) {
   Plan best{};
   double best_seconds = INFINITY;
   const auto consider = [&](bool on_chip, int64_t slice, int cluster) {
+    const int whole = std::clamp(next_power_of_two(slice), 4, kMaxChunk);
     for (int batch = smallest_batch(shape); batch <= largest; batch *= 2) {
-      Plan plan{};
-      plan.on_chip = on_chip;
-      plan.slice = static_cast<int>(slice);
-      plan.cluster = cluster;
-      plan.batch = batch;
-      if (!complete(plan, shape, device, backward)) continue;
-      set_batches(plan, shape, device, backward);
-      const double seconds = estimate(shape, device, plan, backward).seconds * (on_chip ? 1 : kDoubtSecondRead);
-      if (seconds >= best_seconds) continue;
-      best = plan;
-      best_seconds = seconds;
+      for (int chunk = whole; chunk >= std::min(whole, kMinChunk); chunk /= 2) {
+        Plan plan{};
+        plan.on_chip = on_chip;
+        plan.slice = static_cast<int>(slice);
+        plan.cluster = cluster;
+        plan.batch = batch;
+        plan.chunk = chunk;
+        if (!complete(plan, shape, device, backward)) continue;
+        set_batches(plan, shape, device, backward);
+        const double seconds = estimate(shape, device, plan, backward).seconds * (on_chip ? 1 : kDoubtSecondRead);
+        if (seconds >= best_seconds) continue;
+        best = plan;
+        best_seconds = seconds;
+      }
     }
   };
   for (int cluster = 1; cluster <= device.max_cluster; cluster *= 2) {
@@ -170,7 +171,8 @@ Plan search(const Shape& shape, const Device& device, bool backward) {
 
 // Costs of one launch.
 struct Launch {
-  double blocks, feature_bytes, other_bytes, instructions, latency;  // all but the first: of a block
+  double blocks;  // the rest is of one block
+  double feature_bytes, other_bytes, unique_bytes, instructions, latency;
 };
 
 // Instructions that the threads of a block issue, per part of the kernels; counted in their machine code (README.md).
@@ -210,19 +212,23 @@ Launch main_launch(const Shape& shape, const Plan& plan, bool backward, Stage st
   const double elements = pixels * channels, padded = double(round_up(plan.slice, 4)) * rows;
   const int moved = (backward ? 2 : 1) + (stage != Stage::statistics ? 1 : 0);
   const int chunks = ceil_divide(plan.slice, plan.chunk);
-  Launch launch{double(plan.blocks), elements * element * moved, 0, copy_instructions(shape, elements * moved), 0};
+  Launch launch{};
+  launch.blocks = double(plan.blocks);
+  launch.feature_bytes = elements * element * moved;
+  launch.instructions = copy_instructions(shape, elements * moved);
+  double own_bytes = 2 * channels * accumulator;  // statistics, read or written
   const bool weighs = backward || stage != Stage::statistics;
   if (weighs) {
-    const double weighings = chunks == 1 ? 1 : plan.batches * (backward && stage == Stage::whole ? 2 : 1);
+    const double weighings = chunks == 1 && backward ? 1 : plan.batches * (backward && stage == Stage::whole ? 2 : 1);
     launch.other_bytes += band_bytes(shape, plan) * (plan.bands_on_chip ? 1 : weighings);
-    launch.other_bytes += 2 * shape.k * channels * accumulator;
+    launch.unique_bytes += double(shape.k) * shape.j * (shape.h + shape.w) * accumulator / (plan.groups * plan.slices);
+    own_bytes += 2 * shape.k * channels * accumulator;
     launch.instructions += weigh_instructions(shape, padded / rows) * weighings;
   }
-  launch.other_bytes += 2 * channels * accumulator;  // statistics, read or written
   if (backward) {
-    launch.other_bytes += 2 * shape.k * channels * accumulator;  // sums
+    own_bytes += 2 * shape.k * channels * accumulator;  // sums
     if (stage != Stage::apply) {
-      launch.other_bytes += (shape.k + 1) * pixels * accumulator;
+      own_bytes += (shape.k + 1) * pixels * accumulator;
       launch.instructions += pixel_sum_instructions(shape, plan, padded) + channel_sum_instructions(shape, padded);
     }
     if (stage != Stage::statistics) launch.instructions += difference_instructions(shape, padded);
@@ -230,6 +236,8 @@ Launch main_launch(const Shape& shape, const Plan& plan, bool backward, Stage st
     if (stage != Stage::apply) launch.instructions += moment_instructions(padded);
     if (stage != Stage::statistics) launch.instructions += blend_instructions(shape, padded);
   }
+  launch.other_bytes += own_bytes;
+  launch.unique_bytes += own_bytes;
   const double batch_latency = kMemoryLatency + kBarrierLatency * (3 + 2.0 * chunks) +
                                (plan.cluster > 1 ? 2 * kClusterLatency : 0);
   launch.latency = plan.batches * batch_latency + kMemoryLatency;
@@ -239,7 +247,10 @@ Launch main_launch(const Shape& shape, const Plan& plan, bool backward, Stage st
 // Adds a launch: blocks run in waves, `resident` at a time on every multiprocessor. Of those, one at a time is limited
 // by memory, one by instructions, and a block alone by both and by latencies (bounds of a closed queueing network).
 void add_launch(Estimate& total, const Launch& launch, const Device& device, int resident) {
-  const double memory = (launch.feature_bytes + launch.other_bytes) * device.multiprocessors / device.bandwidth;
+  // What many blocks read comes from the cache, all but the first time.
+  const double cached = (launch.feature_bytes + launch.other_bytes) / (kCacheBytes * device.clock);
+  const double unique = launch.feature_bytes + launch.unique_bytes;
+  const double memory = std::max(unique * device.multiprocessors / device.bandwidth, cached);
   const double issue = launch.instructions / (device.lanes * device.clock);
   const double alone = memory + issue + launch.latency;
   const double slots = double(device.multiprocessors) * resident;
@@ -259,15 +270,22 @@ void add_launch(Estimate& total, const Launch& launch, const Device& device, int
 Launch gate_launch(const Shape& shape) {
   const double bands = double(shape.n) * shape.k * shape.j * 2;
   const double length = (shape.h + shape.w) / 2.0;
-  return {std::ceil(bands / 8), 0, 8 * 3 * length * accumulator_bytes(shape.scalar), 8 * length * 80, 4e-6};
+  const double bytes = 8 * 3 * length * accumulator_bytes(shape.scalar);
+  return {std::ceil(bands / 8), 0, bytes, bytes, 8 * length * 80, 4e-6};
 }
 
 Launch gate_gradient_launch(const Shape& shape, const Plan& plan) {
   const double pixels = double(pixels_of(shape)), accumulator = accumulator_bytes(shape.scalar);
-  const double per_pixel = shape.k * (4.0 * shape.j + 6 + 4 * plan.groups) + 6.0 * shape.j + 60;
+  const double planes = (shape.k + 3) / 2.0;  // code k needs those of the codes before it, its own and that of x
+  const double per_pixel = shape.k * (4.0 * shape.j + 6) + 4 * planes * plan.groups + 6.0 * shape.j + 60;
   const double sides = double(shape.j) * (shape.h + shape.w);
-  const double bytes = (shape.k + 1.0) * plan.groups * pixels / shape.k + (shape.k + 12) * sides;
-  return {double(shape.n) * shape.k, 0, bytes * accumulator, pixels * per_pixel + sides * 200,
+  const double gradients = planes * plan.groups * pixels * accumulator;
+  const double unique = (shape.k + 1.0) / shape.k * plan.groups * pixels * accumulator + 12 * sides * accumulator;
+  return {double(shape.n) * shape.k,
+          0,
+          gradients + (shape.k + 12) * sides * accumulator,
+          unique,
+          pixels * per_pixel + sides * 200,
           4e-6 + 3 * kBarrierLatency * std::ceil(pixels / kGateStrip)};
 }
 
@@ -282,7 +300,7 @@ Estimate estimate(const Shape& shape, const Device& device, const Plan& plan, bo
     add_launch(total, main_launch(shape, plan, backward, Stage::statistics), device, plan.resident);
     const double entries = double(shape.n) * shape.c * (backward ? shape.k : 1);
     const double bytes = 2.0 * kThreads * (plan.slices + 1) * accumulator_bytes(shape.scalar);
-    add_launch(total, {std::ceil(entries / kThreads), 0, bytes, kThreads * (20.0 * plan.slices + 60), 3e-6}, device, 4);
+    add_launch(total, {std::ceil(entries / kThreads), 0, bytes, bytes, kThreads * (20.0 * plan.slices + 60), 3e-6}, device, 4);
     add_launch(total, main_launch(shape, plan, backward, Stage::apply), device, plan.resident);
   }
   if (backward) add_launch(total, gate_gradient_launch(shape, plan), device, 2);

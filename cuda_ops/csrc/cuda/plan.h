@@ -21,7 +21,6 @@ namespace sc_layers {
 
 constexpr int kThreads = 256;        // of every block
 constexpr int kRegisters = 64;       // a thread, as bounded by the kernels' launch bounds
-constexpr int kMaxChunk = 2 * kThreads;  // pixels whose blend weights are on chip at a time
 constexpr int kCodesAtOnce = 5;   // codes whose sums a thread keeps in registers in the backward pass
 constexpr int kMinBatch = 4;
 constexpr int kMaxBatch = 64;
@@ -35,7 +34,7 @@ struct Device {
   int threads_per_multiprocessor;
   int max_cluster;       // blocks; 1 where there are no clusters
   int64_t max_grid;      // blocks
-  int lanes;             // float32 instructions that a multiprocessor starts per clock
+  int lanes;             // instructions of threads that a multiprocessor starts per clock
   double clock;          // Hz
   double bandwidth;      // bytes/s of device memory
 };

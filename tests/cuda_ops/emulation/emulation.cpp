@@ -70,6 +70,13 @@ emulation_switch:
 )");
 #endif
 
+#if defined(EMULATE_FLOAT32_ONLY)
+// For builds that leave out the other types, to be quick.
+namespace sc_layers {
+const Launcher kFloat64{}, kFloat16{}, kBfloat16{};
+}
+#endif
+
 namespace emulation {
 
 Machine machine;

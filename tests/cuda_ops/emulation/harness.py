@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 SOURCES = build.SOURCES
 CACHE = Path(__file__).parents[3] / "build" / "emulation"
 UNITS = ("float32.cu", "float64.cu", "float16.cu", "bfloat16.cu", "gates.cu", "launch.cpp", "plan.cpp")
+FLOAT32_UNITS = ("float32.cu", "gates.cu", "launch.cpp", "plan.cpp")
 SCHEDULES = {"forward": 0, "reverse": 1, "shuffled": 2}
 
 # A card with clusters, one without, one of little shared memory, and one whose shared memory is too small for any plane
@@ -80,19 +81,22 @@ class Run:
         return sum(getattr(count, field) for count in self.counts.values())
 
 
-def _digest(folder: Path, flags: Iterable[str]) -> str:
+def _digest(sources: Path, flags: Iterable[str]) -> str:
     digest = hashlib.sha256(" ".join([*build.compiler(), *flags]).encode())
-    for path in sorted([*folder.rglob("*.*"), HERE / "emulation.h", HERE / "emulation.cpp"]):
+    for path in sorted([*sources.glob("*.h"), *(sources / "cuda").glob("*"), *HERE.glob("emulation.*")]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def compile_library(
-    sources: Path = SOURCES, flags: tuple[str, ...] = (), units: tuple[str, ...] = UNITS, cache: Path = CACHE
+    sources: Path = SOURCES, flags: tuple[str, ...] = ("-O2",), float32_only: bool = False, cache: Path = CACHE
 ) -> Path:
-    """The kernels of `sources` as a host library; `units` may leave out dtypes that are not used."""
-    flags = ("-std=c++20", "-O2", "-fPIC", "-DSC_LAYERS_EMULATE", "-w", f"-I{HERE}", f"-I{sources / 'cuda'}", *flags)
-    folder = cache / _digest(sources, (*flags, *units))
+    """The kernels of `sources` as a host library, kept in `cache`; quicker with `float32_only`."""
+    units = FLOAT32_UNITS if float32_only else UNITS
+    only = ("-DEMULATE_FLOAT32_ONLY",) if float32_only else ()
+    flags = ("-std=c++20", "-fPIC", "-DSC_LAYERS_EMULATE", "-w", *only, *flags)
+    folder = cache / _digest(sources, flags)
+    flags = (*flags, f"-I{HERE}", f"-I{sources / 'cuda'}")
     library = folder / "emulated.so"
     if library.exists():
         return library
