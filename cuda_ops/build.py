@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import cuda_toolkit
+
 SOURCES = Path(__file__).parent / "csrc"
 PREBUILT = Path(__file__).parent / "prebuilt"
 SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
@@ -60,12 +62,14 @@ class Recipe:
         steps: compiler runs, one per object file.
         link: ninja command that makes the library $out of the objects $in.
         tools: version texts of all compilers involved; part of the cache key.
+        folder: of the sources inside SOURCES, if not named like the backend.
     """
 
     backend: str
     steps: tuple[Step, ...]
     link: str
     tools: tuple[str, ...] = field(default=())
+    folder: str = ""
 
 
 def compiler() -> list[str]:
@@ -121,7 +125,52 @@ def cpu_recipe(extra_flags: tuple[str, ...] = ()) -> Recipe:
     return Recipe("cpu", tuple(steps), link, (compiler_version(command),))
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"cpu": cpu_recipe}
+def _present_cards() -> list[tuple[int, int]]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())]
+
+
+def cuda_recipe() -> Recipe:
+    """The library with the CUDA kernels, for the cards that `cuda_toolkit.architecture_flags` says."""
+    import torch
+
+    command = compiler()
+    tool = " ".join(shlex.quote(part) for part in command)
+    try:
+        toolkit = cuda_toolkit.find_toolkit(torch.version.cuda)
+        cards = cuda_toolkit.architecture_flags(toolkit, _present_cards())
+    except cuda_toolkit.ToolkitError as error:
+        raise BuildError(str(error)) from error
+    nvcc = f"{shlex.quote(str(toolkit.nvcc))} -ccbin {shlex.quote(command[0])}"
+    device_flags = f"-std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden -Xfatbin=-compress-all {' '.join(cards)}"
+    host_flags = " ".join((*_BINDING_FLAGS, "-DUSE_CUDA"))
+    steps = [
+        Step(f"{unit}.o", f"cuda/{unit}.cu", f"{nvcc} {device_flags} -c $in -o $out")
+        for unit in ("bfloat16", "float16", "float32", "float64", "gates", "device")
+    ]
+    steps += [
+        Step(f"{unit}.o", f"cuda/{unit}.cpp", f"{tool} {host_flags} -c $in -o $out")
+        for unit in ("binding_cuda", "launch", "plan")
+    ]
+    # nvcc links its own static runtime, so that the library needs no toolkit where it is used.
+    link = f"{nvcc} -shared $in -L$torch/lib -ltorch_cuda -ltorch_cpu -o $out"
+    version = ".".join(map(str, toolkit.version))
+    return Recipe("cuda", tuple(steps), link, (compiler_version(command), f"nvcc {version}"))
+
+
+def planner_recipe() -> Recipe:
+    """The part of the CUDA library that plans launches, on its own: for benchmarks without a CUDA toolkit."""
+    command = compiler()
+    tool = " ".join(shlex.quote(part) for part in command)
+    step = Step("plan.o", "cuda/plan.cpp", f"{tool} {' '.join(_BASE_FLAGS)} -c $in -o $out")
+    link = f"{tool} -shared $in -o $out"
+    return Recipe("cuda_planner", (step,), link, (compiler_version(command),), "cuda")
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"cpu": cpu_recipe, "cuda": cuda_recipe}
 
 
 def torch_folder() -> Path:
@@ -148,7 +197,7 @@ def source_hash(backend: str) -> str:
 def cache_key(recipe: Recipe) -> str:
     """Key of a library in the cache: sources, torch version, compilers, their commands, machine."""
     parts = [
-        source_hash(recipe.backend),
+        source_hash(recipe.folder or recipe.backend),
         torch_version(),
         platform.machine(),
         sys.platform,

@@ -1,8 +1,8 @@
 // The operator's two kernels for one backend: checks of the arguments, allocation of the results, launch.
 //
 // A backend is a class with
-//   static size_t forward_workspace(const Shape&);     bytes of scratch memory
-//   static size_t backward_workspace(const Shape&);
+//   static size_t forward_workspace(const Shape&, int32_t device_index);     bytes of scratch memory
+//   static size_t backward_workspace(const Shape&, int32_t device_index);
 //   static void forward(const Forward&, int32_t device_index);
 //   static void backward(const Backward&, int32_t device_index);
 #pragma once
@@ -133,7 +133,7 @@ std::tuple<Tensor, Tensor, Tensor> constrict(const Tensor& x, const Tensor& gate
   Tensor mean = in.empty({s.n, s.c});
   Tensor rstd = in.empty({s.n, s.c});
   if (s.n > 0) {
-    const Tensor scratch = in.workspace(Backend::forward_workspace(s));
+    const Tensor scratch = in.workspace(Backend::forward_workspace(s, x.get_device_index()));
     Backend::forward(
         {s, in.x.tensor.const_data_ptr(), in.gate_logits_h.const_data_ptr(), in.gate_logits_w.const_data_ptr(),
          in.scale.const_data_ptr(), in.bias.const_data_ptr(), in.mask_gain ? in.mask_gain->const_data_ptr() : nullptr,
@@ -163,7 +163,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
   Tensor grad_bias = in.empty({s.n, s.k, s.c});
   Tensor grad_gain = in.empty({mask_gain ? s.k : 0});
   if (s.n > 0) {
-    const Tensor scratch = in.workspace(Backend::backward_workspace(s));
+    const Tensor scratch = in.workspace(Backend::backward_workspace(s, x.get_device_index()));
     Backend::backward({s, grad_y.const_data_ptr(), in.x.tensor.const_data_ptr(), in.gate_logits_h.const_data_ptr(),
                        in.gate_logits_w.const_data_ptr(), in.scale.const_data_ptr(), in.bias.const_data_ptr(),
                        in.mask_gain ? in.mask_gain->const_data_ptr() : nullptr, means.const_data_ptr(),

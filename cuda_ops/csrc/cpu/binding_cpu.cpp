@@ -53,10 +53,10 @@ void run_parallel(int64_t size, void (*body)(int64_t, int64_t, void*), void* con
 Parallel torch_threads() { return {static_cast<int64_t>(torch::stable::get_num_threads()), run_parallel}; }
 
 struct CpuBackend {
-  static size_t forward_workspace(const Shape& shape) {
+  static size_t forward_workspace(const Shape& shape, int32_t) {
     return kernels().workspace(shape, false, torch_threads().threads);
   }
-  static size_t backward_workspace(const Shape& shape) {
+  static size_t backward_workspace(const Shape& shape, int32_t) {
     return kernels().workspace(shape, true, torch_threads().threads);
   }
   static void forward(const Forward& args, int32_t) { kernels().forward(args, torch_threads()); }
