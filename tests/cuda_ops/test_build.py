@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from sc_layers.cuda_ops import build
 
 from sc_layers import cuda_ops
+from sc_layers.cuda_ops import build
 
 ROOT = Path(__file__).parents[2]
 # Compiles with a shell script: notes that it ran, waits as long as the file `wait` says, and copies the source.

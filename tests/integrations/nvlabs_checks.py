@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sc_layers.integrations import nvlabs
 
 from sc_layers import attach_spatial_constriction
 from sc_layers.attach import (
@@ -29,6 +28,7 @@ from sc_layers.attach import (
     masks_of,
     traverse,
 )
+from sc_layers.integrations import nvlabs
 from tests.integrations.on_cpu import CudaMeansCpu, replace_gpu_functions
 
 K = 4

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from sc_layers.integrations import compat
 
 

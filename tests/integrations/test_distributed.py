@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing
-from sc_layers.integrations import nvlabs
 from torch import Tensor, distributed, nn
+
+from sc_layers.integrations import nvlabs
 
 from ..tolerances import SAME_FORMULA
 from .toys import AdaLikeGenerator

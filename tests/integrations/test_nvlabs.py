@@ -8,10 +8,10 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from sc_layers.integrations import nvlabs
 from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters
+from sc_layers.integrations import nvlabs
 
 from ..tolerances import SAME_FORMULA
 from .toys import AdaLikeGenerator

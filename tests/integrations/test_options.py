@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from sc_layers.integrations.options import ConstrictionOptions, options_of_flags, parameter_groups
 
 from sc_layers.attach import attachment_of, constriction_parameters
+from sc_layers.integrations.options import ConstrictionOptions, options_of_flags, parameter_groups
 
 from .toys import AdaLikeGenerator
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import random
 
 import torch
-from sc_layers.integrations.pairs import add_pair_loss, random_state, replayed
 from torch import nn
 
+from sc_layers.integrations.pairs import add_pair_loss, random_state, replayed
 from sc_layers.losses import PerceptualSimplicityLoss, perceptual_simplicity_loss
 
 from ..tolerances import SAME_FORMULA

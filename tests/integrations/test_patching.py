@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sc_layers.integrations import patching
 
 from sc_layers.cli.patch import patch as patch_command
+from sc_layers.integrations import patching
 
 BEFORE = {"train.py": b"first\nsecond\nthird", "lib/loss.py": b"one\r\ntwo\r\n"}
 AFTER = {"train.py": b"zeroth\nfirst\nsecond\nmore\nand more\nthird", "lib/loss.py": b"one\r\nbetween\r\ntwo\r\n"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from sc_layers.integrations.rosinality import training as sc_training
 from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters, masks_of, traverse
+from sc_layers.integrations.rosinality import training as sc_training
 
 from .toys import W_DIM, RosinalityLikeGenerator
 

@@ -17,6 +17,7 @@ from typing import Any
 import PIL.Image
 import pytest
 import torch
+
 from sc_layers.integrations import patching
 
 ROOT = Path(__file__).parents[2]
