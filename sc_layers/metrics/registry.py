@@ -183,6 +183,10 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
         return function(networks.generator, distance=measures.distance, latents=networks.latents, **options)
     if name in AGAINST_DATA:
         options |= {"features": measures.features, "latents": networks.latents}
+        if measures.effort != 1:
+            # By default all of the data is read, whatever their number.
+            count = len(measures.data)
+            options["num_reals"] = min(count, max(10, round(count * measures.effort)))
         return function(networks.generator, measures.data, **options)
     if networks.recognizer is None:
         raise ValueError(f"{name} needs a recogniser, and the checkpoint holds none (Q or Q_ema)")
