@@ -89,7 +89,7 @@ def test_the_rotation_curve_is_printed_and_plotted(network: Path, tmp_path: Path
         *("--out", tmp_path / "curve.png", "--device", "cpu"),
     )
     assert result.exit_code == 0, result.output
-    assert [line.split()[0] for line in result.output.splitlines()[1:8]] == [
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:8]] == [
         *("-90.0", "-45.0", "0.0", "45.0", "90.0", "135.0", "180.0")
     ]
     assert (tmp_path / "curve.png").stat().st_size > 1000
