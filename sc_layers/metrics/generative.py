@@ -188,20 +188,23 @@ class InceptionFeatures(nn.Module):
 class EfficientNetFeatures(nn.Module):
     """Pooled features of an EfficientNet-Lite0 from a PyPI package: FID and KID without internet.
 
-    Its numbers are not comparable with those of the Inception network.
+    Its numbers are not comparable with those of the Inception network. As there, images are brought to the size that
+    the network was trained at; features of small images would be 0.
 
     Shapes:
         images uint8 [N, 3, H, W] -> [N, 1280].
     """
 
     num_features = 1280
+    size = (224, 224)
 
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
         self.model = EfficientNetLite(weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model.pooled(images.float())
+        resized = nn.functional.interpolate(images.float(), self.size, mode="bilinear", antialias=True)
+        return self.model.pooled(resized)
 
 
 def make_features(name: str | nn.Module = "inception", weights: str | Path | None = None) -> nn.Module:

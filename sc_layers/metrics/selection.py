@@ -212,9 +212,12 @@ class _Results:
     def save(self, path: Path, entry: Mapping[str, Any]) -> None:
         """Append a line about this checkpoint."""
         line = json.dumps({"key": self._key(path), **entry}) + "\n"
-        handle = os.open(path.with_name(RESULTS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        handle = os.open(path.with_name(RESULTS_FILE), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            os.write(handle, line.encode())
+            size = os.fstat(handle).st_size
+            # What a killed process left of its line must not swallow this one.
+            cut_short = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            os.write(handle, ("\n" * cut_short + line).encode())
         finally:
             os.close(handle)
 

@@ -51,7 +51,7 @@ def test_images_metrics_without_internet(network: Path, tmp_path: Path) -> None:
     pytest.importorskip("torchmetrics")
     result = run(
         *(network, "--metrics", "ppl,fid,kid", "--data", "dsprites", "--features", "efficientnet"),
-        *("--distance", "mse", "--effort", 0.001, "--outdir", tmp_path, "--json", "--device", "cpu"),
+        *("--distance", "mse", "--effort", 0.0001, "--outdir", tmp_path, "--json", "--device", "cpu"),
     )
     assert result.exit_code == 0, result.output
     names = [json.loads(line)["metric"] for line in result.output.splitlines()]
