@@ -18,7 +18,7 @@ namespace {
 // Pixels and channels are grouped in blocks of this many, whatever the width of a vector register.
 constexpr int64_t kBlock = 16;
 // A strip is what one task of a loop over pixels handles: its blend weights and their gradients stay in an L1 cache.
-constexpr int64_t kMinStrip = 64;
+constexpr int64_t kMinStrip = 256;
 constexpr int64_t kMaxStrip = 512;
 // Where only the weights are read, they may come from an L2 cache: longer runs suit the memory better.
 constexpr int64_t kStripsPerRun = 4;
