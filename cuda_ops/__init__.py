@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 
 from . import build
-from .ops import register_derivative
+from .ops import constrict, register_reference
 
 __all__ = [
     "IMPLEMENTATIONS",
     "backends",
+    "constrict",
     "cpu_instruction_set",
     "failure",
     "forced_impl",
@@ -29,7 +30,7 @@ __all__ = [
     "loaded_library",
     "locate",
     "prepare",
-    "register_derivative",
+    "register_reference",
     "use_fused",
 ]
 

@@ -164,7 +164,7 @@ def _constrict_reference(
         return blend(x, masks, scale, bias, eps)
 
 
-cuda_ops.register_derivative(_constrict_reference)
+cuda_ops.register_reference(_constrict_reference)
 
 
 def _is_transformed(tensors: list[Tensor]) -> bool:
@@ -182,9 +182,8 @@ def _constrict_fused(
     eps: float,
 ) -> Tensor:
     dtype = compute_dtype(x.dtype)
-    gain = None if mask_gain is None else mask_gain.to(dtype)
     others = (tensor.to(dtype) for tensor in (gate_logits_h, gate_logits_w, scale, bias))
-    y, _, _ = torch.ops.sc_layers.constrict(x, *others, gain, eps)
+    y: Tensor = cuda_ops.constrict(x, *others, None if mask_gain is None else mask_gain.to(dtype), eps)
     return y
 
 
