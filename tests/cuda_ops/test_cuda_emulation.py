@@ -9,12 +9,12 @@ from sc_layers.cuda_ops import cuda_plan
 from sc_layers.cuda_ops.cuda_plan import Device
 from tests.cuda_ops.emulation import harness
 from tests.cuda_ops.emulation.cases import assert_matches_truth, run_both
-from tests.cuda_ops.emulation.harness import CLUSTERS, PLAIN, SMALL, TINY, Emulator, make_inputs
+from tests.cuda_ops.emulation.harness import CLUSTERS, PLAIN, SMALL, SPLIT, TINY, Emulator, make_inputs
 
 pytestmark = pytest.mark.skipif(not harness.is_supported(), reason="the emulation runs on Linux")
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-DEVICES = {"clusters": CLUSTERS, "plain": PLAIN, "small": SMALL, "tiny": TINY}
+DEVICES = {"clusters": CLUSTERS, "plain": PLAIN, "small": SMALL, "tiny": TINY, "split": SPLIT}
 LAYOUTS = pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "nhwc"])
 
 # n, c, h, w, k, j: planes of one pixel, odd ones, ones of more than one chunk, more codes than fit into registers.
@@ -44,23 +44,25 @@ def test_results_equal_reference(emulator, shape, channels_last, dtype, device) 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @LAYOUTS
-@pytest.mark.parametrize(("device", "on_chip"), [("clusters", True), ("plain", True), ("tiny", False)])
-def test_results_equal_reference_on_larger_planes(emulator, device, on_chip, channels_last, dtype) -> None:
-    inputs = make_inputs(1, 16, 40, 48, 5, 4, dtype, channels_last)
+@pytest.mark.parametrize("device", ["clusters", "plain", "split", "tiny"])
+def test_results_equal_reference_on_larger_planes(emulator, device, channels_last, dtype) -> None:
+    inputs = make_inputs(1, 16, 56, 60, 5, 4, dtype, channels_last)
     forward, backward, grad = run_both(emulator, inputs, DEVICES[device])
     assert_matches_truth(inputs, forward, backward, grad)
-    assert forward.launches == (2 if on_chip else 4)
+    shape = cuda_plan.shape_of(1, 16, 56, 60, 5, 4, dtype, channels_last)
+    plan = cuda_plan.predict(shape, DEVICES[device]).plan
+    assert forward.launches == (2 if plan.on_chip else 4)
 
 
 @LAYOUTS
-def test_cluster_exchanges_statistics(emulator, channels_last) -> None:
-    inputs = make_inputs(1, 16, 64, 128, 5, 4, torch.float16, channels_last)
-    shape = cuda_plan.shape_of(1, 16, 64, 128, 5, 4, torch.float16, channels_last)
-    assert cuda_plan.predict(shape, CLUSTERS).plan.cluster > 1
-    assert_matches_truth(inputs, *run_both(emulator, inputs, CLUSTERS))
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_planes_are_split_over_clusters(channels_last, backward) -> None:
+    shape = cuda_plan.shape_of(1, 16, 56, 60, 5, 4, torch.float32, channels_last)
+    assert cuda_plan.predict(shape, SPLIT, backward=backward).plan.cluster > 1
+    assert not cuda_plan.predict(shape, TINY, backward=backward).plan.on_chip
 
 
-@pytest.mark.parametrize("device", ["clusters", "plain", "tiny"])
+@pytest.mark.parametrize("device", ["plain", "split", "tiny"])
 @LAYOUTS
 def test_schedules_give_identical_results(emulator, device, channels_last) -> None:
     inputs = make_inputs(2, 12, 33, 20, 6, 3, torch.float32, channels_last, gain=True)

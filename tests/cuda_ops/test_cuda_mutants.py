@@ -50,7 +50,7 @@ MUTANTS = {
         "tile.cuh",
         "packets = (span.pixels - head) / kSize;",
         "packets = (span.pixels - head) / kSize + 1;",
-        "beyond the end|deviates",
+        "beyond the end|outside of all buffers",
     ),
     "alignment not looked at": (
         "tile.cuh",

@@ -1,6 +1,7 @@
 #include "launch.h"
 
 #include <array>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -53,12 +54,10 @@ Workspace workspace_of(const Shape& shape, const Plan& plan, bool backward) {
 class Plans {
  public:
   Plan find(const Shape& shape, const Device& device, bool backward) {
-    const Key key{shape.n,         shape.c,
-                  shape.h,         shape.w,
-                  shape.k,         shape.j,
-                  static_cast<int64_t>(shape.scalar), shape.channels_last,
-                  backward,        device.multiprocessors,
-                  device.shared_per_block, device.max_grid};
+    const Key key{shape.n, shape.c, shape.h, shape.w, shape.k, shape.j, static_cast<int64_t>(shape.scalar),
+                  shape.channels_last, backward, device.multiprocessors, device.shared_per_block,
+                  device.shared_per_multiprocessor, device.threads_per_multiprocessor, device.max_cluster,
+                  device.max_grid, device.lanes, std::llround(device.clock), std::llround(device.bandwidth)};
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto known = plans_.find(key);
     if (known != plans_.end()) return known->second;
@@ -67,7 +66,7 @@ class Plans {
   }
 
  private:
-  using Key = std::array<int64_t, 12>;
+  using Key = std::array<int64_t, 18>;
   static constexpr size_t kMost = 1024;
   std::mutex mutex_;
   std::map<Key, Plan> plans_;

@@ -14,7 +14,7 @@ import torch
 
 from sc_layers.cuda_ops.cuda_plan import Device
 from tests.cuda_ops.emulation.cases import assert_matches_truth, run_both
-from tests.cuda_ops.emulation.harness import CLUSTERS, TINY, EmulationError, Emulator, make_inputs
+from tests.cuda_ops.emulation.harness import SPLIT, TINY, EmulationError, Emulator, make_inputs
 
 SCHEDULES = (("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2))
 
@@ -28,8 +28,8 @@ def few_blocks(device: Device) -> Device:
 
 def find_problem(library: Path) -> str | None:
     emulator = Emulator(library)
-    for device in (few_blocks(CLUSTERS), few_blocks(TINY)):
-        for shape, channels_last in (((2, 12, 33, 21, 7, 2), False), ((2, 12, 20, 32, 2, 3), True)):
+    for device in (few_blocks(SPLIT), few_blocks(TINY)):
+        for shape, channels_last in (((2, 12, 45, 37, 7, 2), False), ((2, 12, 20, 48, 2, 3), True)):
             inputs = make_inputs(*shape, torch.float32, channels_last, gain=True)
             first: dict[str, torch.Tensor] = {}
             for schedule, seed in SCHEDULES:

@@ -199,6 +199,20 @@ bool Machine::run_warp(int first) {
   return progress;
 }
 
+// Runs a block to its next barrier, or, but for the shuffled schedule, until it waits for its cluster: blocks of a
+// cluster then get as far apart as they may. False if it waited already.
+bool Machine::run_block(int block) {
+  bool progress = false;
+  for (bool running = true; running;) {
+    running = false;
+    for (int warp : ordered(threads / kWarp)) running = run_warp(block * threads + warp * kWarp) || running;
+    running = release(Wait::block, block * threads, threads) || running;
+    progress = progress || running;
+    if (schedule == Schedule::shuffled) break;
+  }
+  return progress;
+}
+
 void Machine::run_cluster() {
   const int count = cluster * threads;
   if (stack_count_ < static_cast<size_t>(count)) {
@@ -220,8 +234,7 @@ void Machine::run_cluster() {
   failed_ = false;
   for (;;) {
     bool progress = false;
-    for (int warp : ordered(count / kWarp)) progress = run_warp(warp * kWarp) || progress;
-    for (int block = 0; block < cluster; ++block) progress = release(Wait::block, block * threads, threads) || progress;
+    for (int block : ordered(cluster)) progress = run_block(block) || progress;
     progress = release(Wait::cluster, 0, count) || progress;
     if (progress) continue;
     const bool ended = std::all_of(fibers_.begin(), fibers_.end(), [](const Fiber& f) { return f.wait == Wait::finished; });

@@ -197,6 +197,7 @@ class Machine {
   void to_scheduler();
   void run_cluster();
   bool run_warp(int first);
+  bool run_block(int block);
   bool release(Wait what, int first, int count);
   std::vector<int> ordered(int count);
 };

@@ -25,10 +25,11 @@ UNITS = ("float32.cu", "float64.cu", "float16.cu", "bfloat16.cu", "gates.cu", "l
 FLOAT32_UNITS = ("float32.cu", "gates.cu", "launch.cpp", "plan.cpp")
 SCHEDULES = {"forward": 0, "reverse": 1, "shuffled": 2}
 
-# A card with clusters, one without, one of little shared memory, and one whose shared memory is too small for any plane
-# of more than a few hundred pixels.
+# A card with clusters, one without, one of little shared memory, and two made-up ones whose shared memory is too small
+# for four planes of more than a few hundred pixels: one must read them twice, the other can split them over a cluster.
 CLUSTERS, PLAIN, SMALL = DEVICES["H100"], DEVICES["A100"], DEVICES["T4"]
 TINY = Device(4, 24 * 1024, 32 * 1024, 1024, 1, 2**31 - 1, 64, 1e9, 1e11)
+SPLIT = Device(4, 24 * 1024, 32 * 1024, 1024, 8, 2**31 - 1, 64, 1e9, 1e11)
 
 
 class EmulationError(RuntimeError):
