@@ -36,8 +36,8 @@ MUTANTS = {
     ),
     "cluster barrier before reading moments": (
         "forward.cuh",
-        "if (plan.cluster > 1) cluster_sync();\n      else __syncthreads();\n    }",
-        "__syncthreads();\n    }",
+        "find_moments(chip, plan, span.pixels);\n if (plan.cluster > 1) cluster_sync();\n else __syncthreads();",
+        "find_moments(chip, plan, span.pixels); __syncthreads();",
         "deviates|other results|has ended",
     ),
     "cluster barrier before ending": (
