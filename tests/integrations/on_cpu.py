@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.cpp_extension
 from torch.overrides import TorchFunctionMode
 
 CPU = torch.device("cpu")
@@ -45,6 +46,7 @@ class IdleEvent:
 
 
 def replace_gpu_functions() -> None:
+    torch.utils.cpp_extension.load = lambda *args, **options: None  # rosinality compiles CUDA code that no CPU calls
     torch.cuda.Event = IdleEvent  # type: ignore[assignment, misc]
     torch.cuda.current_stream = lambda device=None: None  # type: ignore[assignment]
     torch.cuda.reset_peak_memory_stats = lambda device=None: None

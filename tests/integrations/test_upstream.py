@@ -1,6 +1,6 @@
 """The real code bases, patched copies of them: set STYLEGAN2_ADA_DIR, STYLEGAN3_DIR, ROSINALITY_DIR to their checkouts.
 
-They need what their pages in `integrations/` name; rosinality's compiles CUDA code at import (minutes, cached).
+They need what their pages in `integrations/` name, but neither GPU nor compiler.
 """
 
 from __future__ import annotations
