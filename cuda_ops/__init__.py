@@ -16,20 +16,21 @@ from pathlib import Path
 import torch
 
 from . import build
-from .ops import register_derivative
+from .ops import constrict, register_reference
 
 __all__ = [
     "IMPLEMENTATIONS",
     "backends",
+    "constrict",
     "cpu_instruction_set",
     "failure",
     "forced_impl",
     "is_loaded",
     "load",
-    "locate",
     "loaded_library",
+    "locate",
     "prepare",
-    "register_derivative",
+    "register_reference",
     "use_fused",
 ]
 

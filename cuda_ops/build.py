@@ -314,18 +314,16 @@ def _stamp(backend: str) -> dict[str, str]:
 
 
 def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
-    """Compile libraries into `folder`, as a wheel carries them (see `setup.py`); returns their paths.
+    """Put libraries into `folder`, as a wheel carries them (see `setup.py`); returns their paths.
 
     Raises:
-        BuildError: the compiler failed.
+        BuildError: as `build` does, which makes those that the cache lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for recipe in recipes:
-        scratch = folder / f"{recipe.backend}.partial"
-        library = compile_into(recipe, scratch)
+        library = build(recipe)
         made.append(Path(shutil.copy2(library, folder / library.name)))
-        shutil.rmtree(scratch)
         (folder / f"{library.name}.json").write_text(json.dumps(_stamp(recipe.backend)))
     return made
 

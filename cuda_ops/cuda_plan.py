@@ -94,7 +94,7 @@ class Estimate(ctypes.Structure):
     )
 
 
-# From the vendors' data sheets and the CUDA programming guide: multiprocessors, shared memory, clocks under load, memory.
+# From data sheets and the CUDA programming guide: multiprocessors, shared memory, clocks under load, memory.
 DEVICES = {
     "A100": Device(108, 163 * 1024, 164 * 1024, 2048, 1, 2**31 - 1, 96, 1.41e9, 2.039e12),
     "H100": Device(132, 227 * 1024, 228 * 1024, 2048, 8, 2**31 - 1, 128, 1.755e9, 3.35e12),

@@ -104,7 +104,7 @@ def find_toolkit(torch_cuda: str | None) -> Toolkit:
         major, minor = toolkit.version
         raise ToolkitError(
             f"the CUDA toolkit in {toolkit.root} is version {major}.{minor}, PyTorch was built with CUDA {torch_cuda}: "
-            f"set $CUDA_HOME to a toolkit of version {torch_cuda.split('.')[0]}, or install the PyTorch for CUDA {major}"
+            f"set $CUDA_HOME to a toolkit of version {torch_cuda.split('.')[0]}, or install PyTorch for CUDA {major}"
         )
     return toolkit
 

@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outdir", type=Path, default=Path("demo"))
     parser.add_argument("--kimg", type=float, help="length of the training in thousands of images")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
 
     overrides = {"seed": arguments.seed} | ({"total_kimg": arguments.kimg} if arguments.kimg else {})

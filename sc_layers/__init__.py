@@ -21,19 +21,27 @@ _PUBLIC = {
     "load_network": "checkpoints",
     "save_network": "checkpoints",
     "CheckpointError": "legacy.errors",
+    "NetworkRecord": "legacy.networks",
     "UntrustedCheckpointError": "legacy.errors",
+    "attach_spatial_constriction": "attach",
+    "traversal_perceptual_length": "traversal",
+    "TraversalLengthHook": "traversal",
 }
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from .attach import attach_spatial_constriction as attach_spatial_constriction
     from .checkpoints import load_network as load_network
     from .checkpoints import save_network as save_network
     from .layers import SoftmaxConstriction as SoftmaxConstriction
     from .layers import SpatialConstriction as SpatialConstriction
     from .legacy.errors import CheckpointError as CheckpointError
     from .legacy.errors import UntrustedCheckpointError as UntrustedCheckpointError
+    from .legacy.networks import NetworkRecord as NetworkRecord
     from .losses import PerceptualSimplicityLoss as PerceptualSimplicityLoss
     from .losses import perceptual_simplicity_loss as perceptual_simplicity_loss
+    from .traversal import TraversalLengthHook as TraversalLengthHook
+    from .traversal import traversal_perceptual_length as traversal_perceptual_length
 
 
 def __getattr__(name: str) -> Any:

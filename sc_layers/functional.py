@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import cuda_ops
+import sc_layers.cuda_ops as cuda_ops
 
 IMPLEMENTATIONS = cuda_ops.IMPLEMENTATIONS
 
@@ -55,8 +55,8 @@ def rectangle_masks(
     Returns:
         Masks [N, K, H, W] in [0, 1] up to rounding.
     """
-    gate_h = band_gate(*gate_logits_h.unbind(3))
-    gate_w = band_gate(*gate_logits_w.unbind(3))
+    gate_h = band_gate(gate_logits_h[:, :, :, 0], gate_logits_h[:, :, :, 1])
+    gate_w = band_gate(gate_logits_w[:, :, :, 0], gate_logits_w[:, :, :, 1])
     return gate_h.transpose(2, 3) @ gate_w / gate_h.shape[2]
 
 
@@ -107,8 +107,14 @@ def without_autocast(device_type: str) -> contextlib.AbstractContextManager[obje
     return torch.autocast(device_type, enabled=False)
 
 
+def _in_functorch() -> bool:
+    return torch._C._are_functorch_transforms_active()
+
+
 def layout_of(x: Tensor) -> torch.memory_format:
     """The memory format that an output shares with `x`: channels_last if `x` is that and not also contiguous."""
+    if _in_functorch():
+        return torch.contiguous_format  # vmap cannot tell the layout
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if channels_last else torch.contiguous_format
 
@@ -158,14 +164,12 @@ def _constrict_reference(
         return blend(x, masks, scale, bias, eps)
 
 
-cuda_ops.register_derivative(_constrict_reference)
+cuda_ops.register_reference(_constrict_reference)
 
 
 def _is_transformed(tensors: list[Tensor]) -> bool:
     """Whether a functorch transform or forward-mode differentiation is at work: the fused operator has no rules."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:  # type: ignore[attr-defined]
-        return True
-    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+    return _in_functorch() or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
 def _constrict_fused(
@@ -178,9 +182,8 @@ def _constrict_fused(
     eps: float,
 ) -> Tensor:
     dtype = compute_dtype(x.dtype)
-    gain = None if mask_gain is None else mask_gain.to(dtype)
     others = (tensor.to(dtype) for tensor in (gate_logits_h, gate_logits_w, scale, bias))
-    y, _, _ = torch.ops.sc_layers.constrict(x, *others, gain, eps)
+    y: Tensor = cuda_ops.constrict(x, *others, None if mask_gain is None else mask_gain.to(dtype), eps)
     return y
 
 

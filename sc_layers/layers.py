@@ -9,7 +9,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from . import cuda_ops
+import sc_layers.cuda_ops as cuda_ops
+
 from . import functional as F
 
 
@@ -88,6 +89,8 @@ class SpatialConstriction(_Constriction):
     Source: paper Sec. 3.1; the authors' `C_spgroup-J-K`.
     """
 
+    mask_gain: nn.Parameter | None
+
     def __init__(
         self,
         in_channels: int,
@@ -117,7 +120,7 @@ class SpatialConstriction(_Constriction):
         def apply_to_matrix(tensor: Tensor) -> Tensor:
             return fn(tensor.flatten(0, 3)).unflatten(0, tensor.shape[:4]) if tensor.ndim == 5 else fn(tensor)
 
-        return super()._apply(apply_to_matrix, recurse)
+        return super()._apply(apply_to_matrix, recurse)  # type: ignore[no-untyped-call]
 
     def gate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W]."""

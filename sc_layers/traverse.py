@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .images import image_grid, normalize_masks, to_uint8, traversal_codes
 
@@ -42,7 +43,7 @@ class Sweep:
 
 @torch.no_grad()
 def sweep_codes(
-    generator: nn.Module, base: Tensor, points: int = 7, bound: float = 2.0, dims: list[int] | None = None
+    generator: Any, base: Tensor, points: int = 7, bound: float = 2.0, dims: list[int] | None = None
 ) -> Sweep:
     """Sweep codes of a generator, one after the other, with fixed noise.
 
@@ -64,7 +65,7 @@ def sweep_codes(
     return Sweep(dims, images, _masks_of(generator, masks, dims, images.shape[2]))
 
 
-def _masks_of(generator: nn.Module, masks: Tensor, dims: list[int], channels: int) -> Tensor | None:
+def _masks_of(generator: Any, masks: Tensor, dims: list[int], channels: int) -> Tensor | None:
     """The mask of each swept code, from the mean masks [D, all masks, H, W] of the sweeps."""
     if not masks.shape[1]:
         return None

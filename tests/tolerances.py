@@ -33,3 +33,7 @@ def assert_close_absolute(actual: torch.Tensor, expected: torch.Tensor, limit: f
     deviation = (actual.double() - expected.double()).abs().max().item()
     assert deviation <= limit, f"{what}: deviates by {deviation:.2e}, allowed {limit:.0e}"
     return deviation
+
+
+# Scores that only counting and float64 sums enter, against the authors' and the reference library's.
+SCORE = 1e-9

@@ -58,6 +58,11 @@ inline bool lies_as(const Tensor& tensor, const std::array<int, 4>& order) {
   return true;
 }
 
+// The tensor itself where it is contiguous: the call into PyTorch would take longer than the question.
+inline Tensor dense(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
 // x as the kernels read it: itself if contiguous or channels_last, else a contiguous copy.
 struct Features {
   Tensor tensor;
@@ -106,11 +111,11 @@ struct Inputs {
     check_like(scale_, "scale", x_, compute, {s.n, s.k, s.c});
     check_like(bias_, "bias", x_, compute, {s.n, s.k, s.c});
     if (gain) check_like(*gain, "mask_gain", x_, compute, {s.k});
-    gate_logits_h = torch::stable::contiguous(logits_h);
-    gate_logits_w = torch::stable::contiguous(logits_w);
-    scale = torch::stable::contiguous(scale_);
-    bias = torch::stable::contiguous(bias_);
-    if (gain) mask_gain = torch::stable::contiguous(*gain);
+    gate_logits_h = dense(logits_h);
+    gate_logits_w = dense(logits_w);
+    scale = dense(scale_);
+    bias = dense(bias_);
+    if (gain) mask_gain = dense(*gain);
   }
 
   Tensor empty(std::initializer_list<int64_t> sizes) const {
@@ -152,10 +157,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
   check_like(grad, "the gradient", x, x.scalar_type(), {s.n, s.c, s.h, s.w});
   check_like(mean, "mean", x, in.compute, {s.n, s.c});
   check_like(rstd, "rstd", x, in.compute, {s.n, s.c});
-  const Tensor grad_y =
-      torch::stable::contiguous(grad, s.channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
-  const Tensor means = torch::stable::contiguous(mean);
-  const Tensor rstds = torch::stable::contiguous(rstd);
+  const bool grad_fits = s.channels_last ? lies_as(grad, {1, 3, 2, 0}) : grad.is_contiguous();
+  const auto format = s.channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+  const Tensor grad_y = grad_fits ? grad : torch::stable::contiguous(grad, format);
+  const Tensor means = dense(mean);
+  const Tensor rstds = dense(rstd);
   Tensor grad_x = torch::stable::empty_like(in.x.tensor);
   Tensor grad_logits_h = in.empty({s.n, s.k, s.j, 2, s.h});
   Tensor grad_logits_w = in.empty({s.n, s.k, s.j, 2, s.w});

@@ -9,9 +9,15 @@ import click
 from .. import __version__
 
 COMMANDS = {
+    "convert": "Turn a checkpoint into another format.",
+    "doctor": "Versions, which path computes on each device, and what to do about problems.",
     "generate": "Pictures of random codes from a trained network.",
-    "traverse": "A picture grid and a GIF in which each row sweeps one code.",
+    "inspect": "What a checkpoint holds, without running anything in it.",
+    "metrics": "Measure a network: TPL, PPL, FID, KID, disentanglement, rotation curve.",
+    "patch": "Bring sc-layers into a StyleGAN2 code base, or take it out again.",
+    "select": "Rank the checkpoints of many runs by TPL, without labels.",
     "train": "Train a PS-SC GAN.",
+    "traverse": "A picture grid and a GIF in which each row sweeps one code.",
 }
 
 

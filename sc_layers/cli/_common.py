@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 device_option = click.option("--device", default="auto", help="'cpu', 'cuda', 'cuda:1'; 'auto' is cuda where it is.")
 network_argument = click.argument("network", type=click.Path(path_type=Path))
@@ -53,17 +53,19 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load_generator(path: Path, device: torch.device) -> nn.Module:
+def load_generator(path: Path, device: torch.device) -> Any:
     """The averaged generator of a network file or of a run's newest snapshot, or the plain one where that is all."""
     from ..checkpoints import load_network
+    from ..legacy.networks import NetworkRecord
     from ..training import find_snapshot
 
     path = find_snapshot(path)
     networks = load_network(path)
     for name in ("G_ema", "G"):
+        if isinstance(networks.get(name), NetworkRecord):
+            raise click.UsageError(f"{path} holds a generator of another program; only ours run here")
         if name in networks:
-            generator: nn.Module = networks[name].to(device)
-            return generator
+            return networks[name].to(device)
     raise click.UsageError(f"{path} holds no generator")
 
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from importlib import metadata
+from typing import Any
 
 import click
 import torch
@@ -79,8 +80,8 @@ def _largest_deviation(device: str) -> float:
     """Largest difference between the two paths on a small input."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(2, 5, 6, 7), (2, 3, 2, 2, 6), (2, 3, 2, 2, 7), (2, 3, 5), (2, 3, 5), (3,)]
-    inputs = [torch.randn(size, generator=generator).to(device) for size in sizes]
-    ours, reference = (F._constrict_fused(*inputs, 1e-8), F._constrict_reference(*inputs, 1e-8))
+    inputs: Any = (*(torch.randn(size, generator=generator).to(device) for size in sizes), 1e-8)
+    ours, reference = F._constrict_fused(*inputs), F._constrict_reference(*inputs)
     return (ours - reference).abs().max().item()
 
 

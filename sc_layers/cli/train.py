@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .._optional import require
 from ._common import device_option, pick_device
+from .metrics import distance_options, with_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +43,9 @@ PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 @click.option("--lr", "learning_rate", type=float, help="Learning rate.")
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
+@click.option("--tpl", "tpl_preset", help="Measure TPL after each snapshot with this preset, such as 'tpl_small_0.3'.")
+@with_options(distance_options)
+@click.option("--tensorboard", is_flag=True, help="Write what --tpl measures for TensorBoard as well.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and the size of the networks, and stop.")
 @device_option
 def train(
@@ -50,6 +56,10 @@ def train(
     resume: Path | None,
     module_list: str | None,
     crop: str | None,
+    tpl_preset: str | None,
+    distance: str,
+    weights: Path | None,
+    tensorboard: bool,
     dry_run: bool,
     device: str,
     **settings: Any,
@@ -63,9 +73,16 @@ def train(
     from ..datasets import open_dataset
     from ..training import create_run_dir, find_snapshot, training_preset
     from ..training import train as run
+    from ..traversal import TraversalLengthHook
 
+    if tensorboard and tpl_preset is None:
+        raise click.UsageError("--tensorboard needs --tpl: it shows what that measures")
+    tpl = None
+    if tpl_preset is not None:
+        tpl = TraversalLengthHook(preset=tpl_preset, distance=distance, weights=weights)
     config = _override(training_preset(preset), settings)
     dataset = open_dataset(data, resolution, crop=crop)
+    _try_reading(dataset)
     torch.manual_seed(config.seed)
     if resume is None:
         state = _new_training(config, preset, module_list, dataset, pick_device(device))
@@ -80,8 +97,16 @@ def train(
         return
     run_dir = create_run_dir(outdir, f"{Path(data).stem}{dataset.resolution}-{preset}-{config.model}")
     click.echo(f"writing to {run_dir}")
-    path = run(state, dataset, run_dir, meta)
+    if tpl is not None and tensorboard:
+        require("tensorboard", "train")
+        tpl.writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(run_dir)
+    path = run(state, dataset, run_dir, meta, [tpl.after_snapshot] if tpl is not None else [])
     click.echo(f"finished: {path}")
+
+
+def _try_reading(dataset: Dataset, count: int = 64) -> None:
+    """Decode images spread over the data set, so that damaged ones are likely to show before anything is written."""
+    dataset.images_at(sorted({i * (len(dataset) - 1) // (count - 1) for i in range(count)}))
 
 
 def _override(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:

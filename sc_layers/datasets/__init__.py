@@ -9,6 +9,7 @@ from .image_files import ImageFiles as ImageFiles
 from .mnist import IdxImages as IdxImages
 from .opening import open_dataset as open_dataset
 from .shapes3d import Shapes3D as Shapes3D
+from .tfrecords import TFRecordImages as TFRecordImages
 
 __all__ = [
     "DSprites",
@@ -17,6 +18,7 @@ __all__ = [
     "ImageFiles",
     "RenderedDataset",
     "Shapes3D",
+    "TFRecordImages",
     "batch_at",
     "batches",
     "open_dataset",

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from .base import RenderedDataset
+from .pooling import average_pool
 
 Bitmap = npt.NDArray[np.uint8]
 Coordinates = npt.NDArray[np.float64]
@@ -101,7 +101,7 @@ class DSprites(RenderedDataset):
         sprite = (shape * len(SCALES) + scale) * NUM_ORIENTATIONS + orientation
         step = drawn // NATIVE
         starts = drawn * drawn // 2 + sprite * drawn * drawn - step * (y * drawn + x)
-        images = torch.from_numpy(_windows(drawn)[starts]).view(-1, 1, drawn, drawn)
-        if drawn == self.resolution:
-            return images
-        return avg_pool2d(images.float(), drawn // self.resolution).round().byte()
+        images = _windows(drawn)[starts].reshape(-1, 1, drawn, drawn)
+        if drawn > self.resolution:
+            images = average_pool(images, drawn // self.resolution).round().astype(np.uint8)
+        return torch.from_numpy(images)

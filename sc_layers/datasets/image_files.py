@@ -36,7 +36,7 @@ CELEBA_ROWS, CELEBA_COLUMNS = slice(57, 185), slice(25, 153)
 CELEBA_CROP = 128
 
 # What Pillow and zipfile raise for a file that is damaged or no image at all.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
+DAMAGED = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 class Files(Protocol):
@@ -104,7 +104,7 @@ class ImageFiles(Dataset):
     Args:
         files: where they lie.
         resolution: height and width that every image must have; None takes those of the first.
-        crop: "celeba" cuts rows 57 to 184 and columns 25 to 152 out of images of 178x218 pixels (SPEC.md).
+        crop: "celeba" cuts rows 57 to 184 and columns 25 to 152 out of images of 178x218 pixels, as the authors do.
 
     Raises:
         ImportError: Pillow is missing.
@@ -158,7 +158,7 @@ class ImageFiles(Dataset):
         """Pixels [H, W, C] of one file."""
         with self._opened(name) as image:
             if image.mode.startswith("I"):
-                image = self._pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                image = self._pillow.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
             pixels = np.asarray(image.convert("L" if self.num_channels == 1 else "RGB"))
         if self.crop:
             pixels = pixels[CELEBA_ROWS, CELEBA_COLUMNS]

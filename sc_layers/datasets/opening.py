@@ -11,6 +11,7 @@ from .base import Dataset
 from .dsprites import DSprites
 from .image_files import FolderFiles, ImageFiles, ZipFiles
 from .shapes3d import Shapes3D
+from .tfrecords import TFRecordImages, tfrecord_file_in
 
 RENDERED: dict[str, type[Shapes3D] | type[DSprites]] = {"shapes3d": Shapes3D, "dsprites": DSprites}
 
@@ -21,7 +22,8 @@ def open_dataset(spec: str | os.PathLike[str], resolution: int | None = None, cr
     Args:
         spec: `"shapes3d"` or `"dsprites"` (rendered); or the path of a folder of images, of a zip of images as StyleGAN
             uses it, of an MNIST idx-ubyte file (gzipped or not), or of a folder with such files, of which the training
-            images are taken. A folder that is called like a rendered set is reached as `"./shapes3d"`.
+            images are taken, or of a folder of TFRecords from the authors' program. A folder that is called like a
+            rendered set is reached as `"./shapes3d"`.
         resolution: height and width; None means 64 for rendered sets and what the files have for others.
         crop: "celeba" for the aligned CelebA images of 178x218 pixels; a folder or zip only.
 
@@ -50,6 +52,9 @@ def _open_path(path: Path, resolution: int | None, crop: str | None) -> Dataset:
     if idx is not None:
         _refuse_crop(str(idx), crop)
         return mnist.IdxImages(idx, resolution)
+    if path.is_dir() and tfrecord_file_in(path, resolution) is not None:
+        _refuse_crop(str(path), crop)
+        return TFRecordImages(path, resolution)
     if path.is_dir():
         return ImageFiles(FolderFiles(path), resolution, crop)
     if zipfile.is_zipfile(path):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -27,67 +30,74 @@ class Solid:
     name: str
     height: float
     bounding_radius: float
-    entry: Callable[[Tensor, Tensor], Tensor]
-    normal: Callable[[Tensor], Tensor]
+    entry: Callable[[Floats, Floats], Floats]
+    normal: Callable[[Floats], Floats]
 
-    def may_hit(self, origins: Tensor, directions: Tensor) -> Tensor:
+    def may_hit(self, origins: Floats, directions: Floats) -> Flags:
         """Which rays [P] with unit directions pass through the bounding ball: a cheap test before `entry`."""
         x, y, z = origins
         u, v, w = directions
         to_centre = self.height / 2 - z
         along = to_centre * w - x * u - y * v
-        distance_squared: Tensor = x * x + y * y + to_centre * to_centre - along * along
-        return distance_squared.lt(self.bounding_radius**2)
+        distance_squared: Floats = x * x + y * y + to_centre * to_centre - along * along
+        return distance_squared < self.bounding_radius**2
 
 
-def _slab(origin: Tensor, direction: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+def _slab(origin: Floats, direction: Floats, low: float, high: float) -> tuple[Floats, Floats]:
     """Distances at which a ray enters and leaves `low <= coordinate <= high`."""
-    near, far = (low - origin) / direction, (high - origin) / direction
-    return torch.minimum(near, far), torch.maximum(near, far)
+    with np.errstate(divide="ignore"):
+        near, far = (low - origin) / direction, (high - origin) / direction
+    return np.minimum(near, far), np.maximum(near, far)
 
 
-def _quadric(a: Tensor, half_b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def _quadric(a: Floats, half_b: Floats, c: Floats) -> tuple[Floats, Floats]:
     """Roots of `a t^2 + 2 half_b t + c` with a > 0, smaller first; an empty interval where there are none."""
     discriminant = half_b * half_b - a * c
-    root = discriminant.clamp_min(0).sqrt()
-    missed = discriminant < 0
-    return ((-half_b - root) / a).masked_fill(missed, torch.inf), ((-half_b + root) / a).masked_fill(missed, -torch.inf)
+    root = np.sqrt(np.maximum(discriminant, 0))
+    real = discriminant >= 0
+    return np.where(real, (-half_b - root) / a, np.inf), np.where(real, (-half_b + root) / a, -np.inf)
 
 
-def _entry_of_intersection(*intervals: tuple[Tensor, Tensor]) -> Tensor:
+def _entry_of_intersection(*intervals: tuple[Floats, Floats]) -> Floats:
     """First distance that lies in all intervals (enter, leave); infinite where they have no point in common."""
     enter, leave = intervals[0]
     for other_enter, other_leave in intervals[1:]:
-        enter, leave = torch.maximum(enter, other_enter), torch.minimum(leave, other_leave)
-    return enter.masked_fill((enter > leave) | (leave < 0), torch.inf)
+        enter, leave = np.maximum(enter, other_enter), np.minimum(leave, other_leave)
+    return np.where((enter <= leave) & (leave >= 0), enter, np.inf)
 
 
-def _ball(origins: Tensor, directions: Tensor, height: float, radius: float) -> tuple[Tensor, Tensor]:
+def _ball(origins: Floats, directions: Floats, height: float, radius: float) -> tuple[Floats, Floats]:
     x, y, z = origins
     u, v, w = directions
     z = z - height
     return _quadric(u * u + v * v + w * w, x * u + y * v + z * w, x * x + y * y + z * z - radius**2)
 
 
-def _tube(origins: Tensor, directions: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+def _tube(origins: Floats, directions: Floats, radius: float) -> tuple[Floats, Floats]:
     x, y, _ = origins
     u, v, _ = directions
-    return _quadric((u * u + v * v).clamp_min(1e-12), x * u + y * v, x * x + y * y - radius**2)
+    return _quadric(np.maximum(u * u + v * v, 1e-12), x * u + y * v, x * x + y * y - radius**2)
+
+
+def _above_floor(points: Floats, height: float | Floats) -> Floats:
+    """Points relative to those on the axis at a height."""
+    x, y, z = points
+    return np.stack([x, y, z - height])
 
 
 def cube(side: float) -> Solid:
     """A cube whose sides are parallel to the axes."""
     half = side / 2
 
-    def entry(origins: Tensor, directions: Tensor) -> Tensor:
+    def entry(origins: Floats, directions: Floats) -> Floats:
         x, y, z = origins
         u, v, w = directions
         return _entry_of_intersection(_slab(x, u, -half, half), _slab(y, v, -half, half), _slab(z, w, 0.0, side))
 
-    def normal(points: Tensor) -> Tensor:
-        centred = points - points.new_tensor([0.0, 0.0, half])[:, None]
-        face = torch.nn.functional.one_hot(centred.abs().argmax(0), 3).T
-        return face * centred.sign()
+    def normal(points: Floats) -> Floats:
+        centred = _above_floor(points, half)
+        face = np.eye(3, dtype=np.float32)[:, np.abs(centred).argmax(0)]
+        return face * np.sign(centred)
 
     return Solid("cube", side, 3**0.5 * half, entry, normal)
 
@@ -95,14 +105,13 @@ def cube(side: float) -> Solid:
 def cylinder(radius: float, height: float) -> Solid:
     """An upright cylinder with flat ends."""
 
-    def entry(origins: Tensor, directions: Tensor) -> Tensor:
+    def entry(origins: Floats, directions: Floats) -> Floats:
         return _entry_of_intersection(_tube(origins, directions, radius), _slab(origins[2], directions[2], 0.0, height))
 
-    def normal(points: Tensor) -> Tensor:
+    def normal(points: Floats) -> Floats:
         x, y, z = points
-        end = (z - height / 2).abs() - height / 2 > torch.hypot(x, y) - radius
-        on_end = torch.stack([torch.zeros_like(x), torch.zeros_like(y), (z - height / 2).sign()])
-        return torch.where(end, on_end, torch.stack([x / radius, y / radius, torch.zeros_like(z)]))
+        end = np.abs(z - height / 2) - height / 2 > np.hypot(x, y) - radius
+        return np.stack([~end * x / radius, ~end * y / radius, end * np.sign(z - height / 2)])
 
     return Solid("cylinder", height, (radius**2 + height**2 / 4) ** 0.5, entry, normal)
 
@@ -110,11 +119,11 @@ def cylinder(radius: float, height: float) -> Solid:
 def sphere(radius: float) -> Solid:
     """A ball that touches the floor."""
 
-    def entry(origins: Tensor, directions: Tensor) -> Tensor:
+    def entry(origins: Floats, directions: Floats) -> Floats:
         return _entry_of_intersection(_ball(origins, directions, radius, radius))
 
-    def normal(points: Tensor) -> Tensor:
-        return (points - points.new_tensor([0.0, 0.0, radius])[:, None]) / radius
+    def normal(points: Floats) -> Floats:
+        return _above_floor(points, radius) / radius
 
     return Solid("sphere", 2 * radius, radius, entry, normal)
 
@@ -123,14 +132,13 @@ def capsule(radius: float, height: float) -> Solid:
     """An upright cylinder with half a ball at either end; `height` includes them."""
     low, high = radius, height - radius
 
-    def entry(origins: Tensor, directions: Tensor) -> Tensor:
+    def entry(origins: Floats, directions: Floats) -> Floats:
         body = _entry_of_intersection(_tube(origins, directions, radius), _slab(origins[2], directions[2], low, high))
         lower = _entry_of_intersection(_ball(origins, directions, low, radius))
         upper = _entry_of_intersection(_ball(origins, directions, high, radius))
-        return torch.minimum(body, torch.minimum(lower, upper))
+        return np.minimum(body, np.minimum(lower, upper))
 
-    def normal(points: Tensor) -> Tensor:
-        x, y, z = points
-        return torch.stack([x, y, z - z.clamp(low, high)]) / radius
+    def normal(points: Floats) -> Floats:
+        return _above_floor(points, points[2].clip(low, high)) / radius
 
     return Solid("capsule", height, height / 2, entry, normal)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class CheckpointError(ValueError):
-    """The file is damaged, of an unknown format, or holds something that does not fit our networks."""
+    """The file is damaged, of an unknown format, or holds something that does not fit our networks.
+
+    Messages quote names from the file; characters that could steer a terminal are replaced.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(char if char.isprintable() else "?" for char in message))
 
 
 class UntrustedCheckpointError(CheckpointError):

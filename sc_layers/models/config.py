@@ -9,6 +9,14 @@ from typing import Any, ClassVar, TypeVar
 
 _Config = TypeVar("_Config", bound="NetworkConfig")
 
+# Types that a value read from JSON may have, by the annotation of its field.
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (float,),
+    "bool": (bool,),
+    "int | None": (int, type(None)),
+}
+
 
 def check_power_of_two(resolution: int, smallest: int) -> None:
     if resolution < smallest or resolution & (resolution - 1):
@@ -70,12 +78,9 @@ class NetworkConfig:
 
     @classmethod
     def _read_field(cls, name: str, kind: str, value: Any) -> Any:
-        allowed: dict[str, tuple[type, ...]] = {
-            "int": (int,),
-            "float": (int, float),
-            "bool": (bool,),
-            "int | None": (int, type(None)),
-        }
-        if not isinstance(value, allowed[kind]) or (isinstance(value, bool) and kind != "bool"):
+        """A field's value from JSON, where whole floats may be ints and a bool is no number."""
+        if kind == "float" and type(value) is int:
+            return float(value)
+        if type(value) not in _JSON_TYPES[kind]:
             raise ValueError(f"{cls.__name__}: field {name} must be {kind}, got {value!r}")
-        return float(value) if kind == "float" else value
+        return value

@@ -73,8 +73,8 @@ class DownBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv1(self.conv0(x))
-        return y + self.skip(x)
+        y: Tensor = self.conv1(self.conv0(x)) + self.skip(x)
+        return y
 
 
 class ResidualTrunk(nn.Module):
@@ -101,8 +101,8 @@ class ResidualTrunk(nn.Module):
             x = block(x)
         if self.config.minibatch_std:
             x = ops.minibatch_std(x)
-        y: Tensor = self.output(self.hidden(self.conv(x).flatten(1)))
-        return y.to(self.output.weight.dtype)
+        outputs: Tensor = self.output(self.hidden(self.conv(x).flatten(1))).to(self.output.weight.dtype)
+        return outputs
 
 
 class Discriminator(ResidualTrunk):

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..functional import layout_of
+from ..hub import HubMethods
 from ..layers import SoftmaxConstriction, SpatialConstriction
 from . import ops
 from .config import NetworkConfig
@@ -104,6 +106,11 @@ def _make_module(spec: ModuleSpec, size: int, before: int, after: int, impl: str
     return GlobalModule(before, after, spec.num_codes)
 
 
+def _expand_batch(x: Tensor, batch: int) -> Tensor:
+    """Copies of the one sample in `x`, in its memory format; `x` itself if it is a batch already."""
+    return x if x.shape[0] == batch else x.expand(batch, -1, -1, -1).contiguous(memory_format=layout_of(x))
+
+
 class MappingNetwork(nn.Module):
     """z -> w of StyleGAN's interface: here w is the codes themselves, pulled towards their mean 0 by truncation.
 
@@ -143,9 +150,7 @@ class SynthesisNetwork(nn.Module):
         sizes, widths = module_sizes(config.module_list), config.module_widths()
         self.layers = nn.ModuleList(
             _make_module(spec, size, before, after, impl)
-            for spec, size, before, after in zip(
-                config.module_list, sizes, (0, *widths), widths, strict=False
-            )
+            for spec, size, before, after in zip(config.module_list, sizes, (0, *widths), widths, strict=False)
         )
         self.to_rgb = ConvLayer(widths[-1], config.num_channels, kernel_size=1, activate=False)
 
@@ -158,13 +163,13 @@ class SynthesisNetwork(nn.Module):
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}, got {noise_mode!r}")
         dtype = self.to_rgb.weight.dtype
-        groups = w.to(dtype).split(self.codes_per_module, dim=1)
+        groups = torch.split_with_sizes(w.to(dtype), self.codes_per_module, dim=1)
         masks = [w.new_zeros(w.shape[0], 0, *self.image_size, dtype=dtype)]
         x = self.layers[0]()
         for layer, codes in zip(self.layers[1:], groups[1:], strict=True):
             # Up to the first module that reads codes or draws noise all samples are equal: one is enough.
             if codes.shape[1] or (isinstance(layer, NoiseModule) and noise_mode == "random"):
-                x = x.expand(w.shape[0], -1, -1, -1)
+                x = _expand_batch(x, w.shape[0])
             if isinstance(layer, SpatialConstriction | SoftmaxConstriction) and return_masks:
                 x, layer_masks = layer(x, codes, return_masks=True)
                 masks.append(ops.resize_bilinear_legacy(layer_masks, self.image_size))
@@ -178,7 +183,7 @@ class SynthesisNetwork(nn.Module):
         return (images, torch.cat(masks, dim=1)) if return_masks else images
 
 
-class Generator(nn.Module):
+class Generator(HubMethods, nn.Module):
     """Generator of the paper (Fig. 1): a learned map, convolutions, and modules through which the codes act.
 
     It has the interface of NVIDIA's StyleGAN2-ADA as well: `mapping`, `synthesis`, `z_dim`, `w_dim`, `num_ws`, `c_dim`,

@@ -175,7 +175,7 @@ def module_sizes(specs: Sequence[ModuleSpec]) -> tuple[int, ...]:
     Raises:
         ValueError: the modules scale the features down to less than one pixel.
     """
-    sizes = []
+    sizes: list[int] = []
     size = START_SIZE
     for spec in specs:
         if isinstance(spec, ConvSpec) and spec.resample == "up":

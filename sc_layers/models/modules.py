@@ -35,6 +35,7 @@ class ConvLayer(nn.Module):
         x [N, in, H, W] -> [N, out, H', W'].
     """
 
+    bias: nn.Parameter | None
     fir: Tensor
 
     def __init__(
@@ -59,18 +60,17 @@ class ConvLayer(nn.Module):
 
     def convolve(self, x: Tensor) -> Tensor:
         """What goes into the activation."""
-        out_channels, in_channels, kernel_size, _ = self.weight.shape
-        weight = self.weight * (self.gain / math.sqrt(in_channels * kernel_size**2))
+        weight = self.weight * (self.gain / math.sqrt(self.weight[0].numel()))
         bias = None if self.bias is None else self.bias * self.gain
         if self.resample == "up":
             return ops.upsample_conv(x, weight, self.fir, bias)
         if self.resample == "down":
             return ops.downsample_conv(x, weight, self.fir, bias)
-        return F.conv2d(x, weight, bias, padding=kernel_size // 2)
+        return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.convolve(x)
-        return F.leaky_relu(y, ops.LEAKY_SLOPE) if self.activate else y
+        return F.leaky_relu_(y, ops.LEAKY_SLOPE) if self.activate else y
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kernel_size, _ = self.weight.shape
@@ -101,7 +101,7 @@ class LinearLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.linear(x, self.weight * (self.gain / math.sqrt(self.weight.shape[1])), self.bias * self.gain)
-        return F.leaky_relu(y, ops.LEAKY_SLOPE) if self.activate else y
+        return F.leaky_relu_(y, ops.LEAKY_SLOPE) if self.activate else y
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, activate={self.activate}"
@@ -131,14 +131,12 @@ class ConvModule(nn.Module):
         residual: whether there is a skip.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, layers: int, resample: Resample, residual: bool
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, layers: int, resample: Resample, residual: bool) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * layers
         self.resample = resample
         self.convs = nn.ModuleList(
-            ConvLayer(before, after, resample=resample) for before, after in zip(widths, widths[1:], strict=False)
+            ConvLayer(out_channels if layer else in_channels, out_channels, resample=resample)
+            for layer in range(layers)
         )
         self.skip = ConvLayer(in_channels, out_channels, kernel_size=1) if residual else None
 
@@ -185,7 +183,7 @@ class NoiseConv(ConvLayer):
         y = self.convolve(x)
         if noise_mode != "none":
             y = y + (self._noise(y, noise_mode) * (self.noise_strength * self.gain)).to(y.dtype)
-        return F.leaky_relu(y, ops.LEAKY_SLOPE)
+        return F.leaky_relu_(y, ops.LEAKY_SLOPE)
 
 
 class NoiseModule(nn.Module):
@@ -193,9 +191,8 @@ class NoiseModule(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, layers: int, size: int) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * layers
         self.convs = nn.ModuleList(
-            NoiseConv(before, after, size) for before, after in zip(widths, widths[1:], strict=False)
+            NoiseConv(out_channels if layer else in_channels, out_channels, size) for layer in range(layers)
         )
 
     def forward(self, x: Tensor, noise_mode: NoiseMode = "random") -> Tensor:
@@ -226,4 +223,4 @@ class GlobalModule(nn.Module):
         weight = self.weight / math.sqrt(9 * self.weight.shape[1])
         y = ops.modulated_conv(x, weight, self.style(codes) + 1)
         y = (y + self.bias.to(y.dtype)[:, None, None]) * ops.LEAKY_GAIN
-        return F.leaky_relu(y, ops.LEAKY_SLOPE)
+        return F.leaky_relu_(y, ops.LEAKY_SLOPE)

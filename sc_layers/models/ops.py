@@ -1,7 +1,7 @@
 """Convolutions, resampling and statistics that the networks are made of, as functions on tensors.
 
-Everything is built from PyTorch's own differentiable operations, so it can be differentiated as often as one likes, and
-keeps the memory format (channels_last or contiguous) of its input.
+Everything is built from PyTorch's own differentiable operations, so it can be differentiated as often as one likes.
+Operations on features keep their memory format, channels_last or contiguous.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..functional import compute_dtype
+from ..functional import compute_dtype, layout_of
 
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2)
 FIR_TAPS = (1, 3, 3, 1)
+MINIBATCH_STD_GROUP = 4
 
 
 def fir_kernel() -> Tensor:
@@ -30,7 +31,6 @@ def fir_filter(
     kernel: Tensor,  # [T, T]
     padding: tuple[int, int],
     stride: int = 1,
-    bias: Tensor | None = None,  # [C]
 ) -> Tensor:
     """Filter every channel with the same symmetric kernel, zeros outside.
 
@@ -39,7 +39,6 @@ def fir_filter(
         kernel: [T, T], symmetric, so that convolution and correlation are one.
         padding: rows (and columns) of zeros before and after.
         stride: keep every stride-th row and column.
-        bias: [C], added to the result.
 
     Returns:
         [N, C, (H + sum(padding) - T) // stride + 1, the same for W].
@@ -49,7 +48,7 @@ def fir_filter(
         x = F.pad(x, (before, after, before, after))
     channels = x.shape[1]
     weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
-    return F.conv2d(x, weight, bias, stride, before if before == after else 0, groups=channels)
+    return F.conv2d(x, weight, None, stride, before if before == after else 0, groups=channels)
 
 
 def upsample_conv(
@@ -74,7 +73,9 @@ def upsample_conv(
     # A transposed convolution touches no inserted zero: a quarter of the work. It spreads the kernel, hence the flip.
     y = F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), stride=2)
     before_and_after = 1 if weight.shape[2] == 3 else 2
-    return fir_filter(y, kernel * 4, (before_and_after, before_and_after), bias=bias)
+    y = fir_filter(y, kernel * 4, (before_and_after, before_and_after))
+    # Not the bias of the filter's convolution: its gradient would bring that of the constant filter along.
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
 
 def downsample_conv(
@@ -144,7 +145,7 @@ def modulated_conv(
     return y * (squared_norm + eps).rsqrt().to(y.dtype)[:, :, None, None]
 
 
-def minibatch_std(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tensor:
+def minibatch_std(x: Tensor, group_size: int = MINIBATCH_STD_GROUP, eps: float = 1e-8) -> Tensor:
     """Append one channel: the standard deviation across a group of samples, averaged over channels and pixels.
 
     A group has G = min(group_size, N) samples; sample n is in group n mod N/G.
@@ -169,10 +170,11 @@ def minibatch_std(x: Tensor, group_size: int = 4, eps: float = 1e-8) -> Tensor:
             f"a batch of {batch} cannot be grouped for the minibatch standard deviation: "
             f"expected 1 to {group_size} samples or a multiple of {group_size}"
         )
-    variance = x.to(compute_dtype(x.dtype)).unflatten(0, (size, -1)).var(0, correction=0)
+    groups = x.to(compute_dtype(x.dtype)).view(size, batch // size, *x.shape[1:])
+    variance = (groups - groups.mean(0)).square().mean(0)
     deviation = (variance + eps).sqrt().mean((1, 2, 3)).to(x.dtype)
     feature = deviation.repeat(size)[:, None, None, None].expand(batch, 1, height, width)
-    return torch.cat([x, feature], dim=1)
+    return torch.cat([x, feature], dim=1).contiguous(memory_format=layout_of(x))
 
 
 def resize_bilinear_legacy(x: Tensor, size: tuple[int, int]) -> Tensor:

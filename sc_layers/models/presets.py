@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .config import check_power_of_two
 from .discriminator import DiscriminatorConfig, RecognizerConfig
@@ -53,70 +54,43 @@ def _authors_layout(
     return (*modules, ConvSpec("id", 2, residual=True))
 
 
-def _authors_networks(
-    name: str, resolution: int, num_channels: int, modules: tuple[ModuleSpec, ...]
-) -> NetworkPreset:
+def _authors_networks(name: str, resolution: int, num_channels: int, modules: tuple[ModuleSpec, ...]) -> NetworkPreset:
     """Widths of the authors' CelebA networks around a module list."""
-    generator = GeneratorConfig(
-        module_list=modules,
-        resolution=resolution,
-        num_channels=num_channels,
-        fmap_base=1024,
-        fmap_decay=1.0,
-        fmap_min=64,
-        fmap_max=512,
-        nf_scale=6,
-    )
+    shared: dict[str, Any] = {
+        "resolution": resolution,
+        "num_channels": num_channels,
+        "fmap_decay": 1.0,
+        "fmap_min": 64,
+        "fmap_max": 512,
+    }
+    generator = GeneratorConfig(module_list=modules, fmap_base=1024, nf_scale=6, **shared)
     return NetworkPreset(
         name,
         generator,
-        DiscriminatorConfig(
-            resolution=resolution, num_channels=num_channels, fmap_base=2048, fmap_min=64, fmap_max=512
-        ),
-        RecognizerConfig(
-            resolution=resolution,
-            num_channels=num_channels,
-            fmap_base=2048,
-            fmap_min=64,
-            fmap_max=512,
-            num_codes=generator.num_codes,
-        ),
+        DiscriminatorConfig(fmap_base=2048, **shared),
+        RecognizerConfig(fmap_base=2048, num_codes=generator.num_codes, **shared),
     )
 
 
-def _small_networks(
-    name: str, resolution: int, num_channels: int, modules: tuple[ModuleSpec, ...]
-) -> NetworkPreset:
+def _small_networks(name: str, resolution: int, num_channels: int, modules: tuple[ModuleSpec, ...]) -> NetworkPreset:
     """Three networks of equal widths: 16 channels at the image's resolution, doubled with every halving, at most 64.
 
     The recogniser has no minibatch standard deviation, so that its output depends on one image alone.
     """
-    base, smallest, largest = 8 * resolution, 16, 64
-    generator = GeneratorConfig(
-        module_list=modules,
-        resolution=resolution,
-        num_channels=num_channels,
-        fmap_base=base,
-        fmap_decay=1.0,
-        fmap_min=smallest,
-        fmap_max=largest,
-        nf_scale=None,
-    )
+    shared: dict[str, Any] = {
+        "resolution": resolution,
+        "num_channels": num_channels,
+        "fmap_base": 8 * resolution,
+        "fmap_decay": 1.0,
+        "fmap_min": 16,
+        "fmap_max": 64,
+    }
+    generator = GeneratorConfig(module_list=modules, nf_scale=None, **shared)
     return NetworkPreset(
         name,
         generator,
-        DiscriminatorConfig(
-            resolution=resolution, num_channels=num_channels, fmap_base=base, fmap_min=smallest, fmap_max=largest
-        ),
-        RecognizerConfig(
-            resolution=resolution,
-            num_channels=num_channels,
-            fmap_base=base,
-            fmap_min=smallest,
-            fmap_max=largest,
-            minibatch_std=False,
-            num_codes=generator.num_codes,
-        ),
+        DiscriminatorConfig(**shared),
+        RecognizerConfig(num_codes=generator.num_codes, minibatch_std=False, **shared),
     )
 
 

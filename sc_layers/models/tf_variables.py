@@ -1,8 +1,8 @@
 """The authors' TensorFlow networks as ours: configurations from their keyword arguments, weights from their variables.
 
-TensorFlow stores convolutions as [kh, kw, in, out] and dense layers as [in, out]. Every variable is described by pairs of
-views, one into the TensorFlow array and one into our parameter, with equal shapes; copying over the pairs in one or the
-other direction converts the weights.
+TensorFlow stores convolutions as [kh, kw, in, out] and dense layers as [in, out]. Every variable is described by pairs
+of views, one into the TensorFlow array and one into our parameter, with equal shapes; copying over the pairs in one or
+the other direction converts the weights.
 """
 
 from __future__ import annotations
@@ -152,9 +152,9 @@ def _variables(config: NetworkConfig, state: Mapping[str, Tensor]) -> list[_Vari
 
 
 def _empty_state(config: NetworkConfig) -> dict[str, Tensor]:
-    """Uninitialised tensors under the names of the network's state dict."""
+    """Tensors of any content under the names of the network's state dict."""
     network: nn.Module
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         if isinstance(config, GeneratorConfig):
             network = Generator(config, impl="reference")
         elif isinstance(config, RecognizerConfig):
@@ -163,7 +163,7 @@ def _empty_state(config: NetworkConfig) -> dict[str, Tensor]:
             network = Discriminator(config)
         else:
             raise TypeError(f"config must be of a generator, discriminator or recogniser, got {type(config).__name__}")
-    return {name: torch.empty(tensor.shape) for name, tensor in network.state_dict().items()}
+    return network.state_dict()
 
 
 def _check_names(expected: set[str], given: set[str]) -> None:
@@ -221,8 +221,8 @@ def variables_from_state_dict(config: NetworkConfig, state: Mapping[str, Tensor]
     return variables
 
 
-# Arguments of the authors' build functions that change the network, and the only value that ours knows. They are checked
-# where they are given; their defaults are these values.
+# Arguments of the authors' build functions that change the network, and the only value that ours knows. They are
+# checked where they are given; their defaults are these values.
 _FIXED = {
     "label_size": 0,
     "nonlinearity": "lrelu",

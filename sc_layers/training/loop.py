@@ -20,7 +20,7 @@ from .step import TrainingState, draw_codes, training_step
 PICTURE_COLUMNS = 8
 PICTURE_ROWS = 6
 
-SnapshotHook = Callable[[TrainingState, Path], None]
+SnapshotHook = Callable[[TrainingState, Path], object]
 
 
 class _Averages:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..checkpoints import load_network, save_network
+from ..legacy.networks import NetworkRecord
 from .config import TrainingConfig
 from .step import TrainingState
 
@@ -102,13 +102,14 @@ def resume_training(path: Path, config: TrainingConfig, device: torch.device) ->
     missing = [name for name in ("G", "D") if name not in networks]
     if missing:
         raise ValueError(f"cannot resume from {path}: it holds no {' and no '.join(missing)}")
+    if any(isinstance(network, NetworkRecord) for network in networks.values()):
+        raise ValueError(f"cannot resume from {path}: it holds networks of another program")
     messages = []
     if "Q" not in networks and config.model != "gan":
         raise ValueError(f"cannot resume model {config.model!r} from {path}: it holds no recogniser Q")
 
-    def trainable(name: str) -> nn.Module:
-        network: nn.Module = networks[name].to(device)
-        return network.train().requires_grad_(True)
+    def trainable(name: str) -> Any:
+        return networks[name].to(device).train().requires_grad_(True)
 
     recognizer = trainable("Q") if config.model != "gan" else None
     state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer)

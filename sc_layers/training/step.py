@@ -18,6 +18,7 @@ from ..losses import (
     generator_loss,
     r1_penalty,
 )
+from ..models import Discriminator, Generator, Recognizer
 from ..models.ops import MINIBATCH_STD_GROUP
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
@@ -31,11 +32,11 @@ class TrainingState:
     """
 
     config: TrainingConfig
-    G: nn.Module
-    D: nn.Module
-    Q: nn.Module | None
-    G_ema: nn.Module
-    Q_ema: nn.Module | None
+    G: Generator
+    D: Discriminator
+    Q: Recognizer | None
+    G_ema: Generator
+    Q_ema: Recognizer | None
     g_optimizer: Adam
     d_optimizer: Adam
     ps_loss: PerceptualSimplicityLoss
@@ -44,7 +45,7 @@ class TrainingState:
     skipped_updates: int = 0
 
     @classmethod
-    def create(cls, config: TrainingConfig, G: nn.Module, D: nn.Module, Q: nn.Module | None) -> TrainingState:
+    def create(cls, config: TrainingConfig, G: Generator, D: Discriminator, Q: Recognizer | None) -> TrainingState:
         """Start a training of these networks; the averages start as their copies.
 
         Raises:
@@ -74,11 +75,11 @@ class TrainingState:
         )
 
 
-def _check_pass(network: nn.Module, images: int) -> None:
+def _check_pass(network: Discriminator | Recognizer, images: int) -> None:
     if network.config.minibatch_std and images > MINIBATCH_STD_GROUP and images % MINIBATCH_STD_GROUP:
         raise ValueError(
-            f"{type(network).__name__} would see {images} images a pass: its minibatch standard deviation needs at most "
-            f"{MINIBATCH_STD_GROUP} or a multiple of {MINIBATCH_STD_GROUP}; change the batch or the batch per pass"
+            f"{type(network).__name__} would see {images} images a pass: its minibatch standard deviation needs "
+            f"at most {MINIBATCH_STD_GROUP} or a multiple of {MINIBATCH_STD_GROUP}; change the batch or batch_per_pass"
         )
 
 

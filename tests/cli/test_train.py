@@ -59,6 +59,18 @@ def test_resume_goes_on_from_the_newest_snapshot(run_dir: Path, tmp_path: Path) 
     assert json.loads((resumed / "stats.jsonl").read_text())["kimg"] == 0.024
 
 
+def test_tpl_is_measured_after_each_snapshot(tmp_path: Path) -> None:
+    options = ("--tpl", "tpl_small_0.3", "--distance", "mse", "--tensorboard")
+    result = _run(*TINY, "--outdir", tmp_path, "--snap", "0.008", *options)
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.iterdir()
+    lines = (folder / "metric-tpl_small_0.3.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[-1])["snapshot_pkl"] == "network-snapshot-000000.safetensors"
+    assert (folder / "traversal-000000.png").exists()
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
 def test_generate_writes_a_picture_a_seed_and_a_grid(run_dir: Path, tmp_path: Path) -> None:
     result = _run("generate", run_dir, "--seeds", "0-2,7", "--outdir", tmp_path)
     assert result.exit_code == 0, result.output

@@ -36,8 +36,8 @@ MUTANTS = {
     ),
     "cluster barrier before reading moments": (
         "forward.cuh",
-        "if (plan.cluster > 1) cluster_sync();\n      else __syncthreads();\n    }",
-        "__syncthreads();\n    }",
+        "find_moments(chip, plan, span.pixels);\n if (plan.cluster > 1) cluster_sync();\n else __syncthreads();",
+        "find_moments(chip, plan, span.pixels); __syncthreads();",
         "deviates|other results|has ended",
     ),
     "cluster barrier before ending": (
@@ -80,13 +80,14 @@ def check(library: Path, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def mutated(tmp_path: Path, name: str, old: str, new: str) -> Path:
-    """A copy of the sources with one replacement."""
+    """A copy of the sources with one replacement; `old` is found however it is laid out."""
     sources = tmp_path / "csrc"
     shutil.copytree(build.SOURCES, sources)
     path = sources / "cuda" / name
     text = path.read_text()
-    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {name}"
-    path.write_text(text.replace(old, new))
+    pattern = re.compile(r"\s*".join(map(re.escape, old.split())))
+    assert len(pattern.findall(text)) == 1, f"{old!r} occurs {len(pattern.findall(text))} times in {name}"
+    path.write_text(pattern.sub(lambda _: new, text))
     return sources
 
 

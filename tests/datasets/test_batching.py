@@ -78,11 +78,11 @@ def test_every_epoch_shows_every_file_once_in_another_order(tmp_path: Path, batc
 
 
 def test_rendered_sets_are_drawn_from_evenly() -> None:
-    images = _take(batches(DSprites(), 500, seed=0), 4).flatten(0, 2)
+    images = _take(batches(DSprites(), 250, seed=0), 4).flatten(0, 2)
     coverage = images.float().mean(0) / 255
     torch.testing.assert_close(coverage, coverage.T, atol=0.05, rtol=0)
     torch.testing.assert_close(coverage, coverage.flip(0), atol=0.05, rtol=0)
-    assert len({image.numpy().tobytes() for image in images}) > 1950
+    assert len({image.numpy().tobytes() for image in images}) > 975
 
 
 def test_mirroring_flips_about_half_of_the_images(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 // Forward and backward pass of the fused operator on the CPU.
 //
-// Compiled once per instruction set (SC_LAYERS_ISA names the namespace). Samples are handled in chunks that fit the
-// caches. Per chunk, each line one parallel loop whose iterations write to places of their own:
+// Compiled once per instruction set (SC_LAYERS_ISA names the namespace). Where there are enough samples, every thread
+// takes whole ones. Else samples are handled in chunks that fit the caches, and all threads work on a chunk. Either way
+// these are the steps, each a loop whose iterations write to places of their own:
 //
 //   forward:   gates and packed styles -> blend weights of every pixel -> statistics and blending
 //   backward:  gates and packed styles -> blend weights, sums over channels, gradient of the masks
@@ -18,7 +19,7 @@ namespace {
 // Pixels and channels are grouped in blocks of this many, whatever the width of a vector register.
 constexpr int64_t kBlock = 16;
 // A strip is what one task of a loop over pixels handles: its blend weights and their gradients stay in an L1 cache.
-constexpr int64_t kMinStrip = 64;
+constexpr int64_t kMinStrip = 256;
 constexpr int64_t kMaxStrip = 512;
 // Where only the weights are read, they may come from an L2 cache: longer runs suit the memory better.
 constexpr int64_t kStripsPerRun = 4;
@@ -76,11 +77,11 @@ struct Scratch {
   A* grad_masks;                 // [sample, k, pixel blocks * 16]
   A *grad_gate_h, *grad_gate_w;  // like gate_h, gate_w
   A *mean_u, *mean_ux;           // [sample, channels], means of u = dL/dx_hat and of u x_hat over a plane
-  A* grad_gain;                  // [n, k], of all samples
+  A* grad_gain;                  // [n, k], of all samples, not only the chunk's
   size_t bytes;
 
-  Scratch(const Sizes& s, bool channels_last, bool backward, int64_t samples, void* memory)
-      : bytes(0), memory_(static_cast<char*>(memory)) {
+  Scratch(const Sizes& s, bool channels_last, bool backward, int64_t samples, A* gain, void* memory)
+      : grad_gain(gain), bytes(0), memory_(static_cast<char*>(memory)) {
     const int64_t gates = samples * s.k * s.j;
     const int64_t styles_size = samples * s.channel_blocks * s.k * 2 * kBlock;
     gate_h = take(gates * s.h);
@@ -102,7 +103,6 @@ struct Scratch {
     grad_gate_w = take(on * gates * s.w);
     mean_u = take(on * samples * s.channels);
     mean_ux = take(on * samples * s.channels);
-    grad_gain = take(on * s.n * s.k);
   }
 
  private:
@@ -115,18 +115,6 @@ struct Scratch {
   }
 };
 
-// Samples in a chunk: few enough for the caches, enough to occupy all threads.
-template <typename A>
-int64_t chunk_samples(const Sizes& s, bool channels_last, bool backward, int64_t element_bytes, int64_t threads) {
-  // A contiguous forward pass reads x once: nothing is gained from keeping it.
-  const int64_t reads = backward ? 2 : (channels_last ? 1 : 0);
-  const int64_t features = reads * s.c * s.pixels * element_bytes;
-  const int64_t scratch = static_cast<int64_t>(Scratch<A>(s, channels_last, backward, 1, nullptr).bytes);
-  const int64_t fitting = kChunkBytes / (features + scratch);
-  const int64_t occupying = ceil_div(2 * threads, s.strips);
-  return min_of(s.n, max_of(1, max_of(fitting, occupying)));
-}
-
 template <typename Body>
 void for_each(const Parallel& parallel, int64_t size, const Body& body) {
   auto piece = [](int64_t begin, int64_t end, void* context) {
@@ -134,6 +122,57 @@ void for_each(const Parallel& parallel, int64_t size, const Body& body) {
     for (int64_t i = begin; i < end; ++i) run(i);
   };
   parallel.run(size, piece, const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+// How the samples are divided.
+struct Plan {
+  int64_t workers;  // more than one: each takes whole samples, one after the other
+  int64_t chunk;    // samples that all threads work on together, where there is one worker
+  size_t shared_bytes, slot_bytes;
+
+  template <typename A>
+  static Plan of(const Sizes& s, bool channels_last, bool backward, int64_t element_bytes, int64_t threads) {
+    auto scratch_bytes = [&](int64_t samples) {
+      return Scratch<A>(s, channels_last, backward, samples, nullptr, nullptr).bytes;
+    };
+    const size_t shared = backward ? static_cast<size_t>(ceil_div(s.n * s.k * sizeof(A), 64) * 64) : 0;
+    if (s.n % threads == 0 || s.n >= 4 * threads) return {threads, 1, shared, scratch_bytes(1)};
+    // A contiguous forward pass reads x once: nothing is gained from keeping it.
+    const int64_t reads = backward ? 2 : (channels_last ? 1 : 0);
+    const int64_t features = reads * s.c * s.pixels * element_bytes;
+    const int64_t fitting = kChunkBytes / (features + static_cast<int64_t>(scratch_bytes(1)));
+    const int64_t occupying = ceil_div(2 * threads, s.strips);
+    const int64_t chunk = min_of(s.n, max_of(1, max_of(fitting, occupying)));
+    return {1, chunk, shared, scratch_bytes(chunk)};
+  }
+
+  size_t bytes() const { return shared_bytes + static_cast<size_t>(workers) * slot_bytes; }
+};
+
+const Parallel kSerial = {
+    1, [](int64_t size, void (*body)(int64_t, int64_t, void*), void* context) { body(0, size, context); }};
+
+// Calls step(scratch, parallel, first, samples) for all samples.
+template <typename A, typename Step>
+void for_samples(const Sizes& s, bool channels_last, bool backward, const Plan& plan, void* memory,
+                 const Parallel& parallel, const Step& step) {
+  char* slots = static_cast<char*>(memory) + plan.shared_bytes;
+  auto scratch_of = [&](int64_t worker) {
+    return Scratch<A>(s, channels_last, backward, plan.chunk, static_cast<A*>(memory),
+                      slots + worker * plan.slot_bytes);
+  };
+  if (plan.workers > 1) {
+    for_each(parallel, plan.workers, [&](int64_t worker) {
+      const Scratch<A> scratch = scratch_of(worker);
+      const int64_t end = s.n * (worker + 1) / plan.workers;
+      for (int64_t sample = s.n * worker / plan.workers; sample < end; ++sample) step(scratch, kSerial, sample, 1);
+    });
+    return;
+  }
+  const Scratch<A> scratch = scratch_of(0);
+  for (int64_t first = 0; first < s.n; first += plan.chunk) {
+    step(scratch, parallel, first, min_of(plan.chunk, s.n - first));
+  }
 }
 
 // ---------------------------------------------------------------- gates
@@ -936,39 +975,42 @@ void grad_rows(const Sizes& s, const Scratch<A>& scratch, const Backward& args, 
 // ---------------------------------------------------------------- the two passes
 
 template <typename T, typename A>
-void forward_typed(const Forward& args, const Parallel& parallel) {
-  const Shape& shape = args.shape;
-  const Sizes s(shape, sizeof(T));
-  const int64_t chunk = chunk_samples<A>(s, shape.channels_last, false, sizeof(T), parallel.threads);
-  const Scratch<A> scratch(s, shape.channels_last, false, chunk, args.workspace);
-  for (int64_t first = 0; first < s.n; first += chunk) {
-    const int64_t samples = min_of(chunk, s.n - first);
-    gates_and_styles(s, scratch, args, parallel, first, samples);
-    for_each(parallel, samples * s.strips, [&](int64_t index) {
-      const int64_t local = index / s.strips, strip = index % s.strips;
-      weights_of_task(s, scratch, local, strip);
-      if (shape.channels_last) {
-        const T* x = static_cast<const T*>(args.x) + ((first + local) * s.pixels + strip * s.strip) * s.c;
-        A* mean = scratch.statistics + index * 2 * s.channels;
-        strip_statistics(s, x, min_of(s.strip, s.pixels - strip * s.strip), mean, mean + s.channels);
-      }
-    });
-    if (shape.channels_last) {
-      for_each(parallel, samples * s.channel_blocks, [&](int64_t index) {
-        const int64_t local = index / s.channel_blocks;
-        merge_statistics(s, scratch, args, local, first + local, index % s.channel_blocks);
-      });
-      for_each(parallel, samples * s.strips, [&](int64_t index) {
-        const int64_t local = index / s.strips;
-        forward_rows<T>(s, scratch, args, local, first + local, index % s.strips);
-      });
-    } else {
-      for_each(parallel, samples * s.groups, [&](int64_t index) {
-        const int64_t local = index / s.groups;
-        forward_planes<T>(s, scratch, args, local, first + local, index % s.groups);
-      });
+void forward_samples(const Sizes& s, const Scratch<A>& scratch, const Forward& args, const Parallel& parallel,
+                     int64_t first, int64_t samples) {
+  const bool channels_last = args.shape.channels_last;
+  gates_and_styles(s, scratch, args, parallel, first, samples);
+  for_each(parallel, samples * s.strips, [&](int64_t index) {
+    const int64_t local = index / s.strips, strip = index % s.strips;
+    weights_of_task(s, scratch, local, strip);
+    if (channels_last) {
+      const T* x = static_cast<const T*>(args.x) + ((first + local) * s.pixels + strip * s.strip) * s.c;
+      A* mean = scratch.statistics + index * 2 * s.channels;
+      strip_statistics(s, x, min_of(s.strip, s.pixels - strip * s.strip), mean, mean + s.channels);
     }
+  });
+  if (channels_last) {
+    for_each(parallel, samples * s.channel_blocks, [&](int64_t index) {
+      const int64_t local = index / s.channel_blocks;
+      merge_statistics(s, scratch, args, local, first + local, index % s.channel_blocks);
+    });
   }
+  const int64_t pieces = channels_last ? s.strips : s.groups;
+  for_each(parallel, samples * pieces, [&](int64_t index) {
+    const int64_t local = index / pieces;
+    const auto run = channels_last ? forward_rows<T, A> : forward_planes<T, A>;
+    run(s, scratch, args, local, first + local, index % pieces);
+  });
+}
+
+template <typename T, typename A>
+void forward_typed(const Forward& args, const Parallel& parallel) {
+  const bool channels_last = args.shape.channels_last;
+  const Sizes s(args.shape, sizeof(T));
+  const Plan plan = Plan::of<A>(s, channels_last, false, sizeof(T), parallel.threads);
+  for_samples<A>(s, channels_last, false, plan, args.workspace, parallel,
+                 [&](const Scratch<A>& scratch, const Parallel& inner, int64_t first, int64_t samples) {
+                   forward_samples<T>(s, scratch, args, inner, first, samples);
+                 });
 }
 
 // Statistics of a sample, padded to whole blocks.
@@ -1032,39 +1074,46 @@ void reduce_task(const Sizes& s, const Scratch<A>& scratch, const Backward& args
 }
 
 template <typename T, typename A>
+void backward_samples(const Sizes& s, const Scratch<A>& scratch, const Backward& args, const Parallel& parallel,
+                      int64_t first, int64_t samples) {
+  const bool channels_last = args.shape.channels_last;
+  gates_and_styles(s, scratch, args, parallel, first, samples);
+  pack_statistics(s, scratch, args, first, samples);
+  for_each(parallel, samples * s.strips, [&](int64_t index) {
+    const int64_t local = index / s.strips;
+    reduce_task<T>(s, scratch, args, local, first + local, index % s.strips);
+  });
+  const int64_t tasks = s.k + s.channel_blocks;
+  for_each(parallel, samples * tasks, [&](int64_t index) {
+    const int64_t local = index / tasks, task = index % tasks;
+    if (task < s.k) {
+      gates_backward(s, scratch, args, local, first + local, task);
+    } else {
+      styles_backward(s, scratch, args, local, first + local, task - s.k);
+    }
+  });
+  const int64_t pieces = channels_last ? s.strips : s.groups;
+  for_each(parallel, samples * pieces, [&](int64_t index) {
+    const int64_t local = index / pieces;
+    const auto run = channels_last ? grad_rows<T, A> : grad_planes<T, A>;
+    run(s, scratch, args, local, first + local, index % pieces);
+  });
+}
+
+template <typename T, typename A>
 void backward_typed(const Backward& args, const Parallel& parallel) {
-  const Shape& shape = args.shape;
-  const Sizes s(shape, sizeof(T));
-  const int64_t chunk = chunk_samples<A>(s, shape.channels_last, true, sizeof(T), parallel.threads);
-  const Scratch<A> scratch(s, shape.channels_last, true, chunk, args.workspace);
-  for (int64_t first = 0; first < s.n; first += chunk) {
-    const int64_t samples = min_of(chunk, s.n - first);
-    gates_and_styles(s, scratch, args, parallel, first, samples);
-    pack_statistics(s, scratch, args, first, samples);
-    for_each(parallel, samples * s.strips, [&](int64_t index) {
-      const int64_t local = index / s.strips;
-      reduce_task<T>(s, scratch, args, local, first + local, index % s.strips);
-    });
-    const int64_t tasks = s.k + s.channel_blocks;
-    for_each(parallel, samples * tasks, [&](int64_t index) {
-      const int64_t local = index / tasks, task = index % tasks;
-      if (task < s.k) {
-        gates_backward(s, scratch, args, local, first + local, task);
-      } else {
-        styles_backward(s, scratch, args, local, first + local, task - s.k);
-      }
-    });
-    const int64_t pieces = shape.channels_last ? s.strips : s.groups;
-    for_each(parallel, samples * pieces, [&](int64_t index) {
-      const int64_t local = index / pieces;
-      const auto run = shape.channels_last ? grad_rows<T, A> : grad_planes<T, A>;
-      run(s, scratch, args, local, first + local, index % pieces);
-    });
-  }
+  const bool channels_last = args.shape.channels_last;
+  const Sizes s(args.shape, sizeof(T));
+  const Plan plan = Plan::of<A>(s, channels_last, true, sizeof(T), parallel.threads);
+  for_samples<A>(s, channels_last, true, plan, args.workspace, parallel,
+                 [&](const Scratch<A>& scratch, const Parallel& inner, int64_t first, int64_t samples) {
+                   backward_samples<T>(s, scratch, args, inner, first, samples);
+                 });
   if (args.grad_mask_gain == nullptr) return;
+  const A* of_samples = static_cast<const A*>(args.workspace);
   for (int64_t code = 0; code < s.k; ++code) {
     double sum = 0;
-    for (int64_t sample = 0; sample < s.n; ++sample) sum += scratch.grad_gain[sample * s.k + code];
+    for (int64_t sample = 0; sample < s.n; ++sample) sum += of_samples[sample * s.k + code];
     static_cast<A*>(args.grad_mask_gain)[code] = static_cast<A>(sum);
   }
 }
@@ -1072,8 +1121,7 @@ void backward_typed(const Backward& args, const Parallel& parallel) {
 template <typename A>
 size_t workspace_typed(const Shape& shape, int64_t element_bytes, bool backward, int64_t threads) {
   const Sizes s(shape, element_bytes);
-  const int64_t chunk = chunk_samples<A>(s, shape.channels_last, backward, element_bytes, threads);
-  return Scratch<A>(s, shape.channels_last, backward, chunk, nullptr).bytes;
+  return Plan::of<A>(s, shape.channels_last, backward, element_bytes, threads).bytes();
 }
 
 size_t workspace(const Shape& shape, bool backward, int64_t threads) {

@@ -113,7 +113,7 @@ __device__ inline void sum_channels(const Chip<T>& chip, const Plan& plan, int c
   }
   const int slice = round_up(plan.slice, kQuad);
   A* sums = chip.weight_gradients + part * (codes + 1) * slice + pixel;
-  const auto add = [](A* to, const A (&values)[2]) {
+  const auto add = [](A* to, const A(&values)[2]) {
     A sum[2];
     read_group(to, sum);
     sum[0] += values[0];
@@ -141,11 +141,20 @@ __device__ inline void sum_chunk(const Chip<T>& chip, const Plan& plan, int code
   for (int first = 0; first < codes; first += plan.together) {
     forget_origin(first);
     switch (min(codes - first, plan.together)) {
-      case 1: sum_codes<T, 1>(chip, plan, codes, first, pixels, start); break;
-      case 2: sum_codes<T, 2>(chip, plan, codes, first, pixels, start); break;
-      case 3: sum_codes<T, 3>(chip, plan, codes, first, pixels, start); break;
-      case 4: sum_codes<T, 4>(chip, plan, codes, first, pixels, start); break;
-      default: sum_codes<T, kCodesAtOnce>(chip, plan, codes, first, pixels, start);
+      case 1:
+        sum_codes<T, 1>(chip, plan, codes, first, pixels, start);
+        break;
+      case 2:
+        sum_codes<T, 2>(chip, plan, codes, first, pixels, start);
+        break;
+      case 3:
+        sum_codes<T, 3>(chip, plan, codes, first, pixels, start);
+        break;
+      case 4:
+        sum_codes<T, 4>(chip, plan, codes, first, pixels, start);
+        break;
+      default:
+        sum_codes<T, kCodesAtOnce>(chip, plan, codes, first, pixels, start);
     }
   }
 }
@@ -349,8 +358,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
       }
       if constexpr (kStage != Stage::statistics) store_tile(args.grad_x, chip.features, sizes, plan, span);
       // No block may go on, or end, while another one of its cluster still reads its sums.
-      if (plan.cluster > 1) cluster_sync();
-      else __syncthreads();
+      if (plan.cluster > 1)
+        cluster_sync();
+      else
+        __syncthreads();
     }
     if constexpr (kStage != Stage::apply) store_weight_gradients(chip, args, span);
     __syncthreads();

@@ -12,8 +12,7 @@ const char* query_device(int index, Device& device) {
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&value, attribute, index);
     return value;
   };
-  const int capability =
-      10 * query(cudaDevAttrComputeCapabilityMajor) + query(cudaDevAttrComputeCapabilityMinor);
+  const int capability = 10 * query(cudaDevAttrComputeCapabilityMajor) + query(cudaDevAttrComputeCapabilityMinor);
   device.multiprocessors = query(cudaDevAttrMultiProcessorCount);
   device.shared_per_block = query(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   device.shared_per_multiprocessor = query(cudaDevAttrMaxSharedMemoryPerMultiprocessor);

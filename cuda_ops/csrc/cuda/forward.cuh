@@ -193,8 +193,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
     __syncthreads();
     if constexpr (kStage != Stage::apply) {
       find_moments(chip, plan, span.pixels);
-      if (plan.cluster > 1) cluster_sync();
-      else __syncthreads();
+      if (plan.cluster > 1)
+        cluster_sync();
+      else
+        __syncthreads();
     }
     if constexpr (kStage == Stage::statistics) {
       for (int row = thread_index(); row < span.channels; row += kThreads) {
@@ -215,8 +217,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
       store_tile(args.y, chip.features, sizes, plan, span);
     }
     // No block may go on, or end, while another one of its cluster still reads its moments.
-    if (plan.cluster > 1) cluster_sync();
-    else __syncthreads();
+    if (plan.cluster > 1)
+      cluster_sync();
+    else
+      __syncthreads();
   }
 }
 

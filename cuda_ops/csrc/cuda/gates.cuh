@@ -9,8 +9,8 @@ template <typename A>
 struct GateArguments {
   const A* logits_h;  // [n, k, j, 2, h], the pair is (start, end)
   const A* logits_w;
-  const A* gain;          // [k] or null
-  A* gates_h;             // [n, k, j, h]
+  const A* gain;  // [k] or null
+  A* gates_h;     // [n, k, j, h]
   A* gates_w;
   const A* grad_weights;  // [n, groups, k + 1, h w]
   A* grad_logits_h;

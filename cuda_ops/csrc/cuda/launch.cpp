@@ -54,10 +54,24 @@ Workspace workspace_of(const Shape& shape, const Plan& plan, bool backward) {
 class Plans {
  public:
   Plan find(const Shape& shape, const Device& device, bool backward) {
-    const Key key{shape.n, shape.c, shape.h, shape.w, shape.k, shape.j, static_cast<int64_t>(shape.scalar),
-                  shape.channels_last, backward, device.multiprocessors, device.shared_per_block,
-                  device.shared_per_multiprocessor, device.threads_per_multiprocessor, device.max_cluster,
-                  device.max_grid, device.lanes, std::llround(device.clock), std::llround(device.bandwidth)};
+    const Key key{shape.n,
+                  shape.c,
+                  shape.h,
+                  shape.w,
+                  shape.k,
+                  shape.j,
+                  static_cast<int64_t>(shape.scalar),
+                  shape.channels_last,
+                  backward,
+                  device.multiprocessors,
+                  device.shared_per_block,
+                  device.shared_per_multiprocessor,
+                  device.threads_per_multiprocessor,
+                  device.max_cluster,
+                  device.max_grid,
+                  device.lanes,
+                  std::llround(device.clock),
+                  std::llround(device.bandwidth)};
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto known = plans_.find(key);
     if (known != plans_.end()) return known->second;
@@ -79,10 +93,14 @@ Plan plan_of(const Shape& shape, const Device& device, bool backward) {
 
 const Launcher& launcher(Scalar scalar) {
   switch (scalar) {
-    case Scalar::f64: return kFloat64;
-    case Scalar::f16: return kFloat16;
-    case Scalar::bf16: return kBfloat16;
-    default: return kFloat32;
+    case Scalar::f64:
+      return kFloat64;
+    case Scalar::f16:
+      return kFloat16;
+    case Scalar::bf16:
+      return kBfloat16;
+    default:
+      return kFloat32;
   }
 }
 

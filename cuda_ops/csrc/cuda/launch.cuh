@@ -9,7 +9,7 @@ namespace sc_layers {
 
 inline Sizes sizes_of(const Shape& shape) {
   const auto narrow = [](int64_t value) { return static_cast<int>(value); };
-  return {shape.n,         narrow(shape.c), narrow(shape.h), narrow(shape.w), narrow(shape.h * shape.w),
+  return {shape.n,         narrow(shape.c), narrow(shape.h),    narrow(shape.w), narrow(shape.h * shape.w),
           narrow(shape.k), narrow(shape.j), shape.channels_last};
 }
 
@@ -42,8 +42,7 @@ const char* launch_each(void (*kernel)(Arguments), int64_t count, const Argument
 }
 
 template <typename T>
-const char* forward_of(const Forward& call, const Device& device, const Plan& plan, const Workspace& at,
-                       void* stream) {
+const char* forward_of(const Forward& call, const Device& device, const Plan& plan, const Workspace& at, void* stream) {
   using A = accumulator_t<T>;
   const ForwardArguments<T> arguments{static_cast<const T*>(call.x),
                                       gates_of<Forward, A>(call, at),

@@ -7,24 +7,24 @@
 namespace sc_layers {
 namespace {
 
-constexpr int kReservedShared = 1024;          // bytes that the system takes of every block's shared memory
-constexpr int kRegisterFile = 65536;           // registers of a multiprocessor
-constexpr int kBandBytes = 40 * 1024;          // gates stay in device memory if they need more
-constexpr int kMinChunk = 32;                  // pixels, unless a plane has fewer
+constexpr int kReservedShared = 1024;  // bytes that the system takes of every block's shared memory
+constexpr int kRegisterFile = 65536;   // registers of a multiprocessor
+constexpr int kBandBytes = 40 * 1024;  // gates stay in device memory if they need more
+constexpr int kMinChunk = 32;          // pixels, unless a plane has fewer
 constexpr int kMaxChunk = 8192;
-constexpr double kCacheBytes = 24;             // that a multiprocessor gets from the level 2 cache per clock
-constexpr int kSmallestSlice = 256;            // pixels, of planes that are not on chip
+constexpr double kCacheBytes = 24;   // that a multiprocessor gets from the level 2 cache per clock
+constexpr int kSmallestSlice = 256;  // pixels, of planes that are not on chip
 constexpr int kLargestSlice = 8192;
 constexpr int kGateStrip = 2048;
-constexpr double kDoubtSecondRead = 1.15;      // reading features twice must look this much cheaper than once
-constexpr double kWavesWanted = 2;             // below this, blocks are not made longer
+constexpr double kDoubtSecondRead = 1.15;  // reading features twice must look this much cheaper than once
+constexpr double kWavesWanted = 2;         // below this, blocks are not made longer
 
 // Latencies of the model: what a block waits for besides throughput.
-constexpr double kMemoryLatency = 0.8e-6;      // a round trip to device memory under load
-constexpr double kBarrierLatency = 0.1e-6;     // a barrier and the code around it
-constexpr double kClusterLatency = 0.7e-6;     // a cluster barrier and reads from other blocks' shared memory
-constexpr double kLaunch = 2e-6;               // from one launch to the next one in a stream
-constexpr double kSmallKernel = 2e-6;          // shortest run of a launch
+constexpr double kMemoryLatency = 0.8e-6;   // a round trip to device memory under load
+constexpr double kBarrierLatency = 0.1e-6;  // a barrier and the code around it
+constexpr double kClusterLatency = 0.7e-6;  // a cluster barrier and reads from other blocks' shared memory
+constexpr double kLaunch = 2e-6;            // from one launch to the next one in a stream
+constexpr double kSmallKernel = 2e-6;       // shortest run of a launch
 
 int log2_of(int power) {
   int exponent = 0;
@@ -239,8 +239,8 @@ Launch main_launch(const Shape& shape, const Plan& plan, bool backward, Stage st
   }
   launch.other_bytes += own_bytes;
   launch.unique_bytes += own_bytes;
-  const double batch_latency = kMemoryLatency + kBarrierLatency * (3 + 2.0 * chunks) +
-                               (plan.cluster > 1 ? 2 * kClusterLatency : 0);
+  const double batch_latency =
+      kMemoryLatency + kBarrierLatency * (3 + 2.0 * chunks) + (plan.cluster > 1 ? 2 * kClusterLatency : 0);
   launch.latency = plan.batches * batch_latency + kMemoryLatency;
   return launch;
 }
@@ -301,7 +301,8 @@ Estimate estimate(const Shape& shape, const Device& device, const Plan& plan, bo
     add_launch(total, main_launch(shape, plan, backward, Stage::statistics), device, plan.resident);
     const double entries = double(shape.n) * shape.c * (backward ? shape.k : 1);
     const double bytes = 2.0 * kThreads * (plan.slices + 1) * accumulator_bytes(shape.scalar);
-    add_launch(total, {std::ceil(entries / kThreads), 0, bytes, bytes, kThreads * (20.0 * plan.slices + 60), 3e-6}, device, 4);
+    add_launch(total, {std::ceil(entries / kThreads), 0, bytes, bytes, kThreads * (20.0 * plan.slices + 60), 3e-6},
+               device, 4);
     add_launch(total, main_launch(shape, plan, backward, Stage::apply), device, plan.resident);
   }
   if (backward) add_launch(total, gate_gradient_launch(shape, plan), device, 2);
@@ -329,8 +330,8 @@ Plan plan_backward(const Shape& shape, const Device& device) { return search(sha
 
 // For benchmarks and tests, by ctypes. Returns 0, or -1 if nothing fits.
 extern "C" __attribute__((visibility("default"))) int sc_layers_cuda_plan(const sc_layers::Shape* shape,
-                                                                          const sc_layers::Device* device,
-                                                                          int backward, sc_layers::Plan* plan,
+                                                                          const sc_layers::Device* device, int backward,
+                                                                          sc_layers::Plan* plan,
                                                                           sc_layers::Estimate* estimate) {
   try {
     *plan = sc_layers::search(*shape, *device, backward != 0);

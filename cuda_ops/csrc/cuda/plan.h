@@ -19,9 +19,9 @@
 
 namespace sc_layers {
 
-constexpr int kThreads = 256;        // of every block
-constexpr int kRegisters = 64;       // a thread, as bounded by the kernels' launch bounds
-constexpr int kCodesAtOnce = 5;   // codes whose sums a thread keeps in registers in the backward pass
+constexpr int kThreads = 256;    // of every block
+constexpr int kRegisters = 64;   // a thread, as bounded by the kernels' launch bounds
+constexpr int kCodesAtOnce = 5;  // codes whose sums a thread keeps in registers in the backward pass
 constexpr int kMinBatch = 4;
 constexpr int kMaxBatch = 64;
 constexpr int kSpanBytes = 48;      // of the record that says which piece a block works on
@@ -32,11 +32,11 @@ struct Device {
   int shared_per_block;  // bytes, with opt-in
   int shared_per_multiprocessor;
   int threads_per_multiprocessor;
-  int max_cluster;       // blocks; 1 where there are no clusters
-  int64_t max_grid;      // blocks
-  int lanes;             // instructions of threads that a multiprocessor starts per clock
-  double clock;          // Hz
-  double bandwidth;      // bytes/s of device memory
+  int max_cluster;   // blocks; 1 where there are no clusters
+  int64_t max_grid;  // blocks
+  int lanes;         // instructions of threads that a multiprocessor starts per clock
+  double clock;      // Hz
+  double bandwidth;  // bytes/s of device memory
 };
 
 enum class Stage : int {
@@ -47,7 +47,8 @@ enum class Stage : int {
 
 // Byte offsets of what a block keeps in shared memory, and their sum.
 struct Layout {
-  int features, gradients, weights, weight_gradients, styles, sums, totals, statistics, factors, bands_h, bands_w, span, bytes;
+  int features, gradients, weights, weight_gradients, styles, sums, totals, statistics, factors, bands_h, bands_w, span,
+      bytes;
 };
 
 // The cut of one main launch.
@@ -68,7 +69,7 @@ struct Plan {
   int band_rows;         // rows of gates on chip
   bool bands_on_chip;
   Layout shared;
-  int resident;          // blocks on a multiprocessor at a time
+  int resident;  // blocks on a multiprocessor at a time
   int64_t blocks;
 };
 
@@ -97,12 +98,12 @@ Plan plan_backward(const Shape& shape, const Device& device);
 // What a call costs by the model that README.md explains, from its plan alone.
 struct Estimate {
   double seconds;
-  double ideal_seconds;       // the features alone, read and written once at full bandwidth
-  double feature_bytes;       // of features and their gradients, to and from device memory
-  double other_bytes;         // of everything else, however often blocks read it
-  double memory_seconds;      // of the main launches, were memory the only limit
-  double instruction_seconds; // and were issuing instructions the only limit
-  double last_wave_seconds;   // lost because the last blocks do not fill the device
+  double ideal_seconds;        // the features alone, read and written once at full bandwidth
+  double feature_bytes;        // of features and their gradients, to and from device memory
+  double other_bytes;          // of everything else, however often blocks read it
+  double memory_seconds;       // of the main launches, were memory the only limit
+  double instruction_seconds;  // and were issuing instructions the only limit
+  double last_wave_seconds;    // lost because the last blocks do not fill the device
   int launches;
 };
 }  // namespace sc_layers

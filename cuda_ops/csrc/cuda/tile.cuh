@@ -94,14 +94,18 @@ __device__ inline void move_rows(T* tile, T* data, const Sizes& sizes, const Pla
     const int packets = (span.pixels - head) / kSize;
     const int tail = head + packets * kSize;
     for (int i = lane; i < head; i += lanes) {
-      if constexpr (kLoad) near[i] = load(far + i);
-      else store(far + i, near[i]);
+      if constexpr (kLoad)
+        near[i] = load(far + i);
+      else
+        store(far + i, near[i]);
     }
     if (head == 0) {
 #pragma unroll 4
       for (int i = lane; i < packets; i += lanes) {
-        if constexpr (kLoad) write_shared<kAccess>(near + i * kSize, load_bits<kAccess>(far + i * kSize));
-        else store_bits<kAccess>(far + i * kSize, read_shared<kAccess>(near + i * kSize));
+        if constexpr (kLoad)
+          write_shared<kAccess>(near + i * kSize, load_bits<kAccess>(far + i * kSize));
+        else
+          store_bits<kAccess>(far + i * kSize, read_shared<kAccess>(near + i * kSize));
       }
     } else {
       for (int i = lane; i < packets; i += lanes) {
@@ -109,15 +113,19 @@ __device__ inline void move_rows(T* tile, T* data, const Sizes& sizes, const Pla
         if constexpr (kLoad) packet = load_packet(far + head + i * kSize);
 #pragma unroll
         for (int e = 0; e < kSize; ++e) {
-          if constexpr (kLoad) near[head + i * kSize + e] = packet.value[e];
-          else packet.value[e] = near[head + i * kSize + e];
+          if constexpr (kLoad)
+            near[head + i * kSize + e] = packet.value[e];
+          else
+            packet.value[e] = near[head + i * kSize + e];
         }
         if constexpr (!kLoad) store_packet(far + head + i * kSize, packet);
       }
     }
     for (int i = tail + lane; i < span.pixels; i += lanes) {
-      if constexpr (kLoad) near[i] = load(far + i);
-      else store(far + i, near[i]);
+      if constexpr (kLoad)
+        near[i] = load(far + i);
+      else
+        store(far + i, near[i]);
     }
   }
 }
@@ -127,8 +135,8 @@ template <typename T, bool kLoad>
 __device__ inline void move_pixels(T* tile, T* data, const Sizes& sizes, const Plan& plan, const Span& span) {
   constexpr int kSize = Packet<T>::kSize;
   T* first = data + (span.sample * sizes.pixels + span.first_pixel) * sizes.channels + span.first_channel;
-  const bool aligned = sizes.channels % kSize == 0 && plan.batch % kSize == 0 &&
-                       reinterpret_cast<uintptr_t>(data) % kAccess == 0;
+  const bool aligned =
+      sizes.channels % kSize == 0 && plan.batch % kSize == 0 && reinterpret_cast<uintptr_t>(data) % kAccess == 0;
   constexpr int kSizeLog2 = kSize == 8 ? 3 : kSize == 4 ? 2 : 1;
   const int lanes_log2 = aligned ? plan.batch_log2 - kSizeLog2 : plan.batch_log2;  // along the channels
   const auto [first_pixel, lane] = split(thread_index(), lanes_log2);
@@ -144,13 +152,17 @@ __device__ inline void move_pixels(T* tile, T* data, const Sizes& sizes, const P
       if constexpr (kLoad) packet = load_packet(far);
 #pragma unroll
       for (int e = 0; e < kSize; ++e) {
-        if constexpr (kLoad) near[e * plan.stride] = packet.value[e];
-        else packet.value[e] = near[e * plan.stride];
+        if constexpr (kLoad)
+          near[e * plan.stride] = packet.value[e];
+        else
+          packet.value[e] = near[e * plan.stride];
       }
       if constexpr (!kLoad) store_packet(far, packet);
     } else {
-      if constexpr (kLoad) *near = load(far);
-      else store(far, *near);
+      if constexpr (kLoad)
+        *near = load(far);
+      else
+        store(far, *near);
     }
   }
 }
@@ -172,15 +184,19 @@ __device__ inline void pad_tile(T* tile, const Plan& plan, const Span& span) {
 template <typename T>
 __device__ inline void load_tile(T* tile, const T* data, const Sizes& sizes, const Plan& plan, const Span& span) {
   T* source = const_cast<T*>(data);  // only read
-  if (sizes.channels_last) move_pixels<T, true>(tile, source, sizes, plan, span);
-  else move_rows<T, true>(tile, source, sizes, plan, span);
+  if (sizes.channels_last)
+    move_pixels<T, true>(tile, source, sizes, plan, span);
+  else
+    move_rows<T, true>(tile, source, sizes, plan, span);
   pad_tile(tile, plan, span);
 }
 
 template <typename T>
 __device__ inline void store_tile(T* data, T* tile, const Sizes& sizes, const Plan& plan, const Span& span) {
-  if (sizes.channels_last) move_pixels<T, false>(tile, data, sizes, plan, span);
-  else move_rows<T, false>(tile, data, sizes, plan, span);
+  if (sizes.channels_last)
+    move_pixels<T, false>(tile, data, sizes, plan, span);
+  else
+    move_rows<T, false>(tile, data, sizes, plan, span);
 }
 
 // Scale and bias of the batch's channels as [k, channel, 2]; zeros beyond the last channel.
@@ -225,15 +241,19 @@ struct Bands {
 
   __device__ A row(int band, int index) const {
     const A* at = h + band * h_stride + index;
-    if constexpr (kOnChip) return *at;
-    else return load(at);
+    if constexpr (kOnChip)
+      return *at;
+    else
+      return load(at);
   }
   template <int kCount>
   __device__ void columns(int band, int index, A (&values)[kCount]) const {
     const A* at = w + band * w_stride + index;
     if constexpr (kCount == 1) {
-      if constexpr (kOnChip) values[0] = *at;
-      else values[0] = load(at);
+      if constexpr (kOnChip)
+        values[0] = *at;
+      else
+        values[0] = load(at);
     } else if constexpr (kOnChip) {
       read_group<kCount>(at, values);
     } else {
@@ -308,15 +328,18 @@ __device__ inline void weigh_pixels(A* weights, const Bands<A, kOnChip>& bands, 
 template <typename A, bool kOnChip>
 __device__ inline void weigh_with(A* weights, const Bands<A, kOnChip>& bands, const A* factors, const Sizes& sizes,
                                   const Plan& plan, const Span& span, int start) {
-  if (sizes.width % kQuad == 0) weigh_pixels<kQuad>(weights, bands, factors, sizes, plan, span, start);
-  else weigh_pixels<1>(weights, bands, factors, sizes, plan, span, start);
+  if (sizes.width % kQuad == 0)
+    weigh_pixels<kQuad>(weights, bands, factors, sizes, plan, span, start);
+  else
+    weigh_pixels<1>(weights, bands, factors, sizes, plan, span, start);
 }
 
 template <typename A>
 __device__ inline void weigh(A* weights, const A* factors, const A* bands_h, const A* bands_w, const Gates<A>& gates,
                              const Sizes& sizes, const Plan& plan, const Span& span, int start) {
   if (plan.bands_on_chip) {
-    weigh_with(weights, bands_of<A, true>(bands_h, bands_w, gates, sizes, plan, span), factors, sizes, plan, span, start);
+    weigh_with(weights, bands_of<A, true>(bands_h, bands_w, gates, sizes, plan, span), factors, sizes, plan, span,
+               start);
   } else {
     weigh_with(weights, bands_of<A, false>(bands_h, bands_w, gates, sizes, plan, span), factors, sizes, plan, span,
                start);

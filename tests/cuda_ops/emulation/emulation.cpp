@@ -101,7 +101,7 @@ void Machine::start_fiber(Fiber& fiber, unsigned char* stack) {
 #endif
 #if defined(__x86_64__)
   auto** top = reinterpret_cast<void**>(stack + kStack) - 1;  // a function starts 8 bytes off a multiple of 16
-  *top = nullptr;                                              // the return address of `enter`
+  *top = nullptr;                                             // the return address of `enter`
   *--top = reinterpret_cast<void*>(&Machine::enter);
   for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
   fiber.stack_pointer = top;
@@ -237,7 +237,8 @@ void Machine::run_cluster() {
     for (int block : ordered(cluster)) progress = run_block(block) || progress;
     progress = release(Wait::cluster, 0, count) || progress;
     if (progress) continue;
-    const bool ended = std::all_of(fibers_.begin(), fibers_.end(), [](const Fiber& f) { return f.wait == Wait::finished; });
+    const bool ended =
+        std::all_of(fibers_.begin(), fibers_.end(), [](const Fiber& f) { return f.wait == Wait::finished; });
     if (ended) return;
     throw Failure("deadlock: threads wait at different barriers");
   }

@@ -4,8 +4,8 @@
 // Every thread of a block, and every block of a cluster, is a fiber. Fibers switch only where they wait for each other:
 // at barriers and warp shuffles. Between two such points they run one after the other in the order that the schedule
 // says, so a missing barrier makes results depend on the schedule. Shared memory starts as NaN, every access to device
-// memory must lie inside a registered buffer, and vector accesses must be aligned; whatever breaks a rule ends the launch
-// with an error text. Bytes read and written are counted per buffer.
+// memory must lie inside a registered buffer, and vector accesses must be aligned; whatever breaks a rule ends the
+// launch with an error text. Bytes read and written are counted per buffer.
 #pragma once
 
 #include <algorithm>

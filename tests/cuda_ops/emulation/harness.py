@@ -171,7 +171,12 @@ class Emulator:
         return Count(*counts)
 
     def forward(
-        self, inputs: dict[str, Tensor | None], device: Device, schedule: str = "forward", seed: int = 0, eps: float = 1e-8
+        self,
+        inputs: dict[str, Tensor | None],
+        device: Device,
+        schedule: str = "forward",
+        seed: int = 0,
+        eps: float = 1e-8,
     ) -> Run:
         """y, mean and rstd for x, logits_h, logits_w, scale, bias and gain (or None); unwritten entries are NaN."""
         call = _Forward(shape=_shape(inputs), eps=eps)

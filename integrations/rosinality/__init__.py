@@ -1,0 +1,1 @@
+"""rosinality stylegan2-pytorch."""

@@ -1,0 +1,1 @@
+"""NVlabs stylegan2-ada-pytorch."""

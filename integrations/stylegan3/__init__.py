@@ -1,0 +1,1 @@
+"""NVlabs stylegan3."""

@@ -1,0 +1,53 @@
+"""`sc-layers convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EXPORTS = (".onnx", ".pt2")
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--network", type=click.Choice(["G", "G_ema"]), default="G_ema", help="What .onnx, .pt2 or a folder get.")
+@click.option("--masks", is_flag=True, help="The .onnx or .pt2 program also returns the masks.")
+@click.option("--noise", type=click.Choice(["const", "none"]), default="const", help="In the .onnx or .pt2 program.")
+def convert(source: Path, target: Path, network: str, masks: bool, noise: Any) -> None:
+    """Write the networks of a file in another format, safely.
+
+    IN is any file that `sc-layers inspect` knows. The extension of OUT names the format: .safetensors, .pt, .pkl in the
+    style of dnnlib, .onnx, .pt2 (torch.export), or none for a folder as the Hugging Face hub has it.
+    """
+    from ..checkpoints import read_contents, write_contents
+
+    if target.suffix and target.suffix not in _EXPORTS:
+        contents = read_contents(source)
+        write_contents(target, contents.networks, contents.meta)
+        click.echo(f"{', '.join(contents.networks)} from {contents.format} to {target}")
+        return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {str(target.parent)!r} does not exist")
+    generator = _generator_of(source, network)
+    if not target.suffix:
+        generator.save_pretrained(target)
+    else:
+        from ..export import save_onnx, save_pt2, to_program
+
+        program = to_program(generator, noise, masks)
+        (save_onnx if target.suffix == ".onnx" else save_pt2)(program, target)
+    click.echo(f"{network} to {target}")
+
+
+def _generator_of(source: Path, name: str) -> Any:
+    from ..checkpoints import load_network
+    from ..models import Generator
+
+    networks = load_network(source, impl="reference")
+    if not isinstance(networks.get(name), Generator):
+        found = ", ".join(key for key in networks if key != "meta")
+        raise click.UsageError(f"{source} holds no generator {name} of ours, only: {found}")
+    return networks[name]

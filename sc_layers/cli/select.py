@@ -1,0 +1,71 @@
+"""`sc-layers select`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ._common import device_option, pick_device
+from .metrics import Names, data_options, distance_options, sampling_options, with_options
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--metric", default="tpl", help="TPL preset; 'tpl' is tpl_small_0.3.")
+@click.option("--min-active", type=click.IntRange(0), default=0, help="Leave out models with fewer active codes.")
+@click.option("--top", type=click.IntRange(1), default=10, help="How many to list.")
+@click.option("--against", type=Names(), default="", help="Metrics to correlate with, such as 'factor_vae,dci,mig'.")
+@with_options(data_options)
+@with_options(distance_options)
+@with_options(sampling_options)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@device_option
+def select(
+    runs: tuple[Path, ...],
+    metric: str,
+    against: list[str],
+    as_json: bool,
+    device: str,
+    **settings: Any,
+) -> None:
+    """Rank the checkpoints of many runs by TPL, without labels.
+
+    RUNS are run folders, of which all snapshots are taken, and network files. Results are kept in select.jsonl beside
+    the checkpoints, so what was measured already is not measured again. To spread the work over processes or GPUs:
+    `torchrun --nproc-per-node N -m sc_layers select ...`.
+
+    With --against, Spearman's rank correlations of TPL with those metrics follow, as in Table 1 of the paper.
+    """
+    from ..metrics import select_models
+
+    selection = select_models(
+        runs,
+        metric="tpl_small_0.3" if metric == "tpl" else metric,
+        against=against,
+        device=None if device == "auto" else pick_device(device),
+        log=lambda message: click.echo(message, err=True),
+        **settings,
+    )
+    if int(os.environ.get("RANK", "0")) == 0:
+        _print(selection, as_json)
+    if not selection.ranked:
+        raise SystemExit(1)
+
+
+def _print(selection: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(selection.to_dict()))
+        return
+    if selection.ranked:
+        click.echo(selection.table())
+    else:
+        click.echo(f"none of {len(selection.candidates)} models has {selection.min_active} active codes", err=True)
+    for failure in selection.failures:
+        click.echo(f"could not be measured: {failure.name}: {failure.error}", err=True)
+    correlations = selection.correlations()
+    if correlations is not None:
+        click.echo(f"\nSpearman's rank correlation with\n{correlations}")

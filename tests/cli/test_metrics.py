@@ -1,0 +1,122 @@
+"""The command `metrics`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sc_layers.cli import main
+from tests.networks import save_small_networks
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_networks(tmp_path_factory.mktemp("run") / "network-snapshot-000001.safetensors")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["metrics", *map(str, arguments)])
+
+
+def test_a_table_and_lines_of_json_for_each_metric(network: Path, tmp_path: Path) -> None:
+    result = run(
+        *(network, "--metrics", "tpl_small_0.3,factor_vae,mig", "--data", "dsprites", "--distance", "mse"),
+        *("--effort", 0.02, "--outdir", tmp_path, "--plot", tmp_path / "bars.png", "--device", "cpu"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "TPL" in result.output
+    assert "factor_vae" in result.output
+    assert "mig" in result.output
+    for name in ("tpl_small_0.3", "factor_vae", "mig"):
+        (line,) = map(json.loads, (tmp_path / f"metric-{name}.jsonl").read_text().splitlines())
+        assert isinstance(line["results"][name], float)
+        assert line["snapshot_pkl"] == network.name
+    assert (tmp_path / "bars.png").stat().st_size > 1000
+
+
+def test_the_network_may_be_a_run_folder_and_json_is_printed(network: Path) -> None:
+    result = run(network.parent, "--distance", "mse", "--json", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    line = json.loads(result.output)
+    assert line["metric"] == "tpl_small_0.3"
+    assert len(line["results"]["per_dim"]) == 3
+    assert (network.parent / "metric-tpl_small_0.3.jsonl").is_file()
+
+
+def test_images_metrics_without_internet(network: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("torchmetrics")
+    result = run(
+        *(network, "--metrics", "ppl,fid,kid", "--data", "dsprites", "--features", "efficientnet"),
+        *("--distance", "mse", "--effort", 0.0001, "--outdir", tmp_path, "--json", "--device", "cpu"),
+    )
+    assert result.exit_code == 0, result.output
+    names = [json.loads(line)["metric"] for line in result.output.splitlines()]
+    assert names == ["ppl", "fid", "kid"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metrics", "fvm"], "unknown metric 'fvm'; known ones: tpl_small_0.3"),
+        (["--metrics", "mig"], "a data set is needed (--data)"),
+        (["--metrics", "mig", "--data", "nowhere"], "no data set 'nowhere'"),
+        (["--metrics", "mig", "--data", "dsprites", "--plot", "x.png"], "--plot shows TPL"),
+        (["--distance", "lpips", "--weights", "none.pth"], "no such weights file: 'none.pth'"),
+        (["--device", "gpu9", "--distance", "mse"], "device 'gpu9' cannot be used"),
+        (["--effort", "0", "--distance", "mse"], "effort must be positive"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(network: Path, arguments: list[str], message: str) -> None:
+    result = run(network, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_network_that_does_not_exist_is_named() -> None:
+    result = run("none.safetensors")
+    assert result.exit_code == 2
+    assert "none.safetensors" in result.output
+
+
+def test_the_rotation_curve_is_printed_and_plotted(network: Path, tmp_path: Path) -> None:
+    result = run(
+        *("rotation", network, "--codes", "0,2", "--points", 4, "--step", 45, "--distance", "mse"),
+        *("--out", tmp_path / "curve.png", "--device", "cpu"),
+    )
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:8]] == [
+        *("-90.0", "-45.0", "0.0", "45.0", "90.0", "135.0", "180.0")
+    ]
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_the_rotation_curve_as_json(network: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curve.png"
+    result = run(
+        *("rotation", network, "--codes", "0,1", "--points", 3, "--step", 90, "--distance", "mse"),
+        *("--json", "--out", out, "--device", "cpu"),
+    )
+    curve = json.loads(result.output)
+    assert curve["codes"] == [0, 1]
+    assert curve["angles"] == [-90, 0, 90, 180]
+    # Half a turn runs through the same images backwards.
+    assert curve["distances"][0] == pytest.approx(curve["distances"][2], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"), [("3", "takes two codes"), ("0,9", "code 9 does not exist"), ("1,1", "two different codes")]
+)
+def test_wrong_codes_of_the_rotation_curve_are_named(network: Path, codes: str, message: str) -> None:
+    result = run("rotation", network, "--codes", codes, "--distance", "mse", "--device", "cpu")
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_help_lists_the_metrics_and_the_curve() -> None:
+    assert "rotation" in run("--help").output
+    assert "factor_vae" in run("measure", "--help").output

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters
+from sc_layers.integrations import nvlabs
+
+from ..tolerances import SAME_FORMULA
+from .toys import AdaLikeGenerator
+
+BATCH = 4
+OPTIONS = {"sc_codes": 4, "sc_res": [8, 16], "ps_weight": 0.5}
+
+
+class Loss:
+    """Conventions of the code bases' `StyleGAN2Loss`; D is the mean of the image."""
+
+    pl_weight = 1.0
+
+    def __init__(self, G: nn.Module) -> None:
+        self.G = G
+        self.images: list[Tensor] = []
+
+    def run_G(self, z: Tensor, c: Tensor, sync: bool = True) -> tuple[Tensor, Tensor]:
+        ws = self.G.mapping(z, c)
+        ws[:, 2:] = self.G.mapping(torch.randn_like(z), c, skip_w_avg_update=True)[:, 2:]
+        images = self.G.synthesis(ws)
+        self.images.append(images.detach())
+        return images, ws
+
+    def accumulate_gradients(
+        self, phase: str, real_img: Any, real_c: Any, gen_z: Tensor, gen_c: Tensor, gain: float, sync: bool = True
+    ) -> None:
+        if phase in ("Gmain", "Gboth"):
+            images, _ = self.run_G(gen_z, gen_c, sync)
+            images.mean().mul(gain).backward()
+        if phase in ("Greg", "Gboth"):
+            images, ws = self.run_G(gen_z, gen_c, sync)
+            (gradient,) = torch.autograd.grad(images.sum(), ws, create_graph=True)
+            gradient.square().sum().mul(gain).backward()
+        if phase == "Dmain":
+            self.run_G(gen_z, gen_c, sync)
+
+
+class Phase(SimpleNamespace):
+    pass
+
+
+def make(**options: Any) -> tuple[nvlabs.Training, Any, list[tuple[str, Any]]]:
+    training = nvlabs.Training(AdaLikeGenerator(), torch.device("cpu"), **(OPTIONS | options))
+    reports: list[tuple[str, Any]] = []
+    loss = training.wrap_loss(Loss(training.G), lambda name, value: reports.append((name, value)))
+    return training, loss, reports
+
+
+def accumulate(training: nvlabs.Training, loss: Any, phase: str, gain: float = 1.0) -> None:
+    trained = [training.G] if training.Q is None else [training.G, training.Q]
+    for module in trained:
+        module.requires_grad_(True)
+    z = torch.randn(BATCH, training.G.z_dim)
+    loss.accumulate_gradients(phase=phase, real_img=None, real_c=None, gen_z=z, gen_c=torch.zeros(BATCH, 0), gain=gain)
+
+
+@pytest.mark.parametrize(
+    ("phase", "pays"), [("Gmain", True), ("Gboth", True), ("Greg", False), ("Dmain", False), ("Dreg", False)]
+)
+def test_only_the_main_phase_of_the_generator_pays(phase: str, pays: bool) -> None:
+    training, loss, reports = make()
+    passes = []
+    training.G.synthesis.register_forward_hook(lambda *_: passes.append(1))
+    accumulate(training, loss, phase)
+    assert [name for name, _ in reports] == (["Loss/PS/loss"] if pays else [])
+    assert any(parameter.grad is not None for parameter in training.Q.parameters()) == pays
+    assert len(passes) == len(loss.loss.images) + pays
+
+
+def test_both_images_of_a_pair_share_z_mixing_and_noise_and_differ_in_one_code() -> None:
+    training, loss, _ = make()
+    seen: list[tuple[Tensor, Tensor]] = []
+    training.G.synthesis.register_forward_pre_hook(lambda module, args: seen.append(args[0]), prepend=True)
+    noises: list[Tensor] = []
+    training.G.synthesis.b4.conv1.register_forward_hook(lambda module, args, output: noises.append(output))
+    accumulate(training, loss, "Gmain")
+    first, second = seen
+    assert torch.equal(first[..., :7], second[..., :7])
+    moved = codes_of(training.G, first) != codes_of(training.G, second)
+    assert moved.sum(1).tolist() == [1] * BATCH
+    assert torch.equal(*noises)  # b4 lies before the first constriction: equal w and equal noise
+
+
+def test_the_pair_moves_the_generator_by_the_gradient_of_its_loss() -> None:
+    training, loss, reports = make()
+    torch.manual_seed(1)
+    accumulate(training, loss, "Gmain", gain=2.0)
+    with_pair = [p.grad.clone() for p in training.G.parameters()]
+
+    plain = Loss(training.G)
+    training.G.zero_grad()
+    torch.manual_seed(1)
+    accumulate(training, plain, "Gmain", gain=2.0)
+    without = [p.grad for p in training.G.parameters()]
+    assert torch.equal(plain.images[0], loss.loss.images[0])
+    assert max((a - b).abs().max() for a, b in zip(with_pair, without, strict=True)) > 1e-6
+    assert reports[0][1].shape == (BATCH,)
+
+
+def test_gradients_of_several_rounds_add_up() -> None:
+    training, loss, _ = make()
+    torch.manual_seed(1)
+    accumulate(training, loss, "Gmain")
+    accumulate(training, loss, "Gmain")
+    together = [p.grad.clone() for p in training.Q.parameters()]
+    torch.manual_seed(1)
+    parts = []
+    for _ in range(2):
+        training.Q.zero_grad()
+        accumulate(training, loss, "Gmain")
+        parts.append([p.grad.clone() for p in training.Q.parameters()])
+    expected = [a + b for a, b in zip(*parts, strict=True)]
+    torch.testing.assert_close(together, expected, **SAME_FORMULA[torch.float32])
+
+
+def test_a_failed_phase_leaves_no_pass_behind() -> None:
+    training, loss, reports = make()
+    with pytest.raises(TypeError):
+        loss.accumulate_gradients(phase="Gmain", gain=1.0)
+    accumulate(training, loss, "Dmain")
+    assert not reports
+
+
+def phases_of(generator: nn.Module) -> list[Phase]:
+    optimizer = torch.optim.Adam(generator.parameters(), lr=0.1, betas=(0.0, 0.9))
+    return [
+        Phase(name="Gmain", module=generator, opt=optimizer),
+        Phase(name="Greg", module=generator, opt=optimizer),
+        Phase(name="Dmain", module=None, opt=None),
+    ]
+
+
+def test_the_phases_of_g_train_and_switch_the_recogniser_too() -> None:
+    training, loss, _ = make(sc_lr=2.0, q_lr=3.0)
+    phases = phases_of(training.G)
+    training.join(phases)
+    assert [group["lr"] for group in phases[0].opt.param_groups] == pytest.approx([0.1, 0.2, 0.3])
+    assert phases[0].opt.param_groups[2]["betas"] == (0.0, 0.9)
+    assert phases[0].module is phases[1].module
+    assert phases[2].module is None
+    phases[0].module.requires_grad_(True)
+    assert all(p.requires_grad for p in (*training.G.parameters(), *training.Q.parameters()))
+    before = [p.detach().clone() for p in training.Q.parameters()]
+    accumulate(training, loss, "Gmain")
+    phases[0].opt.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, training.Q.parameters(), strict=True))
+
+
+def test_a_frozen_generator_keeps_every_bit_while_its_constriction_learns() -> None:
+    training, loss, _ = make(sc_freeze_g=True, init="identity")
+    phases = phases_of(training.G)
+    training.join(phases)
+    added = {id(parameter) for parameter in constriction_parameters(training.G)}
+    before = {name: p.detach().clone() for name, p in training.G.named_parameters()}
+    accumulate(training, loss, "Gmain")
+    phases[0].opt.step()
+    moved = {name for name, p in training.G.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert moved <= {name for name, p in training.G.named_parameters() if id(p) in added}
+
+
+def test_weight_zero_trains_without_recogniser() -> None:
+    training, loss, _ = make(ps_weight=0.0)
+    assert training.Q is None
+    assert isinstance(loss, Loss)
+    assert training.snapshot() == {}
+    phases = phases_of(training.G)
+    training.join(phases)
+    assert phases[0].module is training.G
+
+
+def test_a_snapshot_holds_the_recogniser_and_resuming_takes_it_up() -> None:
+    training, _, _ = make()
+    saved = {"G": training.G, **training.snapshot()}
+    assert not any(p.requires_grad for p in saved["Q"].parameters())
+    other, _, _ = make()
+    other.resume(saved)
+    for a, b in zip(other.Q.parameters(), training.Q.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_missing_recogniser_means_a_fresh_one_and_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    training, _, _ = make()
+    before = copy.deepcopy(training.Q.state_dict())
+    training.resume({"G": AdaLikeGenerator()})
+    assert capsys.readouterr().out == "The pickle has no recogniser: starting with a fresh one.\n"
+    assert all(torch.equal(value, before[name]) for name, value in training.Q.state_dict().items())
+
+
+def test_resuming_from_other_layers_than_the_flags_say_is_an_error() -> None:
+    training, _, _ = make()
+    other = attach_spatial_constriction(AdaLikeGenerator(), 4, [16, 32], codes_per_group=2)
+    with pytest.raises(ValueError, match=r"'layers': \['b16', 'b32'\].*--sc-res"):
+        training.resume({"G": other, "Q": None})
+
+
+def arguments(**more: Any) -> dict[str, Any]:
+    return {"G_opt_kwargs": {"betas": [0, 0.99]}, "D_opt_kwargs": {"betas": [0, 0.99]}, "metrics": [], **more}
+
+
+def test_configure_fills_in_the_training_loops_arguments() -> None:
+    loop = arguments(resume_pkl="network.pkl")
+    assert nvlabs.configure(loop, {"sc_codes": 6, "sc_res": "8,16", "batch": 3}) == "-sc6"
+    assert loop["sc_kwargs"] == {"sc_codes": 6, "sc_res": [8, 16], "init": "identity"}
+
+
+def test_configure_without_flags_changes_nothing_but_integer_betas() -> None:
+    loop = arguments()
+    assert nvlabs.configure(loop, {"sc_codes": None}) == ""
+    assert loop == arguments(G_opt_kwargs={"betas": [0.0, 0.99]}, D_opt_kwargs={"betas": [0.0, 0.99]})
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))], **loop["G_opt_kwargs"])
+
+
+def test_tpl_without_codes_is_refused_before_the_training_starts() -> None:
+    with pytest.raises(click.UsageError, match="tpl_small measures codes: give --sc-codes"):
+        nvlabs.configure(arguments(metrics=["fid50k", "tpl_small"]), {})
+
+
+def test_contradicting_flags_are_usage_errors() -> None:
+    with pytest.raises(click.UsageError, match="needs --sc-codes"):
+        nvlabs.configure(arguments(), {"ps_eps": 1.0})
+
+
+def test_the_flags_appear_in_the_command() -> None:
+    @click.command()
+    @nvlabs.train_options
+    def command(**values: Any) -> None:
+        click.echo(values["sc_codes"])
+        click.echo(values["ps_eps"])
+
+    result = CliRunner().invoke(command, ["--sc-codes=6"])
+    assert result.output == "6\n\n"
+
+
+def test_metrics_are_registered_under_the_names_of_their_functions() -> None:
+    functions: list[Any] = []
+    nvlabs.register_metrics(functions.append)
+    assert [function.__name__ for function in functions] == ["tpl_small", "tpl_large"]
+    others = functions[0](SimpleNamespace(rank=1))
+    assert set(others) == {"tpl_small", "tpl_small_active"}

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import argparse
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters, masks_of, traverse
+from sc_layers.integrations.rosinality import training as sc_training
+
+from .toys import W_DIM, RosinalityLikeGenerator
+
+K = 4
+SIZE = 16
+
+
+def attached(init: str = "random") -> RosinalityLikeGenerator:
+    generator = RosinalityLikeGenerator().eval()
+    return attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2, init=init)
+
+
+def images(generator: nn.Module, *z: Tensor, **options: Any) -> Tensor:
+    return generator(list(z), randomize_noise=False, **options)[0]
+
+
+def test_identity_init_keeps_the_images_of_mixed_and_truncated_styles() -> None:
+    generator = RosinalityLikeGenerator().eval()
+    z = [torch.randn(2, W_DIM), torch.randn(2, W_DIM)]
+    options = {"truncation": 0.5, "truncation_latent": generator.mean_latent(8).detach(), "inject_index": 3}
+    before = images(generator, *z, **options)
+    attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2)
+    wide = [torch.cat([part, torch.randn(2, K)], 1) for part in z]
+    assert torch.equal(images(generator, *wide, **options), before)
+
+
+@pytest.mark.parametrize("centre_width", [W_DIM, W_DIM + K])
+def test_codes_are_never_truncated(centre_width: int) -> None:
+    generator = attached()
+    z = torch.randn(2, W_DIM + K)
+    centre = torch.randn(1, centre_width)
+    _, latents = generator([z], truncation=0.5, truncation_latent=centre, return_latents=True)
+    assert torch.allclose(codes_of(generator, latents), z[:, W_DIM:], atol=1e-6)
+    per_layer = generator.style(z)[:, None].repeat(1, 6, 1)
+    _, latents = generator(
+        [per_layer], truncation=0.5, truncation_latent=centre, return_latents=True, input_is_latent=True
+    )
+    assert torch.allclose(codes_of(generator, latents), z[:, W_DIM:], atol=1e-6)
+
+
+def test_returned_latents_hold_the_codes_and_make_the_same_images() -> None:
+    generator = attached()
+    z = torch.randn(2, W_DIM + K)
+    made, latents = generator([z], randomize_noise=False, return_latents=True)
+    assert torch.equal(images(generator, latents, input_is_latent=True), made)
+    (gradient,) = torch.autograd.grad(made.sum(), latents)
+    assert gradient[..., :W_DIM].abs().max() > 0
+
+
+def test_narrow_z_and_w_stand_for_codes_zero() -> None:
+    generator = attached()
+    z = torch.cat([torch.randn(2, W_DIM), torch.zeros(2, K)], 1)
+    narrow = z[:, :W_DIM].contiguous()
+    assert torch.equal(images(generator, narrow), images(generator, z))
+    w = generator.style(z)
+    narrow_w = w[:, :W_DIM].contiguous()
+    centre = torch.randn(1, W_DIM)
+    options = {"input_is_latent": True, "truncation": 0.5, "truncation_latent": centre}
+    torch.testing.assert_close(images(generator, narrow_w, **options), images(generator, w, **options))
+
+
+def test_masks_and_traversals_work() -> None:
+    generator = attached()
+    z = torch.randn(1, W_DIM + K)
+    _, latents = generator([z], return_latents=True)
+    assert masks_of(generator, latents).shape == (1, K, SIZE, SIZE)
+    row = traverse(generator, z, points=2, bound=1.0, dims=[2])
+    z[:, W_DIM + 2] = 1.0
+    torch.testing.assert_close(row[0, 1], images(generator, z)[0])
+    assert not torch.allclose(traverse(generator, z, points=2, truncation_psi=0.5), traverse(generator, z, points=2))
+
+
+def arguments(**more: Any) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    sc_training.add_arguments(parser)
+    args = parser.parse_args(["--sc-codes=4", "--sc-res=8,16", "--ps-weight=0.5"])
+    vars(args).update({"ckpt": None, "size": SIZE, "latent": W_DIM, "distributed": False} | more)
+    return args
+
+
+class Script:
+    """The networks and optimiser of rosinality's training script, and its generator step."""
+
+    def __init__(self, **options: Any) -> None:
+        self.generator, self.g_ema = RosinalityLikeGenerator(), RosinalityLikeGenerator()
+        self.g_ema.load_state_dict(self.generator.state_dict())
+        self.g_optim = torch.optim.Adam(self.generator.parameters(), lr=0.01, betas=(0.0, 0.99))
+        self.args = arguments(**options)
+        self.sc = sc_training.setup(self.args, self.generator, self.g_ema, self.g_optim, "cpu")
+
+    def step(self, batch: int = 4) -> None:
+        noise = [torch.randn(batch, self.args.latent), torch.randn(batch, self.args.latent)]
+        self.sc.remember_random_state()
+        made, _ = self.generator(noise)
+        made, self.loss = self.sc.add_pair_loss(self.generator, noise, made)
+        self.generator.zero_grad()
+        made.mean().backward()
+        self.g_optim.step()
+
+    def checkpoint(self) -> dict[str, Any]:
+        networks = {"g": self.generator.state_dict(), "g_ema": self.g_ema.state_dict()}
+        return copy.deepcopy({**networks, "g_optim": self.g_optim.state_dict(), **self.sc.state()})
+
+    def load(self, checkpoint: dict[str, Any]) -> None:
+        self.sc.prepare_checkpoint(checkpoint, self.generator, self.g_optim)
+        self.generator.load_state_dict(checkpoint["g"])
+        self.g_ema.load_state_dict(checkpoint["g_ema"])
+        self.g_optim.load_state_dict(checkpoint["g_optim"])
+
+
+def test_without_flags_nothing_happens() -> None:
+    generator = RosinalityLikeGenerator()
+    args = arguments(sc_codes=None, sc_res=None, ps_weight=None)
+    assert sc_training.setup(args, generator, generator, None, "cpu") is None
+    assert args.latent == W_DIM
+
+
+def test_contradicting_flags_end_the_script_with_one_line() -> None:
+    with pytest.raises(SystemExit, match=r"train.py: error: --sc-freeze-g freezes an untrained generator"):
+        Script(sc_freeze_g=True)
+
+
+def test_setup_attaches_both_generators_alike_and_widens_the_latents() -> None:
+    script = Script()
+    assert script.args.latent == W_DIM + K
+    pairs = zip(constriction_parameters(script.generator), constriction_parameters(script.g_ema), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert len(script.g_optim.param_groups) == 3
+
+
+def test_a_step_trains_constriction_and_recogniser_and_steps_the_latter_once() -> None:
+    script = Script()
+    parts = [*constriction_parameters(script.generator), *script.sc.recognizer.parameters()]
+    before = [p.detach().clone() for p in parts]
+    script.step()
+    assert script.loss > 0
+    assert all(not torch.equal(a, b) for a, b in zip(before, parts, strict=True) if b.numel() > K)
+    after = [p.detach().clone() for p in script.sc.recognizer.parameters()]
+    script.g_optim.step()  # the script's path-length step
+    assert all(torch.equal(a, b) for a, b in zip(after, script.sc.recognizer.parameters(), strict=True))
+
+
+def test_both_images_of_a_pair_share_mixing_and_noise() -> None:
+    script = Script()
+    features: list[Tensor] = []
+    script.generator.conv1.register_forward_hook(lambda module, args, output: features.append(output))
+    script.step()
+    assert torch.equal(*features)  # conv1 lies before the first constriction: equal w and equal noise
+
+
+def test_a_patched_checkpoint_resumes_with_recogniser_and_optimiser() -> None:
+    script = Script()
+    script.step()
+    other = Script(ckpt="000001.pt")
+    other.load(script.checkpoint())
+    for a, b in zip(other.generator.parameters(), script.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(other.sc.recognizer.parameters(), script.sc.recognizer.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert len(other.g_optim.state) == len(script.g_optim.state)
+    other.step()
+
+
+def test_an_unpatched_checkpoint_resumes_as_the_identity_and_keeps_its_optimiser_state(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = RosinalityLikeGenerator()
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.01)
+    plain([torch.randn(4, W_DIM)])[0].mean().backward()
+    optimizer.step()
+    checkpoint = copy.deepcopy(
+        {"g": plain.state_dict(), "g_ema": plain.state_dict(), "g_optim": optimizer.state_dict()}
+    )
+    z = torch.randn(2, W_DIM)
+    before = images(plain, z)
+    script = Script(ckpt="000001.pt")
+    script.load(checkpoint)
+    assert capsys.readouterr().out == "The checkpoint has no recogniser: starting with a fresh one.\n"
+    wide = torch.cat([z, torch.randn(2, K)], 1)
+    assert torch.equal(images(script.generator, wide), before)
+    assert torch.equal(images(script.g_ema, wide), before)
+    moments = [script.g_optim.state[p]["exp_avg_sq"] for p in script.generator.style.parameters()]
+    assert all(
+        torch.equal(a, optimizer.state[p]["exp_avg_sq"]) for a, p in zip(moments, plain.style.parameters(), strict=True)
+    )
+    script.step()
+
+
+def test_freezing_keeps_every_bit_of_the_generator_itself() -> None:
+    script = Script(ckpt="000001.pt", sc_freeze_g=True)
+    added = {id(p) for p in constriction_parameters(script.generator)}
+    before = {name: p.detach().clone() for name, p in script.generator.named_parameters()}
+    script.step()
+    moved = {name for name, p in script.generator.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert moved <= {name for name, p in script.generator.named_parameters() if id(p) in added}
+
+
+def test_a_checkpoint_of_other_layers_is_an_error() -> None:
+    checkpoint = Script(sc_res="4,8").checkpoint()
+    with pytest.raises(ValueError, match=r"'layers': \['conv1', 'convs.1'\].*--sc-res"):
+        Script().load(checkpoint)
+
+
+def test_weight_zero_trains_without_recogniser() -> None:
+    script = Script(ps_weight=0.0)
+    script.step()
+    assert script.loss == 0
+    assert list(script.sc.state()) == ["sc"]
+    assert len(script.g_optim.param_groups) == 2
+
+
+def test_scripts_attach_what_a_checkpoint_has() -> None:
+    script = Script()
+    generator = RosinalityLikeGenerator().eval()
+    checkpoint = script.checkpoint()
+    assert sc_training.attach_from_checkpoint(generator, checkpoint) == K
+    generator.load_state_dict(checkpoint["g_ema"])
+    z = sc_training.with_random_codes(generator, torch.randn(2, W_DIM))
+    assert torch.equal(images(generator, z), images(script.g_ema.eval(), z))
+    assert sc_training.attach_from_checkpoint(RosinalityLikeGenerator(), {"g_ema": {}}) == 0

@@ -1,0 +1,101 @@
+"""Module lists: text and typed records, sizes, and the errors that name what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from sc_layers.models.module_list import (
+    ConstSpec,
+    ConvSpec,
+    GlobalSpec,
+    NoiseSpec,
+    SoftmaxSpec,
+    SpatialSpec,
+    check_resolution,
+    format_module_list,
+    module_sizes,
+    num_codes,
+    parse_module_list,
+)
+
+EVERY_MODULE = (
+    "[Const-16, Conv-up-2, C_global-2, ResConv-down-1, ResConv-up-2, C_spgroup-2-3, Conv-down-1, C_spgroup_sm-2, "
+    "ResConv-id-1, Conv-id-3, Noise-2]"
+)
+
+
+def test_every_module_becomes_its_record() -> None:
+    assert parse_module_list(EVERY_MODULE) == (
+        ConstSpec(16),
+        ConvSpec("up", 2),
+        GlobalSpec(2),
+        ConvSpec("down", 1, residual=True),
+        ConvSpec("up", 2, residual=True),
+        SpatialSpec(2, 3),
+        ConvSpec("down", 1),
+        SoftmaxSpec(2),
+        ConvSpec("id", 1, residual=True),
+        ConvSpec("id", 3),
+        NoiseSpec(2),
+    )
+
+
+def test_text_and_records_round_trip() -> None:
+    specs = parse_module_list(EVERY_MODULE)
+    assert format_module_list(specs) == EVERY_MODULE
+    assert parse_module_list(format_module_list(specs)) == specs
+    assert parse_module_list(specs) == specs
+
+
+@pytest.mark.parametrize("modules", ["Const-8,C_global-1", " [ Const-8 ,C_global-1 ] ", ["Const-8", GlobalSpec(1)]])
+def test_brackets_spaces_and_mixed_sequences_are_read(modules: str | list[str | GlobalSpec]) -> None:
+    assert parse_module_list(modules) == (ConstSpec(8), GlobalSpec(1))
+
+
+def test_modules_of_size_zero_are_dropped() -> None:
+    specs = parse_module_list("[Const-8, Noise-0, C_spgroup-4-0, C_global-2, Conv-up-0]")
+    assert specs == (ConstSpec(8), GlobalSpec(2))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Conv-left-1", "C_spgroup-5", "Noise", "const-8", "C_spgroup_sm-2-3", "Noise--1", "", "Noise-1.5", "Noise-²"],
+)
+def test_an_unknown_module_is_named_with_the_known_ones(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown module") as caught:
+        parse_module_list(["Const-8", name])
+    message = str(caught.value)
+    assert repr(name) in message
+    assert "C_spgroup-J-K" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "modules", ["[Conv-up-1, Const-8]", "[Const-8, Const-8]", "[Conv-id-1]", "[Const-0, Conv-id-1]"]
+)
+def test_a_list_starts_with_its_only_constant(modules: str) -> None:
+    with pytest.raises(ValueError, match="must start with its one Const-n"):
+        parse_module_list(modules)
+
+
+def test_no_rectangles_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_rects of a C_spgroup module must be at least 1, got 0"):
+        parse_module_list("[Const-8, C_spgroup-0-2]")
+
+
+def test_sizes_follow_every_layer_of_a_module() -> None:
+    assert module_sizes(parse_module_list(EVERY_MODULE)) == (4, 16, 16, 8, 32, 32, 16, 16, 16, 16, 16)
+
+
+def test_scaling_down_to_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="ResConv-down-3 scales 4x4 features down to nothing"):
+        module_sizes(parse_module_list("[Const-8, ResConv-down-3]"))
+
+
+def test_a_list_that_misses_the_resolution_names_both_sizes() -> None:
+    with pytest.raises(ValueError, match=r"to 16x16 pixels, but the resolution is 32: \[Const-8, Conv-up-2\]"):
+        check_resolution(parse_module_list("[Const-8, Conv-up-2]"), 32)
+
+
+def test_codes_are_counted_by_module() -> None:
+    assert list(map(num_codes, parse_module_list(EVERY_MODULE))) == [0, 0, 2, 0, 0, 3, 0, 2, 0, 0, 0]

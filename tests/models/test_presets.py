@@ -1,0 +1,84 @@
+"""Presets: the authors' parameter counts, and networks that fit together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sc_layers.models import PRESET_NAMES, Discriminator, Generator, Recognizer, network_preset
+from sc_layers.models.module_list import GlobalSpec, NoiseSpec, SpatialSpec, format_module_list
+from sc_layers.models.presets import NetworkPreset
+
+
+def _networks(preset: NetworkPreset) -> tuple[Generator, Discriminator, Recognizer]:
+    return Generator(preset.generator), Discriminator(preset.discriminator), Recognizer(preset.recognizer)
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_celeba_has_the_authors_module_list_and_parameter_counts() -> None:
+    preset = network_preset("celeba")
+    level = "ResConv-up-1, C_spgroup-4-5, ResConv-id-1, Noise-2"
+    assert format_module_list(preset.generator.module_list) == f"[Const-512, {', '.join([level] * 5)}, ResConv-id-2]"
+    with torch.device("meta"):
+        assert tuple(map(_count, _networks(preset))) == (37_302_029, 14_115_521, 14_127_833)
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "channels", "codes"),
+    [
+        ("celeba", 128, 3, 25),
+        ("ffhq", 512, 3, 36),
+        ("shapes3d", 64, 3, 10),
+        ("dsprites", 64, 1, 10),
+        ("demo", 32, 3, 10),
+    ],
+)
+def test_presets_have_the_size_of_their_data_set(name: str, resolution: int, channels: int, codes: int) -> None:
+    preset = network_preset(name)
+    for config in (preset.generator, preset.discriminator, preset.recognizer):
+        assert (config.resolution, config.num_channels) == (resolution, channels)
+    assert preset.generator.num_codes == preset.recognizer.num_codes == codes
+
+
+@pytest.mark.parametrize("name", PRESET_NAMES)
+def test_networks_of_a_preset_work_together_at_another_size(name: str) -> None:
+    preset = network_preset(name, resolution=16, num_channels=2)
+    G, D, Q = _networks(preset)
+    with torch.no_grad():
+        images, masks = G(torch.randn(4, G.num_codes), return_masks=True)
+        assert images.shape == (4, 2, 16, 16)
+        assert masks.shape == (4, len(G.masked_codes), 16, 16)
+        assert D(images).shape == (4, 1)
+        assert Q(images).shape == (4, G.num_codes)
+
+
+def test_demo_has_equal_widths_in_all_networks_and_codes_at_8_and_16_pixels() -> None:
+    preset = network_preset("demo")
+    specs = preset.generator.module_list
+    assert [spec for spec in specs if isinstance(spec, SpatialSpec)] == [SpatialSpec(4, 5)] * 2
+    assert not any(isinstance(spec, NoiseSpec) for spec in specs)
+    assert preset.generator.module_widths() == (64, 64, 64, 64, 32, 32, 32, 16, 16, 16)
+    for config in (preset.discriminator, preset.recognizer):
+        assert [config.size_width(size) for size in (4, 8, 16, 32)] == [64, 64, 32, 16]
+    assert not preset.recognizer.minibatch_std
+
+
+def test_dsprites_has_no_spatial_constriction() -> None:
+    specs = network_preset("dsprites").generator.module_list
+    assert GlobalSpec(5) in specs
+    assert not any(isinstance(spec, SpatialSpec) for spec in specs)
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown preset 'lsun'; known are celeba, ffhq, shapes3d, dsprites, demo"):
+        network_preset("lsun")
+
+
+@pytest.mark.parametrize("resolution", [4, 48])
+def test_a_resolution_that_is_none_is_refused(resolution: int) -> None:
+    with pytest.raises(ValueError, match=f"resolution must be a power of two from 8, got {resolution}"):
+        network_preset("demo", resolution=resolution)
