@@ -347,8 +347,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
             weigh(chip.weights, chip.factors, chip.bands_h, chip.bands_w, args.gates, sizes, plan, span, start);
             __syncthreads();
           }
-          if (span.pass == 0) sum_chunk(chip, plan, sizes.codes, span.pixels, start);
-          else differentiate_chunk(chip, plan, sizes.codes, span.pixels, start);
+          if (span.pass == 0)
+            sum_chunk(chip, plan, sizes.codes, span.pixels, start);
+          else
+            differentiate_chunk(chip, plan, sizes.codes, span.pixels, start);
           __syncthreads();
         }
         if (span.pass == 0) {
