@@ -145,7 +145,8 @@ def cuda_recipe() -> Recipe:
     except cuda_toolkit.ToolkitError as error:
         raise BuildError(str(error)) from error
     nvcc = f"{shlex.quote(str(toolkit.nvcc))} -ccbin {shlex.quote(command[0])}"
-    device_flags = f"-std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden -Xfatbin=-compress-all {' '.join(cards)}"
+    flags = (*cuda_toolkit.DEVICE_FLAGS, "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xfatbin=-compress-all", *cards)
+    device_flags = " ".join(flags)
     host_flags = " ".join((*_BINDING_FLAGS, "-DUSE_CUDA"))
     steps = [
         Step(f"{unit}.o", f"cuda/{unit}.cu", f"{nvcc} {device_flags} -c $in -o $out")

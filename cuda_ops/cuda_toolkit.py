@@ -13,6 +13,8 @@ from pathlib import Path
 DEFAULT_TOOLKIT = Path("/usr/local/cuda")
 # One for every generation from Turing on; cards between them run the code of the next lower one.
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
+# The level keeps ptxas from hoisting so much out of loops that the kernels spill.
+DEVICE_FLAGS = ("-std=c++17", "-O3", "-Xptxas=--register-usage-level=2")
 
 
 class ToolkitError(RuntimeError):

@@ -42,7 +42,7 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
   const int pairs = plan.batch / 2;
   const int end = min(plan.chunk, pixels - start);
   for (int unit = thread / kWarp; unit < pairs * plan.segments; unit += kThreads / kWarp) {
-    const auto [segment, pair] = split(unit, plan.batch_log2 - 1);
+    const int segment = unit >> (plan.batch_log2 - 1), pair = unit & plan.row_pair_mask;
     A values[kValues] = {};
     for (int at = (segment * kWarp + lane) * kQuad; at < end; at += plan.segments * kWarp * kQuad) {
       A grad[2][kQuad], product[2][kQuad];
@@ -71,8 +71,9 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
     }
     A sum = warp_sum_each(values, lane);
     constexpr int kLanesEach = kWarp / kValues;
-    const int value = lane / kLanesEach;
-    if (lane % kLanesEach == 0 && value < 4 * kCodes) {
+    const int own = thread_index() % kWarp;  // not `lane`: what follows from it would be worked out before the loop
+    const int value = own / kLanesEach;
+    if (own % kLanesEach == 0 && value < 4 * kCodes) {
       const int row = 2 * pair + value / (2 * kCodes), code = first_code + value / 2 % kCodes;
       if (value % 2 == 1) sum *= chip.statistics[2 * row + 1];
       A* total = chip.sums + 2 * ((segment * plan.batch + row) * codes + code) + value % 2;
@@ -88,7 +89,7 @@ __device__ inline void sum_channels(const Chip<T>& chip, const Plan& plan, int c
                                     int start, int unit) {
   using A = accumulator_t<T>;
   const int part = unit >> (plan.chunk_log2 - 1);
-  const int pixel = start + 2 * (unit & plan.pair_mask);  // a mask worked out here would occupy a register throughout
+  const int pixel = start + 2 * (unit & plan.pixel_pair_mask);
   if (pixel >= pixels) return;
   A grad_weight[kCodes][2] = {}, grad_keep[2] = {};
   for (int row = part; row < plan.batch; row += plan.parts) {
@@ -299,57 +300,65 @@ __device__ inline void store_weight_gradients(const Chip<T>& chip, const Backwar
   }
 }
 
+template <typename T>
+__device__ inline void load_batch(const Chip<T>& chip, const BackwardArguments<T>& args, const Span& span) {
+#pragma unroll 1
+  for (int i = 0; i < 2; ++i) {  // one copy of the code for both
+    load_tile(i == 0 ? chip.features : chip.gradients, i == 0 ? args.x : args.grad, args.sizes, args.plan, span);
+  }
+  load_styles(chip.styles, args.scale, args.bias, args.sizes, args.plan, span);
+  load_statistics(chip, args, span);
+  __syncthreads();
+}
+
+// Between the two passes over a batch: its sums are complete, of the slice or, in a cluster, of the plane.
+template <typename T, Stage kStage>
+__device__ inline void settle_batch(const Chip<T>& chip, const BackwardArguments<T>& args, const Span& span) {
+  if constexpr (kStage == Stage::statistics) {
+    store_sums(chip, args, span);
+  } else {
+    settle_sums<T, kStage>(chip, args, span);
+    __syncthreads();
+    settle_norm(chip, args.plan, args.sizes, span);
+    __syncthreads();
+  }
+}
+
 template <typename T, Stage kStage>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
     constrict_backward(const __grid_constant__ BackwardArguments<T> args) {
+  constexpr int kFirstPass = kStage == Stage::apply ? 1 : 0, kLastPass = kStage == Stage::statistics ? 0 : 1;
   const Plan& plan = args.plan;
   const Sizes& sizes = args.sizes;
   const Chip<T> chip = chip_of<T>(plan.shared);
   Span& span = *chip.span;
-  const bool one_chunk = plan.slice <= plan.chunk;  // then its weights stay on chip
-  for (int round = 0; has_item(round, plan); ++round) {
-    enter_item(span, round, sizes, plan);
-    __syncthreads();
-    const auto weigh_at = [&](int start) {
-      weigh(chip.weights, chip.factors, chip.bands_h, chip.bands_w, args.gates, sizes, plan, span, start);
-      __syncthreads();
-    };
+  begin(span);
+  while (enter_next_item(span, sizes, plan)) {
     load_gates(chip.factors, chip.bands_h, chip.bands_w, args.gates, sizes, plan, span);
     if constexpr (kStage != Stage::apply) clear_weight_gradients(chip, plan, sizes.codes);
-    __syncthreads();
-    if (one_chunk) weigh_at(0);
-    for (int batch = 0; batch < plan.batches; ++batch) {
-      enter_batch(span, batch, sizes, plan);
-      __syncthreads();
+    while (enter_next_batch(span, sizes, plan)) {
+      load_batch(chip, args, span);
+      if constexpr (kStage == Stage::apply) settle_batch<T, kStage>(chip, args, span);
+      while (enter_next_pass(span, kFirstPass, kLastPass)) {  // sums, then d x
 #pragma unroll 1
-      for (int i = 0; i < 2; ++i) {  // one copy of the code for both
-        load_tile(i == 0 ? chip.features : chip.gradients, i == 0 ? args.x : args.grad, sizes, plan, span);
-      }
-      load_styles(chip.styles, args.scale, args.bias, sizes, plan, span);
-      load_statistics(chip, args, span);
-      __syncthreads();
-      if constexpr (kStage != Stage::apply) {
         for (int start = 0; start < span.pixels; start += plan.chunk) {
-          if (!one_chunk) weigh_at(start);
-          sum_chunk(chip, plan, sizes.codes, span.pixels, start);
+          // The weights of a slice that is one chunk stay on chip.
+          if (plan.slice > plan.chunk || (span.batch == 0 && span.pass == kFirstPass)) {
+            weigh(chip.weights, chip.factors, chip.bands_h, chip.bands_w, args.gates, sizes, plan, span, start);
+            __syncthreads();
+          }
+          if (span.pass == 0)
+            sum_chunk(chip, plan, sizes.codes, span.pixels, start);
+          else
+            differentiate_chunk(chip, plan, sizes.codes, span.pixels, start);
           __syncthreads();
         }
-        if (plan.cluster > 1) cluster_sync();
-      }
-      if constexpr (kStage == Stage::statistics) {
-        store_sums(chip, args, span);
-      } else {
-        settle_sums<T, kStage>(chip, args, span);
-        __syncthreads();
-        settle_norm(chip, plan, sizes, span);
-        __syncthreads();
-        for (int start = 0; start < span.pixels; start += plan.chunk) {
-          if (!one_chunk) weigh_at(start);
-          differentiate_chunk(chip, plan, sizes.codes, span.pixels, start);
-          __syncthreads();
+        if (span.pass == 0) {
+          if (plan.cluster > 1) cluster_sync();
+          settle_batch<T, kStage>(chip, args, span);
         }
-        store_tile(args.grad_x, chip.features, sizes, plan, span);
       }
+      if constexpr (kStage != Stage::statistics) store_tile(args.grad_x, chip.features, sizes, plan, span);
       // No block may go on, or end, while another one of its cluster still reads its sums.
       if (plan.cluster > 1)
         cluster_sync();

@@ -175,7 +175,7 @@ inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int threads
 
 #endif  // SC_LAYERS_EMULATE
 
-// Keeps the compiler from running a second counter beside a loop's own.
+// Keeps the compiler from working out ahead of time, and keeping in registers, what follows from `value`.
 __device__ inline void forget_origin(int& value) { asm volatile("" : "+r"(value)); }
 
 // Quotient and remainder by a power of two.

@@ -182,10 +182,9 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
   const Sizes& sizes = args.sizes;
   const Chip<T> chip = chip_of<T>(plan.shared);
   Span& span = *chip.span;
-  for (int round = 0; has_item(round, plan); ++round) {
-    enter_item(span, round, sizes, plan);
-    enter_batch(span, 0, sizes, plan);
-    __syncthreads();
+  begin(span);
+  while (enter_next_item(span, sizes, plan)) {
+    enter_next_batch(span, sizes, plan);
     load_tile(chip.features, args.x, sizes, plan, span);
     if constexpr (kStage != Stage::statistics) {
       load_styles(chip.styles, args.scale, args.bias, sizes, plan, span);

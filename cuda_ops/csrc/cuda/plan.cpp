@@ -72,7 +72,8 @@ void set_details(Plan& plan, const Shape& shape, const Device& device, bool back
   const int codes = static_cast<int>(shape.k), warps = kThreads / 32;
   plan.chunk_log2 = log2_of(plan.chunk);
   plan.batch_log2 = log2_of(plan.batch);
-  plan.pair_mask = plan.chunk / 2 - 1;
+  plan.row_pair_mask = plan.batch / 2 - 1;
+  plan.pixel_pair_mask = plan.chunk / 2 - 1;
   plan.together = ceil_divide(codes, ceil_divide(codes, kCodesAtOnce));
   plan.stride = round_up(plan.slice, 8) + (shape.channels_last ? 4 : 0);
   plan.segments = std::max(1, warps / (backward ? plan.batch / 2 : plan.batch));

@@ -24,7 +24,7 @@ constexpr int kRegisters = 64;   // a thread, as bounded by the kernels' launch 
 constexpr int kCodesAtOnce = 5;  // codes whose sums a thread keeps in registers in the backward pass
 constexpr int kMinBatch = 4;
 constexpr int kMaxBatch = 64;
-constexpr int kSpanBytes = 40;  // of the record that says which piece a block works on
+constexpr int kSpanBytes = 48;  // of the record that says which piece a block works on
 constexpr int kSector = 32;     // bytes that device memory moves at least
 
 struct Device {
@@ -62,7 +62,8 @@ struct Plan {
   int chunk, chunk_log2;  // pixels whose blend weights are on chip at a time, a power of two
   int segments;           // warps that share the pixels of a channel in reductions
   int parts;              // threads that share the channels of a pixel (backward)
-  int pair_mask;          // pairs of pixels in a chunk, less one
+  int row_pair_mask;      // pairs of channels in a batch, less one: masks worked out on the device occupy registers
+  int pixel_pair_mask;    // pairs of pixels in a chunk, less one
   int together;           // codes that one pass of the reductions takes (backward)
   int stride;             // elements between channels on chip
   int band_rows;          // rows of gates on chip

@@ -21,36 +21,57 @@ struct Gates {
   const A* gain;  // [k] or null
 };
 
-// One sample's pixels [first_pixel, first_pixel + pixels) of channels [first_channel, first_channel + channels). It
-// lies in shared memory, written by one thread: in registers it would crowd out what the inner loops keep there.
+// What a block works on: one sample's pixels [first_pixel, first_pixel + pixels) of channels [first_channel,
+// first_channel + channels). It lies in shared memory, written by one thread, with the counters of the outer loops: in
+// registers it would crowd out what the inner loops keep there.
 struct Span {
+  int64_t item;  // which piece of the work
   int64_t sample;
   int first_channel, channels;
   int first_pixel, pixels;
-  int group, slice;
+  int group, slice, batch, pass;
 };
 static_assert(sizeof(Span) <= kSpanBytes);
 
-// A block works on every gridDim.x-th piece: grids have a limit.
-__device__ inline int64_t item_of(int round) { return blockIdx.x + static_cast<int64_t>(round) * gridDim.x; }
-__device__ inline bool has_item(int round, const Plan& plan) { return item_of(round) < plan.blocks; }
-
-__device__ inline void enter_item(Span& span, int round, const Sizes& sizes, const Plan& plan) {
-  if (thread_index() != 0) return;
-  const int64_t item = item_of(round);
-  span.slice = static_cast<int>(item % plan.slices);
-  const int64_t rest = item / plan.slices;
-  span.group = static_cast<int>(rest % plan.groups);
-  span.sample = rest / plan.groups;
-  span.first_pixel = span.slice * plan.slice;
-  span.pixels = min(plan.slice, sizes.pixels - span.first_pixel);
+__device__ inline void begin(Span& span) {
+  if (thread_index() == 0) span.item = static_cast<int64_t>(blockIdx.x) - gridDim.x;
 }
 
-__device__ inline void enter_batch(Span& span, int batch, const Sizes& sizes, const Plan& plan) {
-  if (thread_index() != 0) return;
-  const int64_t first = (static_cast<int64_t>(span.group) * plan.batches + batch) * plan.batch;
-  span.first_channel = static_cast<int>(min(first, static_cast<int64_t>(sizes.channels)));
-  span.channels = min(plan.batch, sizes.channels - span.first_channel);
+// Goes on to the block's next piece, if there is one. Grids have a limit, so a block takes every gridDim.x-th piece.
+__device__ inline bool enter_next_item(Span& span, const Sizes& sizes, const Plan& plan) {
+  if (thread_index() == 0) {
+    span.item += gridDim.x;
+    span.slice = static_cast<int>(span.item % plan.slices);
+    const int64_t rest = span.item / plan.slices;
+    span.group = static_cast<int>(rest % plan.groups);
+    span.sample = rest / plan.groups;
+    span.first_pixel = span.slice * plan.slice;
+    span.pixels = min(plan.slice, sizes.pixels - span.first_pixel);
+    span.batch = -1;
+  }
+  __syncthreads();
+  return span.item < plan.blocks;
+}
+
+// Goes on to the piece's next batch of channels, if there is one.
+__device__ inline bool enter_next_batch(Span& span, const Sizes& sizes, const Plan& plan) {
+  if (thread_index() == 0) {
+    span.batch += 1;
+    span.pass = -1;
+    const int64_t first = (static_cast<int64_t>(span.group) * plan.batches + span.batch) * plan.batch;
+    span.first_channel = static_cast<int>(min(first, static_cast<int64_t>(sizes.channels)));
+    span.channels = min(plan.batch, sizes.channels - span.first_channel);
+  }
+  __syncthreads();
+  return span.batch < plan.batches;
+}
+
+// Goes on to the batch's next pass of those from `first` to `last`, if there is one.
+__device__ inline bool enter_next_pass(Span& span, int first, int last) {
+  __syncthreads();  // all threads have seen the last one
+  if (thread_index() == 0) span.pass = max(first, span.pass + 1);
+  __syncthreads();
+  return span.pass <= last;
 }
 
 // Logarithm of the number of threads that walk along one row of `count` items, at most a warp.
@@ -263,6 +284,7 @@ template <int kCount, typename A, bool kOnChip>
 __device__ inline void mask_of(const Bands<A, kOnChip>& bands, A factor, int rects, int code, int row, int column,
                                A (&mask)[kCount]) {
   A sum[kCount] = {};
+#pragma unroll 2
   for (int rect = 0; rect < rects; ++rect) {
     const int band = code * rects + rect;
     const A gate_h = bands.row(band, row);
@@ -288,6 +310,7 @@ __device__ inline void weigh_pixels(A* weights, const Bands<A, kOnChip>& bands, 
     A keep[kCount];
 #pragma unroll
     for (int p = 0; p < kCount; ++p) keep[p] = 1;
+#pragma unroll 1
     for (int code = sizes.codes - 1; code >= 0; --code) {
       A mask[kCount], weight[kCount];
       mask_of(bands, factors[code], sizes.rects, code, row, column, mask);
