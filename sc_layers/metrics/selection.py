@@ -211,8 +211,11 @@ class _Results:
 
     def save(self, path: Path, entry: Mapping[str, Any]) -> None:
         """Append a line about this checkpoint."""
+        results = path.with_name(RESULTS_FILE)
         line = json.dumps({"key": self._key(path), **entry}) + "\n"
-        handle = os.open(path.with_name(RESULTS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        if results.is_file() and not results.read_bytes().endswith(b"\n"):
+            line = "\n" + line  # the last line was cut short when a process was killed
+        handle = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             os.write(handle, line.encode())
         finally:
