@@ -65,13 +65,13 @@ class VAE(nn.Module):
         super().__init__()
         self.num_codes = num_codes
         self.encoder = nn.Sequential(
-            *(nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU()),
-            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 128), nn.ReLU()),
+            *(nn.Conv2d(1, 16, 4, 2, 1), nn.SiLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.SiLU()),
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.SiLU(), nn.Flatten(), nn.Linear(512, 128), nn.SiLU()),
             nn.Linear(128, 2 * num_codes),
         )
         self.decoder = nn.Sequential(
-            *(nn.Linear(num_codes, 128), nn.ReLU(), nn.Linear(128, 512), nn.ReLU(), nn.Unflatten(1, (32, 4, 4))),
-            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.ReLU()),
+            *(nn.Linear(num_codes, 128), nn.SiLU(), nn.Linear(128, 512), nn.SiLU(), nn.Unflatten(1, (32, 4, 4))),
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.SiLU(), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.SiLU()),
             nn.ConvTranspose2d(16, 1, 4, 2, 1),
         )
 
@@ -100,7 +100,6 @@ class Batch:
     log_var: Tensor
     codes: Tensor
     progress: float  # 0..1 of the training
-    num_data: int
 
     @property
     def kl(self) -> Tensor:
@@ -122,12 +121,12 @@ def annealed_loss(capacity: float, weight: float = 2.0) -> Regularizer:
 
 
 def total_correlation(batch: Batch) -> Tensor:
-    """beta-TCVAE's estimate by minibatch-weighted sampling of KL(q(z) || prod q(z_k))."""
+    """beta-TCVAE's estimate of KL(q(z) || prod q(z_k)), where q(z) is the mean over the minibatch of q(z|x)."""
     z, mean, log_var = batch.codes[:, None], batch.mean[None], batch.log_var[None]
     log_density = -0.5 * ((z - mean) ** 2 / log_var.exp() + log_var + np.log(2 * np.pi))  # [B, B, K]
-    log_weight = np.log(len(batch.codes) * batch.num_data)
-    joint = log_density.sum(2).logsumexp(1) - log_weight
-    product = (log_density.logsumexp(1) - log_weight).sum(1)
+    log_size = np.log(len(batch.codes))
+    joint = log_density.sum(2).logsumexp(1) - log_size
+    product = (log_density.logsumexp(1) - log_size).sum(1)
     return (joint - product).mean()
 
 
@@ -200,31 +199,35 @@ def train(
         codes = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
         logits = model.decode(codes)
         reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / batch_size
-        loss = reconstruction + regularizer(Batch(mean, log_var, codes, step / steps, len(sprites)))
+        loss = reconstruction + regularizer(Batch(mean, log_var, codes, step / steps))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return model.eval(), reconstruction.item()
 
 
-def measure(model: VAE, data: CoarseSprites, distance: Any, threshold: float) -> dict[str, Any]:
-    """TPL and the four supervised metrics."""
+def measure(model: VAE, data: CoarseSprites, distance: Any, threshold: float, effort: float) -> dict[str, Any]:
+    """TPL and the four supervised metrics, with `effort` times the samples."""
+
+    def some(num: int) -> int:
+        return max(20, round(num * effort))
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # models with one active code are expected here
         tpl = traversal_perceptual_length(
             *(model.generate, model.num_codes),
             preset="dsprites",
             num_points=24,
-            num_traversals=6,
+            num_traversals=max(1, round(6 * effort)),
             threshold=threshold,
             distance=distance,
         )
-        options = {"num_train": 400, "num_eval": 300}
+        votes = {"num_train": some(400), "num_eval": some(300)}
         scores: dict[str, Score] = {
-            "BVM": beta_vae(model.represent, data, **options),
-            "DCI": dci(model.represent, data, num_train=400, num_test=200),
-            "FVM": factor_vae(model.represent, data, vote_size=32, num_variance=2000, **options),
-            "MIG": mig(model.represent, data, num_samples=3000),
+            "BVM": beta_vae(model.represent, data, **votes),
+            "DCI": dci(model.represent, data, num_train=some(400), num_test=some(200)),
+            "FVM": factor_vae(model.represent, data, vote_size=32, num_variance=some(2000), **votes),
+            "MIG": mig(model.represent, data, num_samples=some(3000)),
         }
     return {
         "tpl": tpl.total,
@@ -302,6 +305,7 @@ def plot(results: list[dict[str, Any]], path: Path, min_active: int) -> None:
 @click.option("--batch", default=64, help="Images a step.")
 @click.option("--distance", default="efficientnet", help="Distance of TPL; the default needs no internet.")
 @click.option("--threshold", default=0.25, help="S of Eq. 12 in that distance's units.")
+@click.option("--effort", default=1.0, help="Factor on the number of samples of every metric.")
 @click.option("--threads", default=1, help="CPU threads.")
 def main(
     outdir: Path,
@@ -311,6 +315,7 @@ def main(
     batch: int,
     distance: str,
     threshold: float,
+    effort: float,
     threads: int,
 ) -> None:
     """Train the herd, measure it, print the correlation table."""
@@ -332,7 +337,7 @@ def main(
         codes, kl = representation(model, sprites)
         np.savez(outdir / f"{name}.npz", codes=codes, kl=kl)
         entry = {"name": name, "method": method, "strength": strength, "seed": seed, "reconstruction": error}
-        entry |= measure(model, CoarseSprites(sprites), measured, threshold)
+        entry |= measure(model, CoarseSprites(sprites), measured, threshold, effort)
         done[name] = entry
         with (outdir / "models.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")

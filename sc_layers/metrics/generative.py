@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .._optional import require
 from ..images import to_uint8
@@ -188,23 +189,23 @@ class InceptionFeatures(nn.Module):
 class EfficientNetFeatures(nn.Module):
     """Pooled features of an EfficientNet-Lite0 from a PyPI package: FID and KID without internet.
 
-    Its numbers are not comparable with those of the Inception network. As there, images are brought to the size that
-    the network was trained at; features of small images would be 0.
+    Images are resized to the 224 pixels that it was trained at, as the Inception network resizes to its 299: of small
+    images its last features are almost all 0. Its numbers are not comparable with those of the Inception network.
 
     Shapes:
         images uint8 [N, 3, H, W] -> [N, 1280].
     """
 
     num_features = 1280
-    size = (224, 224)
+    native_size = 224
 
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
         self.model = EfficientNetLite(weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        resized = nn.functional.interpolate(images.float(), self.size, mode="bilinear", antialias=True)
-        return self.model.pooled(resized)
+        size = (self.native_size, self.native_size)
+        return self.model.pooled(F.interpolate(images.float(), size, mode="bilinear", antialias=True))
 
 
 def make_features(name: str | nn.Module = "inception", weights: str | Path | None = None) -> nn.Module:

@@ -36,7 +36,8 @@ TPL_NAMES = {(name if name.startswith("tpl_") else f"tpl_{name}"): name for name
 METRICS = (*TPL_NAMES, *FUNCTIONS)
 
 # Arguments that count samples, and which `effort` scales.
-_COUNTS = ("num_train", "num_eval", "num_test", "num_samples", "num_variance", "num_fakes", "num_reals", "subset_size")
+_COUNTS = ("num_train", "num_eval", "num_test", "num_samples", "num_variance", "num_fakes", "subset_size")
+_LEAST = 10  # samples, however small the effort
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -184,9 +185,7 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
     if name in AGAINST_DATA:
         options |= {"features": measures.features, "latents": networks.latents}
         if measures.effort != 1:
-            # By default all of the data is read, whatever their number.
-            count = len(measures.data)
-            options["num_reals"] = min(count, max(10, round(count * measures.effort)))
+            options["num_reals"] = min(len(measures.data), max(_LEAST, round(len(measures.data) * measures.effort)))
         return function(networks.generator, measures.data, **options)
     if networks.recognizer is None:
         raise ValueError(f"{name} needs a recogniser, and the checkpoint holds none (Q or Q_ema)")
@@ -194,8 +193,8 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
 
 
 def _counts(function: Callable[..., Score], effort: float) -> dict[str, Any]:
-    """The function's own numbers of samples, scaled; at least 10 of each."""
+    """The function's own numbers of samples, scaled."""
     defaults = {name: p.default for name, p in inspect.signature(function).parameters.items() if name in _COUNTS}
     if effort == 1:
         return {}
-    return {name: max(10, round(value * effort)) for name, value in defaults.items() if isinstance(value, int)}
+    return {name: max(_LEAST, round(value * effort)) for name, value in defaults.items() if isinstance(value, int)}

@@ -211,13 +211,13 @@ class _Results:
 
     def save(self, path: Path, entry: Mapping[str, Any]) -> None:
         """Append a line about this checkpoint."""
+        results = path.with_name(RESULTS_FILE)
         line = json.dumps({"key": self._key(path), **entry}) + "\n"
-        handle = os.open(path.with_name(RESULTS_FILE), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        if results.is_file() and not results.read_bytes().endswith(b"\n"):
+            line = "\n" + line  # the last line was cut short when a process was killed
+        handle = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            size = os.fstat(handle).st_size
-            # What a killed process left of its line must not swallow this one.
-            cut_short = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            os.write(handle, ("\n" * cut_short + line).encode())
+            os.write(handle, line.encode())
         finally:
             os.close(handle)
 

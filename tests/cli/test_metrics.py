@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from sc_layers.cli import main
+from sc_layers.metrics import registry
 from tests.networks import save_small_networks
 
 
@@ -46,16 +48,30 @@ def test_the_network_may_be_a_run_folder_and_json_is_printed(network: Path) -> N
     assert (network.parent / "metric-tpl_small_0.3.jsonl").is_file()
 
 
-def test_images_metrics_without_internet(network: Path, tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite_pytorch")
+class MeanAndSpread(torch.nn.Module):
+    """A cheap feature network, so that the test measures the command and not the network."""
+
+    num_features = 2
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        flat = images.float().flatten(1)
+        return torch.stack([flat.mean(1), flat.std(1)], dim=1)
+
+
+def test_metrics_of_images_are_measured_against_data(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torchmetrics")
+    monkeypatch.setattr(registry, "make_features", lambda name, weights: MeanAndSpread())
     result = run(
-        *(network, "--metrics", "ppl,fid,kid", "--data", "dsprites", "--features", "efficientnet"),
-        *("--distance", "mse", "--effort", 0.0001, "--outdir", tmp_path, "--json", "--device", "cpu"),
+        *(network, "--metrics", "ppl,fid,kid", "--data", "dsprites", "--distance", "mse"),
+        *("--effort", 0.001, "--outdir", tmp_path, "--json", "--device", "cpu"),
     )
     assert result.exit_code == 0, result.output
-    names = [json.loads(line)["metric"] for line in result.output.splitlines()]
-    assert names == ["ppl", "fid", "kid"]
+    lines = [json.loads(line) for line in result.output.splitlines()]
+    assert [line["metric"] for line in lines] == ["ppl", "fid", "kid"]
+    assert lines[1]["results"]["num_reals"] == 737
+    assert lines[1]["results"]["num_fakes"] == 50
 
 
 @pytest.mark.parametrize(
