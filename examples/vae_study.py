@@ -291,9 +291,11 @@ def plot(results: list[dict[str, Any]], path: Path, min_active: int) -> None:
     axes = figure.add_subplot()
     for method in METHODS:
         points = [(rank, r["scores"]["DCI"]) for rank, r in enumerate(ranked, 1) if r["method"] == method]
-        axes.scatter(*zip(*points, strict=True), label=method, s=18) if points else None
+        if points:
+            axes.scatter(*zip(*points, strict=True), label=method, s=18)
     axes.set(xlabel=f"rank by TPL (act>{min_active - 1})", ylabel="DCI disentanglement")
-    axes.legend(fontsize=7)
+    if ranked:
+        axes.legend(fontsize=7)
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
