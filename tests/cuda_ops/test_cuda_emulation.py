@@ -57,7 +57,7 @@ def test_results_equal_reference_on_larger_planes(emulator, device, channels_las
 @LAYOUTS
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_planes_are_split_over_clusters(channels_last, backward) -> None:
-    shape = cuda_plan.shape_of(1, 16, 56, 60, 5, 4, torch.float32, channels_last)
+    shape = cuda_plan.shape_of(2, 16, 40, 48, 5, 4, torch.float32, channels_last)
     assert cuda_plan.predict(shape, SPLIT, backward=backward).plan.cluster > 1
     assert not cuda_plan.predict(shape, TINY, backward=backward).plan.on_chip
 
