@@ -308,7 +308,7 @@ __device__ inline void load_batch(const Chip<T>& chip, const BackwardArguments<T
   }
   load_styles(chip.styles, args.scale, args.bias, args.sizes, args.plan, span);
   load_statistics(chip, args, span);
-  __syncthreads();
+  __syncthreads();  // spare: entering a pass waits too, but settle_batch may come first
 }
 
 // Between the two passes over a batch: its sums are complete, of the slice or, in a cluster, of the plane.
@@ -320,7 +320,7 @@ __device__ inline void settle_batch(const Chip<T>& chip, const BackwardArguments
     settle_sums<T, kStage>(chip, args, span);
     __syncthreads();
     settle_norm(chip, args.plan, args.sizes, span);
-    __syncthreads();
+    __syncthreads();  // spare: entering the next pass waits too
   }
 }
 

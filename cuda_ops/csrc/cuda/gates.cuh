@@ -254,7 +254,7 @@ __global__ void __launch_bounds__(kThreads, 2) differentiate_gates(const __grid_
     __syncthreads();
     const Bands<A, kOnChip> gates{kOnChip ? near_h : far_h, kOnChip ? near_w : far_w, sizes.height, sizes.width};
     differentiate_code(args, gates, factors, masks, sample, code);
-    __syncthreads();
+    __syncthreads();  // spare: what is read after the last barrier, the next item writes anew with equal values
   }
 }
 
