@@ -216,3 +216,10 @@ def test_fresh_layer_has_the_documented_initialisation() -> None:
         assert abs(values.mean()) < 0.1, name
         assert abs(values.std() - 1) < 0.1, name
     assert np.all(layer.style_bias.detach().numpy() == 0)
+
+
+def test_vmap_over_the_batch_equals_the_batch() -> None:
+    layer = SpatialConstriction(4, (6, 5), num_codes=2, mask_gain=0.5)
+    x, codes = torch.randn(3, 1, 4, 6, 5), torch.randn(3, 1, 2)
+    batched = torch.func.vmap(layer)(x, codes)
+    torch.testing.assert_close(batched.flatten(0, 1), layer(x.flatten(0, 1), codes.flatten(0, 1)))
