@@ -75,7 +75,7 @@ class Plan(ctypes.Structure):
     _fields_ = (
         ("on_chip", _bool),
         *((name, _i32) for name in ("slice", "slices", "cluster", "batch", "batch_log2", "batches", "groups")),
-        *((name, _i32) for name in ("chunk", "chunk_log2", "segments", "parts", "row_pair_mask", "pixel_pair_mask")),
+        *((name, _i32) for name in ("chunk", "chunk_log2", "segments", "parts", "row_pair_mask", "quad_mask")),
         *((name, _i32) for name in ("together", "stride", "band_rows")),
         ("bands_on_chip", _bool),
         ("shared", Layout),

@@ -44,21 +44,24 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
   for (int unit = thread / kWarp; unit < pairs * plan.segments; unit += kThreads / kWarp) {
     const int segment = unit >> (plan.batch_log2 - 1), pair = unit & plan.row_pair_mask;
     A values[kValues] = {};
-    for (int at = (segment * kWarp + lane) * kQuad; at < end; at += plan.segments * kWarp * kQuad) {
+    const int first = (segment * kWarp + lane) * kQuad, step = plan.segments * kWarp * kQuad;
+    const T* gradients = chip.gradients + 2 * pair * plan.stride + start + first;
+    const T* features = chip.features + 2 * pair * plan.stride + start + first;
+    const A* weights = chip.weights + first_code * plan.chunk + first;
+    for (int at = first; at < end; at += step) {
       A grad[2][kQuad], product[2][kQuad];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int row = 2 * pair + r;
-        const A mean = chip.statistics[2 * row];
-        read_group(chip.gradients + row * plan.stride + start + at, grad[r]);
-        read_group(chip.features + row * plan.stride + start + at, product[r]);
+        const A mean = chip.statistics[2 * (2 * pair + r)];
+        read_group(gradients + r * plan.stride, grad[r]);
+        read_group(features + r * plan.stride, product[r]);
 #pragma unroll
         for (int e = 0; e < kQuad; ++e) product[r][e] = grad[r][e] * (product[r][e] - mean);
       }
 #pragma unroll
       for (int code = 0; code < kCodes; ++code) {
         A weight[kQuad];
-        read_group(chip.weights + (first_code + code) * plan.chunk + at, weight);
+        read_group(weights + code * plan.chunk, weight);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
 #pragma unroll
@@ -68,6 +71,9 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
           }
         }
       }
+      gradients += step;
+      features += step;
+      weights += step;
     }
     A sum = warp_sum_each(values, lane);
     constexpr int kLanesEach = kWarp / kValues;
@@ -82,42 +88,47 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
   }
 }
 
-// Adds the batch's part of d w_k, and of d keep, to the block's sums; a thread takes two pixels, and every
-// `plan.parts`th channel of them.
+// Adds the batch's part of d w_k, and of d keep, to the block's sums; a thread takes a quad of pixels, and every
+// `plan.parts`th channel of it.
 template <typename T, int kCodes>
 __device__ inline void sum_channels(const Chip<T>& chip, const Plan& plan, int codes, int first_code, int pixels,
                                     int start, int unit) {
   using A = accumulator_t<T>;
-  const int part = unit >> (plan.chunk_log2 - 1);
-  const int pixel = start + 2 * (unit & plan.pixel_pair_mask);
+  const int part = unit >> (plan.chunk_log2 - kQuadLog2);
+  const int pixel = start + kQuad * (unit & plan.quad_mask);
   if (pixel >= pixels) return;
-  A grad_weight[kCodes][2] = {}, grad_keep[2] = {};
+  A grad_weight[kCodes][kQuad] = {}, grad_keep[kQuad] = {};
+#pragma unroll 1
   for (int row = part; row < plan.batch; row += plan.parts) {
     const A mean = chip.statistics[2 * row], rstd = chip.statistics[2 * row + 1];
-    A grad[2], x[2], product[2];
+    A grad[kQuad], product[kQuad];
     read_group(chip.gradients + row * plan.stride + pixel, grad);
-    read_group(chip.features + row * plan.stride + pixel, x);
+    read_group(chip.features + row * plan.stride + pixel, product);
 #pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      product[e] = grad[e] * ((x[e] - mean) * rstd);
-      grad_keep[e] += grad[e] * x[e];
+    for (int e = 0; e < kQuad; ++e) {
+      grad_keep[e] += grad[e] * product[e];
+      product[e] = grad[e] * ((product[e] - mean) * rstd);
     }
     const A* styles = chip.styles + 2 * (first_code * plan.batch + row);
 #pragma unroll
     for (int code = 0; code < kCodes; ++code) {
       A style[2];
-      read_group(styles + 2 * code * plan.batch, style);
+      read_group(styles, style);
+      styles += 2 * plan.batch;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) grad_weight[code][e] += product[e] * style[0] + grad[e] * style[1];
+      for (int e = 0; e < kQuad; ++e) {
+        grad_weight[code][e] += product[e] * style[0];
+        grad_weight[code][e] += grad[e] * style[1];
+      }
     }
   }
   const int slice = round_up(plan.slice, kQuad);
   A* sums = chip.weight_gradients + part * (codes + 1) * slice + pixel;
-  const auto add = [](A* to, const A(&values)[2]) {
-    A sum[2];
+  const auto add = [](A* to, const A(&values)[kQuad]) {
+    A sum[kQuad];
     read_group(to, sum);
-    sum[0] += values[0];
-    sum[1] += values[1];
+#pragma unroll
+    for (int e = 0; e < kQuad; ++e) sum[e] += values[e];
     write_group(to, sum);
   };
 #pragma unroll
@@ -129,7 +140,7 @@ template <typename T, int kCodes>
 __device__ inline void sum_codes(const Chip<T>& chip, const Plan& plan, int codes, int first_code, int pixels,
                                  int start) {
   sum_pixels<T, kCodes>(chip, plan, codes, first_code, pixels, start);
-  for (int unit = thread_index(); unit < plan.parts << (plan.chunk_log2 - 1); unit += kThreads) {
+  for (int unit = thread_index(); unit < plan.parts << (plan.chunk_log2 - kQuadLog2); unit += kThreads) {
     sum_channels<T, kCodes>(chip, plan, codes, first_code, pixels, start, unit);
   }
 }

@@ -73,10 +73,11 @@ __device__ inline void find_moments(const Chip<T>& chip, const Plan& plan, int p
     for (int i = first + lane * kQuad; i < last; i += kWarp * kQuad) {
       A x[kQuad];
       read_group(features + i, x);
+      if (i + kQuad <= last) {
 #pragma unroll
-      for (int e = 0; e < kQuad; ++e) {
-        const A centred = i + e < last ? x[e] - mean : A(0);
-        square += centred * centred;
+        for (int e = 0; e < kQuad; ++e) square += (x[e] - mean) * (x[e] - mean);
+      } else {
+        for (int e = 0; e < last - i; ++e) square += (x[e] - mean) * (x[e] - mean);
       }
     }
     square = warp_sum(square);

@@ -139,9 +139,7 @@ __device__ inline void contract_masks(const GateArguments<A>& args, const Bands<
         const int row = unit / sizes.rects, rect = unit % sizes.rects;
         A sum = 0;
         for (int i = lane; i < columns; i += kWarp) {
-          A gate[1];
-          bands.columns(code * sizes.rects + rect, left + i, gate);
-          sum += masks[row * columns + i] * gate[0];
+          sum += masks[row * columns + i] * bands.one(bands.columns(code * sizes.rects + rect, left + i));
         }
         sum = warp_sum(sum);
         A* total = grad_h + static_cast<int64_t>(rect) * 2 * sizes.height + top + row;
@@ -151,7 +149,7 @@ __device__ inline void contract_masks(const GateArguments<A>& args, const Bands<
         const int rect = unit / columns, column = unit % columns;
         A sum = 0;
         for (int row = 0; row < rows; ++row) {
-          sum += masks[row * columns + column] * bands.row(code * sizes.rects + rect, top + row);
+          sum += masks[row * columns + column] * bands.one(bands.rows(code * sizes.rects + rect, top + row));
         }
         A* total = grad_w + static_cast<int64_t>(rect) * 2 * sizes.width + left + column;
         store(total, top == 0 ? sum : load(total) + sum);
@@ -202,7 +200,7 @@ __device__ inline void sum_gain(const GateArguments<A>& args, const Bands<A, kOn
   for (int rect = 0; rect < sizes.rects; ++rect) {
     for (int row = threadIdx.x; row < sizes.height; row += kWarp) {
       sum += load(grad_h + static_cast<int64_t>(rect) * 2 * sizes.height + row) *
-             bands.row(code * sizes.rects + rect, row);
+             bands.one(bands.rows(code * sizes.rects + rect, row));
     }
   }
   sum = warp_sum(sum);

@@ -73,11 +73,11 @@ void set_details(Plan& plan, const Shape& shape, const Device& device, bool back
   plan.chunk_log2 = log2_of(plan.chunk);
   plan.batch_log2 = log2_of(plan.batch);
   plan.row_pair_mask = plan.batch / 2 - 1;
-  plan.pixel_pair_mask = plan.chunk / 2 - 1;
+  plan.quad_mask = plan.chunk / 4 - 1;
   plan.together = ceil_divide(codes, ceil_divide(codes, kCodesAtOnce));
   plan.stride = round_up(plan.slice, 8) + (shape.channels_last ? 4 : 0);
   plan.segments = std::max(1, warps / (backward ? plan.batch / 2 : plan.batch));
-  plan.parts = std::min(plan.batch, std::max(1, kThreads / (plan.chunk / 2)));
+  plan.parts = std::min(plan.batch, std::max(1, kThreads / (plan.chunk / 4)));
   plan.band_rows = static_cast<int>(std::min<int64_t>(shape.h, (plan.slice + shape.w - 2) / shape.w + 1));
   plan.bands_on_chip = bands_on_chip;
   plan.shared = shared_layout(plan, shape, backward);
@@ -183,21 +183,22 @@ double copy_instructions(const Shape& shape, double elements) {
 }
 double weigh_instructions(const Shape& shape, double pixels) {
   const bool quads = shape.w % 4 == 0;
-  const double code = quads ? 1.75 * shape.j + 3.5 : 4.0 * shape.j + 6;
+  const double code = quads ? 2.4 * shape.j + 4.5 : 7.0 * shape.j + 6;
   return pixels * (shape.k * code + (quads ? 10 : 40));
 }
 double moment_instructions(double elements) { return 6 * elements; }
-double blend_instructions(const Shape& shape, double elements) { return elements * (2.5 * shape.k + 6.5); }
+double blend_instructions(const Shape& shape, double elements) { return elements * (2.8 * shape.k + 7); }
 double pixel_sum_instructions(const Shape& shape, const Plan& plan, double elements) {
   const double passes = std::ceil(double(shape.k) / kCodesAtOnce);
   const double values = next_power_of_two(static_cast<int64_t>(4 * std::ceil(shape.k / passes)));
   const double reduction = 4.0 * values * 32 * plan.segments / (2.0 * std::min(plan.chunk, plan.slice));
   return elements * (2.2 * shape.k + (6 + reduction) * passes);
 }
-double channel_sum_instructions(const Shape& shape, double elements) {
-  return elements * (2.5 * shape.k + 8 * std::ceil(double(shape.k) / kCodesAtOnce));
+double channel_sum_instructions(const Shape& shape, const Plan& plan, double elements) {
+  const double busy = std::min(1.0, double(plan.parts) * plan.chunk / 4 / kThreads);
+  return elements / busy * (2.5 * shape.k + 7 * std::ceil(double(shape.k) / kCodesAtOnce));
 }
-double difference_instructions(const Shape& shape, double elements) { return elements * (1.5 * shape.k + 11); }
+double difference_instructions(const Shape& shape, double elements) { return elements * (1.8 * shape.k + 11); }
 
 double band_bytes(const Shape& shape, const Plan& plan) {
   const double staged = double(shape.k) * shape.j * (plan.band_rows + shape.w);
@@ -230,7 +231,8 @@ Launch main_launch(const Shape& shape, const Plan& plan, bool backward, Stage st
     own_bytes += 2 * shape.k * channels * accumulator;  // sums
     if (stage != Stage::apply) {
       own_bytes += (shape.k + 1) * pixels * accumulator;
-      launch.instructions += pixel_sum_instructions(shape, plan, padded) + channel_sum_instructions(shape, padded);
+      launch.instructions +=
+          pixel_sum_instructions(shape, plan, padded) + channel_sum_instructions(shape, plan, padded);
     }
     if (stage != Stage::statistics) launch.instructions += difference_instructions(shape, padded);
   } else {

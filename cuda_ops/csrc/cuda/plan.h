@@ -63,7 +63,7 @@ struct Plan {
   int segments;           // warps that share the pixels of a channel in reductions
   int parts;              // threads that share the channels of a pixel (backward)
   int row_pair_mask;      // pairs of channels in a batch, less one: masks worked out on the device occupy registers
-  int pixel_pair_mask;    // pairs of pixels in a chunk, less one
+  int quad_mask;          // quads of pixels in a chunk, less one
   int together;           // codes that one pass of the reductions takes (backward)
   int stride;             // elements between channels on chip
   int band_rows;          // rows of gates on chip

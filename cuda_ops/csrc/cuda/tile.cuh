@@ -237,23 +237,22 @@ template <typename A, bool kOnChip>
 struct Bands {
   const A* h;
   const A* w;
-  int h_stride, w_stride;
+  int h_stride, w_stride;  // from one rectangle to the next
 
-  __device__ A row(int band, int index) const {
-    const A* at = h + band * h_stride + index;
+  __device__ const A* rows(int band, int row) const { return h + band * h_stride + row; }
+  __device__ const A* columns(int band, int column) const { return w + band * w_stride + column; }
+
+  __device__ static A one(const A* at) {
     if constexpr (kOnChip)
       return *at;
     else
       return load(at);
   }
+  // kCount consecutive ones; more than one only from a multiple of kCount on.
   template <int kCount>
-  __device__ void columns(int band, int index, A (&values)[kCount]) const {
-    const A* at = w + band * w_stride + index;
+  __device__ static void some(const A* at, A (&values)[kCount]) {
     if constexpr (kCount == 1) {
-      if constexpr (kOnChip)
-        values[0] = *at;
-      else
-        values[0] = load(at);
+      values[0] = one(at);
     } else if constexpr (kOnChip) {
       read_group<kCount>(at, values);
     } else {
@@ -283,15 +282,18 @@ __device__ inline Bands<A, kOnChip> bands_of(const A* bands_h, const A* bands_w,
 template <int kCount, typename A, bool kOnChip>
 __device__ inline void mask_of(const Bands<A, kOnChip>& bands, A factor, int rects, int code, int row, int column,
                                A (&mask)[kCount]) {
+  const A* rows = bands.rows(code * rects, row);
+  const A* columns = bands.columns(code * rects, column);
   A sum[kCount] = {};
 #pragma unroll 2
   for (int rect = 0; rect < rects; ++rect) {
-    const int band = code * rects + rect;
-    const A gate_h = bands.row(band, row);
+    const A gate_h = bands.one(rows);
     A gate_w[kCount];
-    bands.columns(band, column, gate_w);
+    bands.some(columns, gate_w);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) sum[i] += gate_h * gate_w[i];
+    rows += bands.h_stride;
+    columns += bands.w_stride;
   }
 #pragma unroll
   for (int i = 0; i < kCount; ++i) mask[i] = sum[i] * factor;
