@@ -1,5 +1,6 @@
 # make demo   train the PS-SC model on rendered 3D shapes for about ten minutes and show what it learned
 # make test   lint and test everything
+# make sweep (the CUDA kernels compiled for every card, every barrier taken out in turn)
 # make lint, make bench, make sanitize (the native code under AddressSanitizer and UndefinedBehaviorSanitizer)
 # Each target sets up its own virtual environment in .venv when there is none.
 
@@ -14,7 +15,7 @@ NO_PAGE_FAULTS = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=171798
 OTHER_TORCH = 2.13.0
 OTHER_VENV = .venv-torch-2.13
 
-.PHONY: demo test lint bench sanitize other-torch clean
+.PHONY: demo test sweep lint bench sanitize other-torch clean
 
 $(VENV)/.ready: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,7 +35,10 @@ lint: $(VENV)/.ready
 	$(if $(CPP_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES))
 
 test: lint
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not sweep" --cov --cov-report=term
+
+sweep: $(VENV)/.ready
+	$(BIN)/python -m pytest -m sweep
 
 bench: $(VENV)/.ready
 	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done

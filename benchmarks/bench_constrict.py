@@ -5,7 +5,8 @@ For every shape, in one process and in turn: the fused operator, the eager compo
 ratio is the median of the ratios of runs that lie next to each other, so that a busy machine disturbs both.
 
 On the CPU, large fresh tensors cost page faults that hide the kernels. So the script runs itself twice: with the
-allocator as it is, and with glibc's thresholds raised so that freed memory is used again. On CUDA, events take the times.
+allocator as it is, and with glibc's thresholds raised so that freed memory is used again. On CUDA, events take the
+times.
 
     python benchmarks/bench_constrict.py [--json FILE] [--seconds S] [--device cuda [--dtype float16]]
 """

@@ -85,7 +85,7 @@ def test_kernels_do_not_spill(unit: str, tmp_path: Path) -> None:
     assert_within_limits(unit, compile_kernels(unit, "90", tmp_path))
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("unit", UNITS)
 def test_kernels_do_not_spill_on_any_card(unit: str, architecture: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The whole CUDA library where there is no GPU: it builds, loads, and leaves the CPU path and PyTorch's errors alone."""
+"""The whole CUDA library without a GPU: it builds, loads, and leaves the CPU path and PyTorch's errors alone."""
 
 from __future__ import annotations
 

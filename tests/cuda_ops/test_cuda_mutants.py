@@ -114,7 +114,7 @@ def _barriers() -> list[tuple[str, int]]:
     return places
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("barrier", _barriers(), ids=lambda place: f"{place[0]}-{place[1]}")
 def test_every_barrier_is_needed(barrier: tuple[str, int], tmp_path: Path) -> None:
     sources = tmp_path / "csrc"
