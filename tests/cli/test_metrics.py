@@ -10,7 +10,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from sc_layers.cli import main
-from sc_layers.metrics import registry
+from sc_layers.cli import metrics as command
+from sc_layers.metrics import distances, registry
 from tests.networks import save_small_networks
 
 
@@ -136,3 +137,9 @@ def test_wrong_codes_of_the_rotation_curve_are_named(network: Path, codes: str, 
 def test_help_lists_the_metrics_and_the_curve() -> None:
     assert "rotation" in run("--help").output
     assert "factor_vae" in run("measure", "--help").output
+
+
+def test_help_and_choices_name_everything_that_there_is() -> None:
+    text = " ".join(run("measure", "--help").output.split())
+    assert [name for name in registry.METRICS if name not in text] == []
+    assert command.DISTANCES == distances.DISTANCES
