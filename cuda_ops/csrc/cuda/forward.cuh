@@ -26,22 +26,26 @@ __device__ inline A reciprocal_root(A value) {
   return A(1) / sqrt(value);
 }
 
-// Moments of pieces of one plane become its mean and rstd, piece after piece in a fixed order. `piece(i, mean, square)`
-// gives the mean and the sum of squared deviations from it of piece i, and returns its number of pixels.
+// What is kept of some pixels: their number, their mean and the sum of squared deviations from it.
+template <typename A>
+struct Moments {
+  A count, mean, square;
+};
+
+// Moments of pieces of one plane become those of the plane, piece after piece in a fixed order.
 template <typename A, typename Piece>
-__device__ inline void merge_moments(int pieces, Piece piece, A pixels, A& mean, A& square) {
-  A part_mean, part_square;
-  mean = 0;
+__device__ inline Moments<A> merge_moments(int pieces, Piece piece, A pixels) {
+  A mean = 0, square = 0;
   for (int i = 0; i < pieces; ++i) {
-    const A count = piece(i, part_mean, part_square);
-    mean += count * part_mean;
+    const Moments<A> part = piece(i);
+    mean += part.count * part.mean;
   }
   mean /= pixels;
-  square = 0;
   for (int i = 0; i < pieces; ++i) {
-    const A count = piece(i, part_mean, part_square);
-    square += part_square + count * (part_mean - mean) * (part_mean - mean);
+    const Moments<A> part = piece(i);
+    square += part.square + part.count * (part.mean - mean) * (part.mean - mean);
   }
+  return {pixels, mean, square};
 }
 
 // Pixels of a span that segment `segment` of its channels covers.
@@ -73,12 +77,8 @@ __device__ inline void find_moments(const Chip<T>& chip, const Plan& plan, int p
     for (int i = first + lane * kQuad; i < last; i += kWarp * kQuad) {
       A x[kQuad];
       read_group(features + i, x);
-      if (i + kQuad <= last) {
 #pragma unroll
-        for (int e = 0; e < kQuad; ++e) square += (x[e] - mean) * (x[e] - mean);
-      } else {
-        for (int e = 0; e < last - i; ++e) square += (x[e] - mean) * (x[e] - mean);
-      }
+      for (int e = 0; e < kQuad; ++e) square += i + e < last ? (x[e] - mean) * (x[e] - mean) : A(0);
     }
     square = warp_sum(square);
     if (lane == 0) {
@@ -90,22 +90,20 @@ __device__ inline void find_moments(const Chip<T>& chip, const Plan& plan, int p
 
 // From the moments of all segments, of the whole plane or only of the own slice.
 template <typename T>
-__device__ inline void merge_segments(const Chip<T>& chip, const Plan& plan, const Sizes& sizes, const Span& span,
-                                      int row, bool whole_plane, accumulator_t<T>& mean, accumulator_t<T>& square) {
+__device__ inline Moments<accumulator_t<T>> merge_segments(const Chip<T>& chip, const Plan& plan, const Sizes& sizes,
+                                                           const Span& span, int row, bool whole_plane) {
   using A = accumulator_t<T>;
-  const auto piece = [&](int i, A& part_mean, A& part_square) {
+  const auto piece = [&](int i) -> Moments<A> {
     const int slice = whole_plane ? i / plan.segments : span.slice;
     const int segment = i % plan.segments;
     const A* at = chip.sums + 2 * (segment * plan.batch + row);
     const bool own = slice == span.slice;
-    part_mean = own ? at[0] : read_peer(at, slice);
-    part_square = own ? at[1] : read_peer(at + 1, slice);
     int first, last;
     segment_range(min(plan.slice, sizes.pixels - slice * plan.slice), plan.segments, segment, first, last);
-    return A(last - first);
+    return {A(last - first), own ? at[0] : read_peer(at, slice), own ? at[1] : read_peer(at + 1, slice)};
   };
   const int slices = whole_plane ? plan.slices : 1;
-  merge_moments(slices * plan.segments, piece, A(whole_plane ? sizes.pixels : span.pixels), mean, square);
+  return merge_moments(slices * plan.segments, piece, A(whole_plane ? sizes.pixels : span.pixels));
 }
 
 // Mean and rstd of every channel of the batch, on chip; also in device memory if they were found here.
@@ -120,9 +118,9 @@ __device__ inline void settle_statistics(const Chip<T>& chip, const ForwardArgum
       mean = load(args.mean + channel);
       rstd = load(args.rstd + channel);
     } else {
-      A square;
-      merge_segments(chip, plan, args.sizes, span, row, true, mean, square);
-      rstd = reciprocal_root(square / args.sizes.pixels + args.eps);
+      const Moments<A> plane = merge_segments(chip, plan, args.sizes, span, row, true);
+      mean = plane.mean;
+      rstd = reciprocal_root(plane.square / args.sizes.pixels + args.eps);
       if (span.slice == 0) {
         store(args.mean + channel, mean);
         store(args.rstd + channel, rstd);
@@ -201,11 +199,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
     }
     if constexpr (kStage == Stage::statistics) {
       for (int row = thread_index(); row < span.channels; row += kThreads) {
-        A mean, square;
-        merge_segments(chip, plan, sizes, span, row, false, mean, square);
+        const Moments<A> slice = merge_segments(chip, plan, sizes, span, row, false);
         const int64_t channel = span.sample * sizes.channels + span.first_channel + row;
-        store(args.moments + 2 * (channel * plan.slices + span.slice), mean);
-        store(args.moments + 2 * (channel * plan.slices + span.slice) + 1, square);
+        store(args.moments + 2 * (channel * plan.slices + span.slice), slice.mean);
+        store(args.moments + 2 * (channel * plan.slices + span.slice) + 1, slice.square);
       }
     } else {
       settle_statistics<T, kStage>(chip, args, span);
@@ -234,15 +231,12 @@ __global__ void __launch_bounds__(kThreads) finish_statistics(const __grid_const
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t plane = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; plane < planes; plane += step) {
     const A* moments = args.moments + 2 * plane * plan.slices;
-    const auto piece = [&](int i, A& mean, A& square) {
-      mean = load(moments + 2 * i);
-      square = load(moments + 2 * i + 1);
-      return A(min(plan.slice, args.sizes.pixels - i * plan.slice));
+    const auto piece = [&](int i) -> Moments<A> {
+      return {A(min(plan.slice, args.sizes.pixels - i * plan.slice)), load(moments + 2 * i), load(moments + 2 * i + 1)};
     };
-    A mean, square;
-    merge_moments(plan.slices, piece, A(args.sizes.pixels), mean, square);
-    store(args.mean + plane, mean);
-    store(args.rstd + plane, reciprocal_root(square / args.sizes.pixels + args.eps));
+    const Moments<A> whole = merge_moments(plan.slices, piece, A(args.sizes.pixels));
+    store(args.mean + plane, whole.mean);
+    store(args.rstd + plane, reciprocal_root(whole.square / args.sizes.pixels + args.eps));
   }
 }
 
