@@ -11,7 +11,8 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +43,12 @@ def repair_sampler(sampler: type) -> None:
     takes_argument = torch.utils.data.Sampler.__init__ is not object.__init__
     if enabled() and not takes_argument and sampler.__bases__ == (torch.utils.data.Sampler,):
         sampler.__bases__ = (_SamplerWithDataSource,)
+
+
+def clear_unset(latent: torch.Tensor) -> None:
+    """stylegan2-ada sends memory that was never set through G in training mode; not-a-number there stays in w_avg."""
+    if enabled():
+        latent.zero_()
 
 
 def repair_betas(optimizer_options: MutableMapping[str, Any]) -> None:
@@ -78,3 +85,19 @@ def repair_save_image(utils: Any) -> None:
         original(*args, **kwargs)
 
     utils.save_image = save_image
+
+
+@contextmanager
+def without_cuda_builds() -> Iterator[None]:
+    """rosinality's `model` compiles CUDA operators when imported, which no CPU calls: skip that without a GPU."""
+    if not enabled() or torch.cuda.is_available():
+        yield
+        return
+    from torch.utils import cpp_extension
+
+    original = cpp_extension.load
+    cpp_extension.load = lambda *args, **options: None
+    try:
+        yield
+    finally:
+        cpp_extension.load = original

@@ -273,8 +273,11 @@ FLAGS = {"sc_codes": K, "sc_res": "16,32", "ps_weight": 0.1}
 
 
 def training(cfg: str, folder: Path) -> None:
-    """From scratch, then resumed from the patched snapshot, then frozen; TPL by the metric system."""
+    """From scratch, where memory that was never set holds not-a-number, then resumed from the snapshot, and frozen."""
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills such memory
     first = train(cfg, folder, "first", flags=FLAGS)
+    torch.use_deterministic_algorithms(False)
+    assert all(value.isfinite().all() for value in first["G"].state_dict().values())
     assert first["Q"].num_codes == K
     statistics = [json.loads(line) for line in (first["run"] / "stats.jsonl").read_text().splitlines()]
     assert all(line["Loss/PS/loss"]["num"] > 0 for line in statistics)

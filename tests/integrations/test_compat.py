@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.cpp_extension
 
 from sc_layers.integrations import compat
 
@@ -81,6 +82,21 @@ def test_an_old_torchvision_is_left_alone() -> None:
     assert utils.save_image is print
 
 
+def test_cuda_code_is_built_only_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.utils.cpp_extension, "load", built := lambda name: name)
+    for found in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
+        with compat.without_cuda_builds():
+            assert torch.utils.cpp_extension.load("fused") == ("fused" if found else None)
+        assert torch.utils.cpp_extension.load is built
+
+
+def test_memory_that_was_never_set_is_cleared() -> None:
+    latent = torch.full((2, 3), float("nan"))
+    compat.clear_unset(latent)
+    assert torch.equal(latent, torch.zeros(2, 3))
+
+
 def test_everything_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SC_LAYERS_COMPAT", "0")
     monkeypatch.delitem(sys.modules, "pkg_resources", raising=False)
@@ -96,3 +112,8 @@ def test_everything_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None
     utils = SimpleNamespace(make_grid=inspect.signature, save_image=print)
     compat.repair_save_image(utils)
     assert utils.save_image is print
+    monkeypatch.setattr(torch.utils.cpp_extension, "load", lambda name: name)
+    with compat.without_cuda_builds():
+        assert torch.utils.cpp_extension.load("fused") == "fused"
+    compat.clear_unset(latent := torch.ones(1))
+    assert latent == 1
