@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import importlib.util
 import inspect
 import os
@@ -101,3 +102,27 @@ def without_cuda_builds() -> Iterator[None]:
         yield
     finally:
         cpp_extension.load = original
+
+
+def repair_similarity() -> None:
+    """rosinality's `lpips` imports scikit-image's `measure.compare_ssim`, now `metrics.structural_similarity`."""
+    if not enabled() or importlib.util.find_spec("skimage") is None:
+        return
+    measure, metrics = (importlib.import_module(f"skimage.{name}") for name in ("measure", "metrics"))
+    if not hasattr(measure, "compare_ssim"):
+        measure.compare_ssim = metrics.structural_similarity  # type: ignore[attr-defined]
+
+
+def repair_percentile(numpy: Any) -> None:
+    """rosinality's `ppl.py` calls `percentile(..., interpolation=)`; since numpy 2.4 it is `method` alone."""
+    original = numpy.percentile
+    if not enabled() or "interpolation" in inspect.signature(original).parameters:
+        return
+
+    @functools.wraps(original)
+    def percentile(*args: Any, interpolation: str | None = None, **kwargs: Any) -> Any:
+        if interpolation is not None:
+            kwargs["method"] = interpolation
+        return original(*args, **kwargs)
+
+    numpy.percentile = percentile

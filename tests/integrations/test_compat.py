@@ -5,9 +5,10 @@ import importlib.util
 import inspect
 import io
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.utils.cpp_extension
@@ -74,6 +75,32 @@ def test_save_image_takes_the_old_name_of_the_value_range() -> None:
     compat.repair_save_image(utils)
     utils.save_image(None, range=(-1, 1), nrow=2)
     assert calls == [{"value_range": (-1, 1), "nrow": 2}]
+
+
+def test_similarity_has_its_old_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, metrics = ModuleType("skimage.measure"), ModuleType("skimage.metrics")
+    metrics.structural_similarity = print  # type: ignore[attr-defined]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    for name, module in (("skimage", ModuleType("skimage")), (measure.__name__, measure), (metrics.__name__, metrics)):
+        monkeypatch.setitem(sys.modules, name, module)
+    compat.repair_similarity()
+    assert measure.compare_ssim is print
+    metrics.structural_similarity = repr  # type: ignore[attr-defined]
+    compat.repair_similarity()
+    assert measure.compare_ssim is print  # what is there stays
+
+
+def test_percentile_takes_the_old_name_of_the_method() -> None:
+    numpy = SimpleNamespace(percentile=lambda values, q, method="linear": np.percentile(values, q, method=method))
+    compat.repair_percentile(numpy)
+    values = [1.0, 2.0, 4.0]
+    assert numpy.percentile(values, 40, interpolation="lower") == 1
+    assert numpy.percentile(values, 40, method="higher") == 2
+    assert numpy.percentile(values, 50) == 2
+    old = SimpleNamespace(percentile=lambda values, q, interpolation="linear": q)
+    before = old.percentile
+    compat.repair_percentile(old)
+    assert old.percentile is before
 
 
 def test_an_old_torchvision_is_left_alone() -> None:
