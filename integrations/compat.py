@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +44,12 @@ def repair_sampler(sampler: type) -> None:
     takes_argument = torch.utils.data.Sampler.__init__ is not object.__init__
     if enabled() and not takes_argument and sampler.__bases__ == (torch.utils.data.Sampler,):
         sampler.__bases__ = (_SamplerWithDataSource,)
+
+
+def clear_unset(latent: torch.Tensor) -> None:
+    """stylegan2-ada sends memory that was never set through G in training mode; not-a-number there stays in w_avg."""
+    if enabled():
+        latent.zero_()
 
 
 def repair_betas(optimizer_options: MutableMapping[str, Any]) -> None:
@@ -78,3 +86,43 @@ def repair_save_image(utils: Any) -> None:
         original(*args, **kwargs)
 
     utils.save_image = save_image
+
+
+@contextmanager
+def without_cuda_builds() -> Iterator[None]:
+    """rosinality's `model` compiles CUDA operators when imported, which no CPU calls: skip that without a GPU."""
+    if not enabled() or torch.cuda.is_available():
+        yield
+        return
+    from torch.utils import cpp_extension
+
+    original = cpp_extension.load
+    cpp_extension.load = lambda *args, **options: None
+    try:
+        yield
+    finally:
+        cpp_extension.load = original
+
+
+def repair_similarity() -> None:
+    """rosinality's `lpips` imports scikit-image's `measure.compare_ssim`, now `metrics.structural_similarity`."""
+    if not enabled() or importlib.util.find_spec("skimage") is None:
+        return
+    measure, metrics = (importlib.import_module(f"skimage.{name}") for name in ("measure", "metrics"))
+    if not hasattr(measure, "compare_ssim"):
+        measure.compare_ssim = metrics.structural_similarity  # type: ignore[attr-defined]
+
+
+def repair_percentile(numpy: Any) -> None:
+    """rosinality's `ppl.py` calls `percentile(..., interpolation=)`; since numpy 2.4 it is `method` alone."""
+    original = numpy.percentile
+    if not enabled() or "interpolation" in inspect.signature(original).parameters:
+        return
+
+    @functools.wraps(original)
+    def percentile(*args: Any, interpolation: str | None = None, **kwargs: Any) -> Any:
+        if interpolation is not None:
+            kwargs["method"] = interpolation
+        return original(*args, **kwargs)
+
+    numpy.percentile = percentile

@@ -271,15 +271,10 @@ def _metric(name: str, preset: str) -> Callable[[Any], dict[str, float]]:
             return {name: float("nan"), f"{name}_active": float("nan")}
         from sc_layers.traversal import traversal_perceptual_length
 
-        generator = AttachedGenerator(copy.deepcopy(options.G).to(options.device), z=_first_latent(options.G))
+        generator = AttachedGenerator(copy.deepcopy(options.G).to(options.device))
         distance = os.environ.get(DISTANCE_VARIABLE, "lpips")
         result = traversal_perceptual_length(generator, preset=preset, distance=distance)
         return {name: result.total, f"{name}_active": float(result.num_active)}
 
     metric.__name__ = name
     return metric
-
-
-def _first_latent(generator: nn.Module) -> Tensor:
-    """The same z for every measurement of a training."""
-    return torch.randn(1, attachment_of(generator).z_dim, generator=torch.Generator().manual_seed(0))

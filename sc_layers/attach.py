@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -256,12 +257,24 @@ def _crop(masks: Tensor, margin: int) -> Tensor:
     return masks[..., margin : masks.shape[-2] - margin, margin : masks.shape[-1] - margin]
 
 
+def draw_latent(generator: nn.Module, seed: int) -> Tensor:
+    """z with codes [1, z_dim + K] from N(0, 1), on the CPU; of each seed what NVlabs' `generate.py --seeds` draws.
+
+    Args:
+        generator: attached.
+        seed: from 0 to 2^32 - 1.
+    """
+    record = attachment_of(generator)
+    draws = np.random.RandomState(seed).randn(1, record.z_dim + record.num_codes)
+    return torch.from_numpy(draws).float()
+
+
 class AttachedGenerator(nn.Module):
     """An attached generator as a plain one of codes, with everything else fixed: for TPL, sweeps and pictures.
 
     Args:
         generator: attached.
-        z: [1, z_dim] or [1, z_dim + K], whose codes are ignored; standard normal when None.
+        z: [1, z_dim] or [1, z_dim + K], whose codes are ignored; `draw_latent(generator, 0)` when None.
         c: class [1, c_dim]; zeros when None.
         truncation_psi: never acts on codes.
     """
@@ -272,29 +285,59 @@ class AttachedGenerator(nn.Module):
         super().__init__()
         record = attachment_of(generator)
         device = next(generator.parameters()).device
-        z = torch.randn(1, record.z_dim, device=device) if z is None else z.to(device)
-        c = torch.zeros(1, getattr(generator, "c_dim", 0), device=device) if c is None else c.to(device)
+        z = draw_latent(generator, 0) if z is None else z
+        c = torch.zeros(1, getattr(generator, "c_dim", 0)) if c is None else c
         self.generator = generator
         self.truncation_psi = truncation_psi
         self.num_codes = record.num_codes
         self.masked_codes = list(range(record.num_codes))
-        self.register_buffer("z", split_codes(z, record.z_dim, record.num_codes, "z")[0].float())
-        self.register_buffer("c", c.float())
+        self.register_buffer("z", split_codes(z.to(device), record.z_dim, record.num_codes, "z")[0].float())
+        self.register_buffer("c", c.to(device).float())
 
     def forward(
         self, codes: Tensor, noise_mode: str = "const", return_masks: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Images [N, C, H, W] of codes [N, K], and with `return_masks` the masks [N, K, H, W] at their size."""
-        adapter = _adapter_of(attachment_of(self.generator))
-        codes = codes.to(self.z)
-        z = torch.cat([self.z.expand(len(codes), -1), codes], dim=1)
-        ws = adapter.to_w(self.generator, z, self.c.expand(len(codes), -1), self.truncation_psi)
+        ws = self.to_w(torch.cat([self.z.expand(len(codes), -1), codes.to(self.z)], dim=1))
         if return_masks:
             return images_and_masks(self.generator, ws, noise_mode)
-        return adapter.to_images(self.generator, ws, noise_mode)
+        return self.to_images(ws, noise_mode)
+
+    def to_w(self, z: Tensor) -> Tensor:
+        """Wide w of z with codes [N, z_dim + K], of this class and truncation."""
+        adapter = _adapter_of(attachment_of(self.generator))
+        return adapter.to_w(self.generator, z, self.c.expand(len(z), -1), self.truncation_psi)
+
+    def to_images(self, ws: Tensor, noise_mode: str = "const") -> Tensor:
+        """Images [N, C, H, W] of wide w."""
+        return _adapter_of(attachment_of(self.generator)).to_images(self.generator, ws, noise_mode)
+
+    @property
+    def img_resolution(self) -> int:
+        """Height of the images, found by making one."""
+        with torch.no_grad():
+            return int(self(self.z.new_zeros(1, self.num_codes)).shape[2])
 
     z: Tensor
     c: Tensor
+
+
+class AttachedSampler(nn.Module):
+    """An attached generator as a plain one whose codes are all of z and the codes: for FID, KID and PPL.
+
+    Args:
+        view: gives generator, class and truncation; its z is not used.
+    """
+
+    def __init__(self, view: AttachedGenerator) -> None:
+        super().__init__()
+        record = attachment_of(view.generator)
+        self.view = view
+        self.num_codes = record.z_dim + record.num_codes
+
+    def forward(self, z: Tensor, noise_mode: str = "random") -> Tensor:
+        """Images [N, C, H, W] of z with codes [N, z_dim + K]."""
+        return self.view.to_images(self.view.to_w(z), noise_mode)
 
 
 @torch.no_grad()

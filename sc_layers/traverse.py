@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .images import image_grid, normalize_masks, to_uint8, traversal_codes
+from .traversal import check_images
 
 _BATCH = 64
 
@@ -55,11 +56,15 @@ def sweep_codes(
         bound: each code sweeps `linspace(-bound, bound)`.
         dims: which codes; all when None.
 
+    Raises:
+        ValueError: images that are not finite.
+
     Source: SPEC, traversal grids.
     """
     codes = traversal_codes(base, points, bound, dims)
     parts = [generator(part, noise_mode="const", return_masks=True) for part in codes.flatten(0, 1).split(_BATCH)]
-    images = to_uint8(torch.cat([part[0] for part in parts])).cpu().unflatten(0, codes.shape[:2])
+    made = check_images(torch.cat([part[0] for part in parts]), codes.flatten(0, 1))
+    images = to_uint8(made).cpu().unflatten(0, codes.shape[:2])
     masks = torch.cat([part[1] for part in parts]).unflatten(0, codes.shape[:2]).mean(1)
     dims = list(range(len(base))) if dims is None else dims
     return Sweep(dims, images, _masks_of(generator, masks, dims, images.shape[2]))

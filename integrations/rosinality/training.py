@@ -9,6 +9,7 @@ from collections.abc import MutableMapping
 from contextlib import nullcontext
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ IMAGE_CHANNELS = 3  # the code base knows no others
 compat.allow_argument_namespace()
 if importlib.util.find_spec("torchvision") is not None:
     compat.repair_save_image(importlib.import_module("torchvision.utils"))
+compat.repair_similarity()
+compat.repair_percentile(np)
 
 
 def _flag_type(kind: type) -> Any:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 device_option = click.option("--device", default="auto", help="'cpu', 'cuda', 'cuda:1'; 'auto' is cuda where it is.")
 network_argument = click.argument("network", type=click.Path(path_type=Path))
+code_option = click.option(
+    "--code",
+    type=click.Path(path_type=Path),
+    help="For files of stylegan2-ada-pytorch, stylegan3 or rosinality's: your checkout of it, imported and run.",
+)
+label_option = click.option("--class", "label", type=int, help="Class of a conditional network.")
 outdir_option = click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("out"), help="Where pictures go."
 )
@@ -53,31 +59,48 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load_generator(path: Path, device: torch.device) -> Any:
-    """The averaged generator of a network file or of a run's newest snapshot, or the plain one where that is all."""
-    from ..checkpoints import load_network
-    from ..legacy.networks import NetworkRecord
+def load_generator(
+    path: Path, device: torch.device, code: Path | None = None, label: int | None = None, seed: int = 0
+) -> Any:
+    """The averaged generator of a network file or of a run's newest snapshot, or the plain one where that is all.
+
+    Args:
+        path: file or folder.
+        device: where the generator goes.
+        code, label, seed: see `open_networks`.
+    """
+    from ..opening import GENERATORS, open_networks
     from ..training import find_snapshot
 
-    path = find_snapshot(path)
-    networks = load_network(path)
-    for name in ("G_ema", "G"):
-        if isinstance(networks.get(name), NetworkRecord):
-            raise click.UsageError(f"{path} holds a generator of another program; only ours run here")
-        if name in networks:
-            return networks[name].to(device)
-    raise click.UsageError(f"{path} holds no generator")
+    networks = open_networks(find_snapshot(path), code, label, seed)
+    return next(networks[name] for name in GENERATORS if name in networks).to(device)
 
 
-def codes_of_seeds(seeds: list[int], num_codes: int, latents: str) -> Tensor:
-    """Codes [S, K], each drawn with its own seed."""
+def at_seed(generator: Any, seed: int, latents: str, truncation: float) -> tuple[Any, Tensor]:
+    """The generator and the codes [1, K] of a picture, truncated.
+
+    A generator of another program gets a z of that seed, and its truncation leaves codes alone.
+
+    Raises:
+        ValueError: codes of such a generator are to be uniform.
+    """
+    from ..attach import AttachedGenerator, draw_latent
+
+    if not isinstance(generator, AttachedGenerator):
+        return generator, codes_of_seed(seed, generator.num_codes, latents) * truncation
+    if latents != "normal":
+        raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
+    z = draw_latent(generator.generator, seed)
+    view = AttachedGenerator(generator.generator, z, generator.c, truncation)
+    return view.eval(), z[:, -generator.num_codes :]
+
+
+def codes_of_seed(seed: int, num_codes: int, latents: str) -> Tensor:
+    """Codes [1, K] drawn with a seed of their own."""
     import torch
 
     from ..training.step import draw_codes
 
-    rows = []
-    for seed in seeds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            rows.append(draw_codes(1, num_codes, latents, "cpu"))
-    return torch.cat(rows)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return draw_codes(1, num_codes, latents, "cpu")

@@ -8,8 +8,10 @@ import click
 
 from ._common import (
     Integers,
-    codes_of_seeds,
+    at_seed,
+    code_option,
     device_option,
+    label_option,
     load_generator,
     network_argument,
     outdir_option,
@@ -21,12 +23,22 @@ from ._common import (
 @network_argument
 @click.option("--seeds", type=Integers(), default="0-15", help="One picture each.")
 @click.option("--latents", type=click.Choice(["normal", "uniform"]), default="normal", help="How codes are drawn.")
-@click.option("--truncation", type=float, default=1.0, help="Multiplies the codes.")
+@click.option("--truncation", type=float, default=1.0, help="Multiplies codes; psi of other programs' w.")
 @click.option("--noise", type=click.Choice(["const", "random", "none"]), default="const", help="Of Noise modules.")
+@code_option
+@label_option
 @outdir_option
 @device_option
 def generate(
-    network: Path, seeds: list[int], latents: str, truncation: float, noise: str, outdir: Path, device: str
+    network: Path,
+    seeds: list[int],
+    latents: str,
+    truncation: float,
+    noise: str,
+    code: Path | None,
+    label: int | None,
+    outdir: Path,
+    device: str,
 ) -> None:
     """Write one picture for each seed, and a grid of them all.
 
@@ -35,13 +47,15 @@ def generate(
     import torch
 
     from ..images import image_grid, save_png, to_uint8
+    from ..traversal import check_images
 
     torch_device = pick_device(device)
-    generator = load_generator(network, torch_device)
-    codes = codes_of_seeds(seeds, generator.num_codes, latents).to(torch_device) * truncation
+    generator = load_generator(network, torch_device, code, label)
+    pictures = [at_seed(generator, seed, latents, truncation) for seed in seeds]
     outdir.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
-        images = torch.cat([to_uint8(generator(code, noise_mode=noise)) for code in codes.split(16)]).cpu()
+        made = torch.cat([run(codes.to(torch_device), noise_mode=noise).cpu() for run, codes in pictures])
+    images = to_uint8(check_images(made, torch.cat([codes for _, codes in pictures])))
     for seed, image in zip(seeds, images, strict=True):
         save_png(image, outdir / f"seed{seed:04d}.png")
     columns = max(c for c in range(1, min(8, len(seeds)) + 1) if len(seeds) % c == 0)

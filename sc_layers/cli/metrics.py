@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ._common import Integers, device_option, load_generator, network_argument, pick_device
+from ._common import Integers, code_option, device_option, label_option, load_generator, network_argument, pick_device
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -91,6 +91,8 @@ def metrics() -> None:
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Default: the network's folder.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write TPL's bar plot to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print lines of JSON instead of a table.")
+@code_option
+@label_option
 @device_option
 def measure(
     network: Path,
@@ -98,6 +100,8 @@ def measure(
     outdir: Path | None,
     plot: Path | None,
     as_json: bool,
+    code: Path | None,
+    label: int | None,
     device: str,
     **settings: Any,
 ) -> None:
@@ -109,16 +113,16 @@ def measure(
     Each result is also appended to metric-NAME.jsonl, as StyleGAN code bases do. Weights in TorchScript form
     (StyleGAN's vgg16.pt, inception-2015-12-05.pt) run code as they load: only pass files that you trust.
     """
-    from ..checkpoints import load_network
     from ..metrics import registry
     from ..metrics.report import append_result
+    from ..opening import open_networks
     from ..training import find_snapshot
 
     registry.check_names(names)
     if plot is not None and not any(name in registry.TPL_NAMES for name in names):
         raise click.UsageError("--plot shows TPL, and none of the metrics is TPL")
     path = find_snapshot(network)
-    networks = registry.Networks.of(load_network(path), pick_device(device))
+    networks = registry.Networks.of(open_networks(path, code, label, settings["seed"]), pick_device(device))
     settings["resolution"] = settings["resolution"] or networks.resolution
     measures = registry.prepare(names, progress=not as_json, **settings)
     outdir = path.parent if outdir is None else outdir
@@ -155,6 +159,8 @@ def _text(score: float, name: str, details: dict[str, Any]) -> str:
 @with_options(sampling_options)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("rotation.png"), help="Plot.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@code_option
+@label_option
 @device_option
 def rotation(
     network: Path,
@@ -162,6 +168,8 @@ def rotation(
     step: float,
     out: Path,
     as_json: bool,
+    code: Path | None,
+    label: int | None,
     device: str,
     **settings: Any,
 ) -> None:
@@ -174,7 +182,7 @@ def rotation(
     if len(codes) != 2:
         raise click.UsageError(f"--codes takes two codes, such as '3,7', got {','.join(map(str, codes))}")
     angles = [-90 + step * i for i in range(int(270 / step + 1e-9) + 1)]
-    generator = load_generator(network, pick_device(device))
+    generator = load_generator(network, pick_device(device), code, label, settings["seed"])
     curve = rotation_curve(generator, (codes[0], codes[1]), angles=angles, progress=not as_json, **settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     curve.plot(out)

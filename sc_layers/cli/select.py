@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ._common import device_option, pick_device
+from ._common import code_option, device_option, label_option, pick_device
 from .metrics import Names, data_options, distance_options, sampling_options, with_options
 
 
@@ -23,6 +23,8 @@ from .metrics import Names, data_options, distance_options, sampling_options, wi
 @with_options(distance_options)
 @with_options(sampling_options)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@code_option
+@label_option
 @device_option
 def select(
     runs: tuple[Path, ...],

@@ -8,8 +8,10 @@ import click
 
 from ._common import (
     Integers,
-    codes_of_seeds,
+    at_seed,
+    code_option,
     device_option,
+    label_option,
     load_generator,
     network_argument,
     outdir_option,
@@ -24,6 +26,9 @@ from ._common import (
 @click.option("--range", "bound", type=float, default=2.0, help="Each code sweeps from minus this to this.")
 @click.option("--codes", "dims", type=Integers(), help="Which codes, such as '0-3,7'.  [default: all]")
 @click.option("--latents", type=click.Choice(["normal", "uniform"]), default="normal", help="How codes are drawn.")
+@click.option("--truncation", type=float, default=1.0, help="Multiplies the seed's codes; psi of other programs' w.")
+@code_option
+@label_option
 @outdir_option
 @device_option
 def traverse(
@@ -33,6 +38,9 @@ def traverse(
     bound: float,
     dims: list[int] | None,
     latents: str,
+    truncation: float,
+    code: Path | None,
+    label: int | None,
     outdir: Path,
     device: str,
 ) -> None:
@@ -44,10 +52,10 @@ def traverse(
     from ..traverse import sweep_codes
 
     torch_device = pick_device(device)
-    generator = load_generator(network, torch_device)
-    bases = codes_of_seeds(seeds, generator.num_codes, latents).to(torch_device)
-    for seed, base in zip(seeds, bases, strict=True):
-        sweep = sweep_codes(generator, base, points, bound, dims)
+    generator = load_generator(network, torch_device, code, label)
+    for seed in seeds:
+        run, base = at_seed(generator, seed, latents, truncation)
+        sweep = sweep_codes(run, base[0].to(torch_device), points, bound, dims)
         outdir.mkdir(parents=True, exist_ok=True)
         save_png(sweep.picture(), outdir / f"traverse{seed:04d}.png")
         save_gif(sweep.frames(), outdir / f"traverse{seed:04d}.gif")

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..attach import AttachedGenerator, AttachedSampler
+from ..legacy.networks import NetworkRecord
 from ..traversal import TPL_PRESETS, TraversalLength, traversal_perceptual_length
 from .distances import FeatureDistance, make_distance
 from .factor_files import open_factor_data
@@ -59,27 +61,34 @@ class Networks:
 
     Attributes:
         generator: the averaged one where there is one.
+        sampler: the same as a function of everything that is drawn for an image; differs from `generator` for one of
+            another program, which has a z besides its codes.
         recognizer: the averaged one where there is one; None if the checkpoint has none.
         latents: how the codes were drawn in training, "normal" or "uniform".
     """
 
     generator: nn.Module
+    sampler: nn.Module
     recognizer: nn.Module | None
     latents: str
 
     @classmethod
     def of(cls, loaded: Mapping[str, Any], device: torch.device | str = "cpu") -> Networks:
-        """Pick them from what `load_network` returned.
+        """Pick them from what `load_network` or `open_networks` returned.
 
         Raises:
-            ValueError: there is no generator.
+            ValueError: there is no generator that can run.
         """
         generator = loaded.get("G_ema", loaded.get("G"))
         if generator is None:
             raise ValueError("the file holds no generator")
+        if isinstance(generator, NetworkRecord):
+            raise ValueError("the file holds a generator of another program; open it by open_networks")
+        generator = generator.to(device)
+        sampler = AttachedSampler(generator) if isinstance(generator, AttachedGenerator) else generator
         recognizer = loaded.get("Q_ema", loaded.get("Q"))
         latents = loaded.get("meta", {}).get("training", {}).get("latents", "normal")
-        return cls(generator.to(device), None if recognizer is None else recognizer.to(device), latents)
+        return cls(generator, sampler, None if recognizer is None else recognizer.to(device), latents)
 
     @property
     def resolution(self) -> int:
@@ -181,12 +190,12 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
     options = _counts(function, measures.effort)
     options |= {"seed": measures.seed, "batch_size": measures.batch_size}
     if name == "ppl":
-        return function(networks.generator, distance=measures.distance, latents=networks.latents, **options)
+        return function(networks.sampler, distance=measures.distance, latents=networks.latents, **options)
     if name in AGAINST_DATA:
         options |= {"features": measures.features, "latents": networks.latents}
         if measures.effort != 1:
             options["num_reals"] = min(len(measures.data), max(_LEAST, round(len(measures.data) * measures.effort)))
-        return function(networks.generator, measures.data, **options)
+        return function(networks.sampler, measures.data, **options)
     if networks.recognizer is None:
         raise ValueError(f"{name} needs a recogniser, and the checkpoint holds none (Q or Q_ema)")
     return function(networks.recognizer, measures.data, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import warnings
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from .._optional import require
-from ..checkpoints import load_network
+from ..opening import open_networks
 from . import registry
 from .factors import warn
 
@@ -239,6 +240,8 @@ def select_models(
     batch_size: int = 64,
     effort: float = 1.0,
     device: torch.device | str | None = None,
+    code: str | Path | None = None,
+    label: int | None = None,
     log: Callable[[str], None] = lambda message: None,
 ) -> Selection:
     """Rank the checkpoints of many runs by TPL, without labels.
@@ -263,6 +266,8 @@ def select_models(
         batch_size: images a pass.
         effort: factor on the number of samples of the metrics in `against`.
         device: where to compute; None takes CUDA where it is.
+        code: checkout of the program that wrote the checkpoints, if it is another one; see `open_networks`.
+        label: class of conditional generators.
         log: called with a line of text about each checkpoint.
 
     Returns:
@@ -278,7 +283,9 @@ def select_models(
     registry.check_names([metric, *names])
     rank_candidates([], min_active, top)  # refuses wrong numbers before the work
     checkpoints = find_checkpoints(paths)
-    resolution = _first_resolution(checkpoints) if resolution is None and registry.needs_data(names) else resolution
+    load = functools.partial(open_networks, code=code, label=label, seed=seed)
+    if resolution is None and registry.needs_data(names):
+        resolution = _first_resolution(checkpoints, load)
     measures = registry.prepare(
         [metric, *names],
         *(data, resolution, distance, weights, features, feature_weights),
@@ -291,6 +298,7 @@ def select_models(
         "distance": distance,
         "weights": _text(weights),
         "seed": seed,
+        **({} if label is None else {"class": label}),
         **({"against": list(names), "data": _text(data), "effort": effort} if names else {}),
         **({"features": features, "feature_weights": _text(feature_weights)} if measures.features else {}),
     }
@@ -298,7 +306,7 @@ def select_models(
     with _Share(device) as share:
         pending = [path for path in checkpoints if not _is_measured(results.load(path))]
         for path in pending[share.rank :: share.size]:
-            results.save(path, _measure_checkpoint(path, metric, names, measures, share.device, log))
+            results.save(path, _measure_checkpoint(path, load, metric, names, measures, share.device, log))
     return _selection(checkpoints, results, names, min_active, top)
 
 
@@ -310,11 +318,14 @@ def _is_measured(entry: Mapping[str, Any] | None) -> bool:
     return entry is not None and "error" not in entry
 
 
-def _first_resolution(checkpoints: Sequence[Path]) -> int | None:
+_Load = Callable[[Path], Mapping[str, Any]]
+
+
+def _first_resolution(checkpoints: Sequence[Path], load: _Load) -> int | None:
     """Resolution of the first checkpoint that can be read."""
     for path in checkpoints:
         try:
-            return registry.Networks.of(load_network(path)).resolution
+            return registry.Networks.of(load(path)).resolution
         except Exception:  # reported when it is its turn
             continue
     return None
@@ -322,6 +333,7 @@ def _first_resolution(checkpoints: Sequence[Path]) -> int | None:
 
 def _measure_checkpoint(
     path: Path,
+    load: _Load,
     metric: str,
     names: Sequence[str],
     measures: registry.Measures,
@@ -329,7 +341,7 @@ def _measure_checkpoint(
     log: Callable[[str], None],
 ) -> dict[str, Any]:
     try:
-        networks = registry.Networks.of(load_network(path), device)
+        networks = registry.Networks.of(load(path), device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the table shows the number of active codes
             tpl = registry.measure_tpl(metric, networks, measures)

@@ -15,6 +15,7 @@ from .config import TrainingConfig
 from .step import TrainingState
 
 STATE_FILE = "training-state.pt"
+SNAPSHOT_SUFFIXES = (".safetensors", ".pkl")  # ours, and those of NVlabs' programs
 STATS_FILE = "stats.jsonl"
 CONFIG_FILE = "training_options.json"
 
@@ -78,10 +79,10 @@ def find_snapshot(path: str | Path) -> Path:
         return path
     if not path.is_dir():
         raise FileNotFoundError(f"no such network file or run folder: {str(path)!r}")
-    snapshots = sorted(path.glob("network-snapshot-*.safetensors"))
-    if not snapshots:
-        raise FileNotFoundError(f"no network-snapshot-*.safetensors in the folder {str(path)!r}")
-    return snapshots[-1]
+    found = [path for path in path.glob("network-snapshot-*") if path.suffix in SNAPSHOT_SUFFIXES]
+    if not found:
+        raise FileNotFoundError(f"no network-snapshot-*.safetensors or .pkl in the folder {str(path)!r}")
+    return max(found, key=lambda path: path.stem)
 
 
 def resume_training(path: Path, config: TrainingConfig, device: torch.device) -> tuple[TrainingState, list[str]]:

@@ -6,8 +6,10 @@ A process of its own for each: the code bases share module names. CFG is ada, st
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 
 from sc_layers import attach_spatial_constriction
@@ -28,7 +31,7 @@ from sc_layers.attach import (
     masks_of,
     traverse,
 )
-from sc_layers.integrations import nvlabs
+from sc_layers.integrations import compat, nvlabs
 from tests.integrations.on_cpu import CudaMeansCpu, replace_gpu_functions
 
 K = 4
@@ -209,8 +212,6 @@ def phases(cfg: str, folder: Path) -> None:
 
 def make_data(folder: Path) -> str:
     """16 coloured squares as the code bases' zip data set."""
-    import PIL.Image
-
     random = np.random.default_rng(0)
     with zipfile.ZipFile(folder / "data.zip", "w") as archive:
         for index in range(16):
@@ -273,8 +274,11 @@ FLAGS = {"sc_codes": K, "sc_res": "16,32", "ps_weight": 0.1}
 
 
 def training(cfg: str, folder: Path) -> None:
-    """From scratch, then resumed from the patched snapshot, then frozen; TPL by the metric system."""
+    """From scratch, where memory that was never set holds not-a-number, then resumed from the snapshot, and frozen."""
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills such memory
     first = train(cfg, folder, "first", flags=FLAGS)
+    torch.use_deterministic_algorithms(False)
+    assert all(value.isfinite().all() for value in first["G"].state_dict().values())
     assert first["Q"].num_codes == K
     statistics = [json.loads(line) for line in (first["run"] / "stats.jsonl").read_text().splitlines()]
     assert all(line["Loss/PS/loss"]["num"] > 0 for line in statistics)
@@ -298,6 +302,109 @@ def fine_tuning(cfg: str, folder: Path) -> None:
     tuned = train(cfg, folder, "tuned", flags=FLAGS, resume_pkl=str(pickle_path))
     gains = [p for n, p in tuned["G"].named_parameters() if n.endswith("mask_gain")]
     assert all(0 < gain.abs().max() < 0.1 for gain in gains)
+
+
+def saved(cfg: str, folder: Path) -> tuple[Any, Path]:
+    """An attached generator, and a pickle of the code base that holds it."""
+    network = attach(generator(cfg)).requires_grad_(False)
+    network.mapping.w_avg += 0.1
+    path = folder / "network.pkl"
+    with open(path, "wb") as file:
+        pickle.dump({"G": network, "D": discriminator(cfg), "G_ema": network, "training_set_kwargs": None}, file)
+    return network, path
+
+
+def process(*arguments: Any, **environment: Any) -> str:
+    """Run Python in the directory of the code base."""
+    command = [sys.executable, "-W", "ignore", *map(str, arguments)]
+    variables = {**os.environ, **{name: str(value) for name, value in environment.items()}}
+    result = subprocess.run(command, cwd=sys.path[0], env=variables, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def script(name: str, *arguments: Any, **environment: Any) -> str:
+    """Run a script of the code base on the CPU."""
+    return process(Path(__file__).with_name("on_cpu.py"), name, *arguments, **environment)
+
+
+def pixels(path: Path) -> Any:
+    return np.asarray(PIL.Image.open(path)).astype(int)
+
+
+def scripts(cfg: str, folder: Path) -> None:
+    """Scripts of the code base and commands of ours on the same pickle, with the same pictures and numbers."""
+    _, path = saved(cfg, folder)
+    theirs, ours = folder / "theirs", folder / "ours"
+    generate = "generate.py" if cfg == "ada" else "gen_images.py"
+    script(generate, "--seeds=0-2", "--trunc=0.7", "--noise-mode=const", f"--network={path}", f"--outdir={theirs}")
+    code = [path, "--code", sys.path[0], "--device", "cpu"]
+    commands = ("-m", "sc_layers")
+    process(*commands, "generate", *code, "--seeds", "0-2", "--truncation", 0.7, "--outdir", ours)
+    for seed in range(3):
+        first, second = (pixels(run / f"seed000{seed}.png") for run in (theirs, ours))
+        assert abs(first - second).max() <= 1, seed
+        assert first.std() > 1
+    process(*commands, "traverse", *code, "--outdir", ours)
+    assert pixels(ours / "traverse0000.png").shape == (K * 64, 8 * 64, 3)
+    if cfg == "ada":
+        mixed = ["--rows=1,2", "--cols=3", "--styles=0-3", f"--network={path}", f"--outdir={folder / 'mix'}"]
+        script("style_mixing.py", *mixed)
+        assert pixels(folder / "mix" / "grid.png").std() > 1
+    if cfg == "stylegan3-t":
+        return  # a thousand images take minutes
+    printed = script(
+        "calc_metrics.py",
+        *("--metrics=tpl_small", f"--data={make_data(folder)}", f"--network={path}", "--gpus=1", "--verbose=0"),
+        SC_LAYERS_TPL_DISTANCE="mse",
+    )
+    line = next(line for line in printed.splitlines() if line.startswith("{"))
+    settings = ["--metrics", "tpl_small_0.3", "--distance", "mse", "--outdir", ours, "--json"]
+    length = json.loads(process(*commands, "metrics", *code, *settings))["results"]
+    assert abs(json.loads(line)["results"]["tpl_small"] / length["total"] - 1) < 1e-4
+
+
+class SmallerImages(torch.nn.Module):
+    """Stands in for the perceptual network that projector.py downloads, with its way of being called."""
+
+    def forward(self, images: torch.Tensor, resize_images: bool, return_lpips: bool) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(images, 4).flatten(1) / 255
+
+
+VGG16 = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt"
+
+
+def projector(cfg: str, folder: Path) -> None:
+    """stylegan2-ada's projector.py comes closer to an image of the generator, moves codes too, and w can be used."""
+    if cfg != "ada":
+        return  # stylegan3 has no projector
+    network, path = saved(cfg, folder)
+    (folder / "downloads").mkdir()
+    name = hashlib.md5(VGG16.encode()).hexdigest()
+    torch.jit.script(SmallerImages()).save(folder / "downloads" / f"{name}_vgg16.pt")
+    image = network(latents(1), torch.zeros(1, 0), noise_mode="const")[0]
+    bytes_of = (image.permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).byte().numpy()
+    PIL.Image.fromarray(bytes_of).save(folder / "target.png")
+    settings = [f"--network={path}", f"--target={folder / 'target.png'}", f"--outdir={folder}", "--save-video=false"]
+    printed = script("projector.py", *settings, "--num-steps=40", DNNLIB_CACHE_DIR=folder)
+    distances = [float(line.split("dist ")[1].split()[0]) for line in printed.splitlines() if " dist " in line]
+    assert distances[-1] < 0.5 * distances[0]
+    ws = torch.from_numpy(np.load(folder / "projected_w.npz")["w"])
+    assert codes_of(network, ws).abs().min() > 0
+    script("generate.py", f"--network={path}", f"--projected-w={folder / 'projected_w.npz'}", f"--outdir={folder}")
+    assert abs(pixels(folder / "proj.png") - pixels(folder / "proj00.png")).mean() < 30  # it has other noise
+
+
+def plain(cfg: str, folder: Path) -> None:
+    """Train without our arguments and keep everything that came out; also runs in a code base without the patch."""
+    compat.repair_sampler(importlib.import_module("torch_utils.misc").InfiniteSampler)
+    torch.empty = torch.zeros  # of what was never set, stylegan2-ada's first average of w is made
+    networks = train(cfg, folder, "plain", flags={})
+    states = {name: networks[name].state_dict() for name in ("G", "D", "G_ema")}
+    lines = [json.loads(line) for line in (networks["run"] / "stats.jsonl").read_text().splitlines()]
+    torch.save(
+        [states, [{key: line[key] for key in line if key.startswith("Loss/")} for line in lines]], folder / "all.pt"
+    )
 
 
 def without_flags(cfg: str, folder: Path) -> None:

@@ -1,10 +1,12 @@
 """Run a script of a code base that insists on a GPU on the CPU: `python on_cpu.py SCRIPT [ARGUMENT...]`.
 
-Every device "cuda" that reaches a PyTorch function becomes the CPU, and the GPU's clocks and counters become idle.
+Random numbers are seeded. Every device "cuda" that reaches a PyTorch function becomes the CPU, and the GPU's clocks and
+counters become idle.
 """
 
 from __future__ import annotations
 
+import random
 import runpy
 import sys
 from pathlib import Path
@@ -62,5 +64,7 @@ if __name__ == "__main__":
     del sys.argv[0]
     sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
     replace_gpu_functions()
+    random.seed(0)
+    torch.manual_seed(0)
     with CudaMeansCpu():
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -5,11 +5,13 @@ import importlib.util
 import inspect
 import io
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.utils.cpp_extension
 
 from sc_layers.integrations import compat
 
@@ -75,10 +77,51 @@ def test_save_image_takes_the_old_name_of_the_value_range() -> None:
     assert calls == [{"value_range": (-1, 1), "nrow": 2}]
 
 
+def test_similarity_has_its_old_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure, metrics = ModuleType("skimage.measure"), ModuleType("skimage.metrics")
+    metrics.structural_similarity = print  # type: ignore[attr-defined]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    for name, module in (("skimage", ModuleType("skimage")), (measure.__name__, measure), (metrics.__name__, metrics)):
+        monkeypatch.setitem(sys.modules, name, module)
+    compat.repair_similarity()
+    assert measure.compare_ssim is print
+    metrics.structural_similarity = repr  # type: ignore[attr-defined]
+    compat.repair_similarity()
+    assert measure.compare_ssim is print  # what is there stays
+
+
+def test_percentile_takes_the_old_name_of_the_method() -> None:
+    numpy = SimpleNamespace(percentile=lambda values, q, method="linear": np.percentile(values, q, method=method))
+    compat.repair_percentile(numpy)
+    values = [1.0, 2.0, 4.0]
+    assert numpy.percentile(values, 40, interpolation="lower") == 1
+    assert numpy.percentile(values, 40, method="higher") == 2
+    assert numpy.percentile(values, 50) == 2
+    old = SimpleNamespace(percentile=lambda values, q, interpolation="linear": q)
+    before = old.percentile
+    compat.repair_percentile(old)
+    assert old.percentile is before
+
+
 def test_an_old_torchvision_is_left_alone() -> None:
     utils = SimpleNamespace(make_grid=lambda tensor, range=None: None, save_image=print)
     compat.repair_save_image(utils)
     assert utils.save_image is print
+
+
+def test_cuda_code_is_built_only_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.utils.cpp_extension, "load", built := lambda name: name)
+    for found in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
+        with compat.without_cuda_builds():
+            assert torch.utils.cpp_extension.load("fused") == ("fused" if found else None)
+        assert torch.utils.cpp_extension.load is built
+
+
+def test_memory_that_was_never_set_is_cleared() -> None:
+    latent = torch.full((2, 3), float("nan"))
+    compat.clear_unset(latent)
+    assert torch.equal(latent, torch.zeros(2, 3))
 
 
 def test_everything_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +139,8 @@ def test_everything_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None
     utils = SimpleNamespace(make_grid=inspect.signature, save_image=print)
     compat.repair_save_image(utils)
     assert utils.save_image is print
+    monkeypatch.setattr(torch.utils.cpp_extension, "load", lambda name: name)
+    with compat.without_cuda_builds():
+        assert torch.utils.cpp_extension.load("fused") == "fused"
+    compat.clear_unset(latent := torch.ones(1))
+    assert latent == 1

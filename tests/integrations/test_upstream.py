@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -25,22 +26,27 @@ HERE = Path(__file__).parent
 VARIABLES = {"stylegan2-ada": "STYLEGAN2_ADA_DIR", "stylegan3": "STYLEGAN3_DIR", "rosinality": "ROSINALITY_DIR"}
 
 
-def patched_copy(name: str, folder: Path) -> Path:
+def unpatched_copy(name: str, copy: Path) -> Path:
     variable = VARIABLES[name]
     if variable not in os.environ:
         pytest.skip(f"set {variable} to a checkout of {patching.CODE_BASES[name].repository}")
-    copy = folder / name
     shutil.copytree(os.environ[variable], copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
+    return copy
+
+
+def patched_copy(name: str, folder: Path) -> Path:
+    copy = unpatched_copy(name, folder / name)
     patching.apply_patch(name, copy)
     return copy
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+def run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", ""), variables.pop("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
     arguments = [sys.executable, *map(str, command)]
     result = subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-5000:]
-    return result.stdout + result.stderr
+    return result.stdout
 
 
 @pytest.mark.slow
@@ -53,7 +59,7 @@ def test_the_patch_is_reverted_byte_for_byte(name: str, tmp_path: Path) -> None:
 
 
 CONFIGURATIONS = [("stylegan2-ada", "ada")] + [("stylegan3", f"stylegan{suffix}") for suffix in ("2", "3-t", "3-r")]
-CHECKS = ["identity", "codes_act", "half_precision", "tools", "pickled", "force_fp16", "phases"]
+CHECKS = ["identity", "codes_act", "half_precision", "tools", "pickled", "force_fp16", "phases", "scripts"]
 RUNS = ["training", "fine_tuning", "without_flags"]
 
 
@@ -61,16 +67,87 @@ RUNS = ["training", "fine_tuning", "without_flags"]
 @pytest.mark.parametrize("check", CHECKS + RUNS)
 @pytest.mark.parametrize(("name", "cfg"), CONFIGURATIONS)
 def test_nvlabs(name: str, cfg: str, check: str, tmp_path: Path) -> None:
-    if check in RUNS and cfg == "stylegan3-r":
-        pytest.skip("trains as stylegan3-t does")
+    if check in (*RUNS, "scripts") and cfg == "stylegan3-r":
+        pytest.skip("runs as stylegan3-t does")
     run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), check, tmp_path, cfg)
+
+
+@pytest.mark.slow
+def test_the_projector_of_stylegan2_ada_finds_codes(tmp_path: Path) -> None:
+    pytest.importorskip("imageio", reason="projector.py needs imageio")
+    run(HERE / "nvlabs_checks.py", patched_copy("stylegan2-ada", tmp_path), "projector", tmp_path, "ada")
+
+
+def assert_same(first: Any, second: Any, where: str = "") -> None:
+    """Nested dicts and lists with the same tensors and numbers, bit for bit."""
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{where}.{index}")
+    else:
+        assert first == second, where
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "cfg"), [pair for pair in CONFIGURATIONS if pair[1] != "stylegan3-r"])
+def test_without_flags_the_training_gives_the_bits_of_the_unpatched_code_base(
+    name: str, cfg: str, tmp_path: Path
+) -> None:
+    results = []
+    for copy in (unpatched_copy(name, tmp_path / "unpatched"), patched_copy(name, tmp_path)):
+        folder = tmp_path / f"run-{copy.name}"
+        folder.mkdir()
+        run(HERE / "nvlabs_checks.py", copy, "plain", folder, cfg)
+        results.append(torch.load(folder / "all.pt"))
+    assert results[0][1][0]["Loss/G/loss"]["num"] > 0
+    assert_same(*results)
+
+
+OPTIONS = {
+    "stylegan2-ada": ["--cfg=auto"],
+    "stylegan3": ["--cfg=stylegan3-t", "--batch=8", "--gamma=1"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_without_flags_a_dry_run_prints_the_same(name: str, tmp_path: Path) -> None:
+    old = tmp_path / "old"  # stylegan3 needs what setuptools ships no more
+    old.mkdir()
+    (old / "pkg_resources.py").write_text("from packaging.version import parse as parse_version\n")
+    data = tmp_path / "data"
+    data.mkdir()
+    for index in range(4):
+        PIL.Image.new("RGB", (16, 16), (60 * index, 0, 0)).save(data / f"{index}.png")
+    arguments = ["train.py", *OPTIONS[name], f"--data={data}", "--outdir=runs", "--gpus=1", "--dry-run"]
+    unpatched = unpatched_copy(name, tmp_path / "unpatched")
+    printed = run(HERE / "on_cpu.py", *arguments, cwd=unpatched, PYTHONPATH=str(old))
+    assert '"batch_size"' in printed
+    patched = patched_copy(name, tmp_path)
+    assert run(HERE / "on_cpu.py", *arguments, cwd=patched, PYTHONPATH=str(old), SC_LAYERS_COMPAT="0") == printed
+    repaired = run(HERE / "on_cpu.py", *arguments, cwd=patched, PYTHONPATH=str(old))
+    assert options_in(repaired) == options_in(printed)  # betas may be 0.0 in place of 0
+
+
+def options_in(printed: str) -> Any:
+    return json.JSONDecoder().raw_decode(printed[printed.index("{") :])[0]
 
 
 @pytest.fixture
 def rosinality(tmp_path: Path) -> Path:
     """A patched copy with narrow networks, and a data set of 16x16 images in it."""
+    return made_small(patched_copy("rosinality", tmp_path))
+
+
+def made_small(copy: Path) -> Path:
     lmdb = pytest.importorskip("lmdb", reason="rosinality's data sets need lmdb")
-    copy = patched_copy("rosinality", tmp_path)
     model = copy / "model.py"
     model.write_bytes(model.read_bytes().replace(b": 512,", b": 16,"))
     environment = lmdb.open(str(copy / "data"), map_size=1 << 24)
@@ -87,10 +164,10 @@ def rosinality(tmp_path: Path) -> Path:
 CODES = ["--sc-codes=4", "--sc-res=8,16", "--ps-weight=0.1"]
 
 
-def train_rosinality(copy: Path, *arguments: str) -> dict[str, Any]:
+def train_rosinality(copy: Path, *arguments: str, script: str = "train.py") -> dict[str, Any]:
     """One iteration of the training script, and the checkpoint that it writes."""
     small = ["--size=16", "--batch=4", "--n_sample=4", "--iter=1", "--channel_multiplier=1"]
-    run(HERE / "on_cpu.py", "train.py", *small, *arguments, "data", cwd=copy)
+    run(HERE / "on_cpu.py", script, *small, *arguments, "data", cwd=copy)
     return torch.load(copy / "checkpoint" / "000000.pt", weights_only=True)
 
 
@@ -131,3 +208,36 @@ def test_rosinality_without_flags_and_from_its_own_checkpoint(rosinality: Path) 
     tuned = train_rosinality(rosinality, *CODES, f"--ckpt={kept}")
     gains = [value for name, value in tuned["g"].items() if name.endswith("mask_gain")]
     assert all(0 < gain.abs().max() < 0.1 for gain in gains)
+
+
+REPAIRED = """import runpy
+import torchvision.utils
+from sc_layers.integrations import compat
+compat.repair_save_image(torchvision.utils)
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_rosinality_without_flags_gives_the_bits_of_the_unpatched_code_base(rosinality: Path, tmp_path: Path) -> None:
+    allow_namespace()
+    unpatched = made_small(unpatched_copy("rosinality", tmp_path / "unpatched"))
+    (unpatched / "repaired.py").write_text(REPAIRED)
+    first = train_rosinality(unpatched, script="repaired.py")
+    second = train_rosinality(rosinality)
+    given = {key: value for key, value in vars(second.pop("args")).items() if not key.startswith(("sc_", "ps_", "q_"))}
+    assert given == vars(first.pop("args"))
+    assert_same(first, second)
+
+
+@pytest.mark.slow
+def test_commands_run_on_checkpoints_of_rosinality(rosinality: Path, tmp_path: Path) -> None:
+    train_rosinality(rosinality, *CODES)
+    code = [str(rosinality / "checkpoint" / "000000.pt"), "--code", str(rosinality), "--device", "cpu"]
+    arguments = [*code, "--outdir", str(tmp_path / "out")]
+    run("-m", "sc_layers", "generate", *arguments, "--seeds", "0-1", "--truncation", "0.7")
+    run("-m", "sc_layers", "traverse", *arguments, "--points", "3")
+    with PIL.Image.open(tmp_path / "out" / "traverse0000.png") as picture:
+        assert picture.size == (4 * 16, 4 * 16)
+    printed = run("-m", "sc_layers", "metrics", *arguments, "--distance", "mse")
+    assert "of 4 codes active" in printed

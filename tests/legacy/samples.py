@@ -24,6 +24,7 @@ from sc_layers.models import (
     RecognizerConfig,
 )
 from sc_layers.models.tf_variables import variables_from_state_dict
+from tests.integrations import toys
 
 MODULES = "[Const-2, ResConv-up-1, C_spgroup-1-2, Noise-1]"
 _SIZES = {"fmap_base": 2, "fmap_min": 2, "fmap_max": 2}
@@ -250,3 +251,19 @@ def all_formats() -> dict[str, bytes]:
         "rosinality": saved(rosinality_dict()),
         "rosinality-old": saved(rosinality_dict(), zipped=False),
     }
+
+
+class _ToyPickler(pickle.Pickler):
+    """Pickles the toy networks of the integrations' tests as objects of persistent classes."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj).__module__ != toys.__name__:
+            return NotImplemented
+        return Persistent(type(obj).__name__, obj.__dict__).__reduce__()
+
+
+def pickled(content: Any) -> bytes:
+    """A file as stylegan2-ada-pytorch and stylegan3 write it, of toy networks."""
+    buffer = io.BytesIO()
+    _ToyPickler(buffer, 4).dump(content)
+    return buffer.getvalue()

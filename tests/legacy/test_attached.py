@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import pickle
-from typing import Any
 
 import pytest
 import torch
@@ -20,21 +18,6 @@ from tests.integrations import toys
 from . import samples
 
 
-class Pickler(pickle.Pickler):
-    """Pickles the toy modules as objects of persistent classes."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj).__module__ != toys.__name__:
-            return NotImplemented
-        return samples.Persistent(type(obj).__name__, obj.__dict__).__reduce__()
-
-
-def pickled(content: Any) -> bytes:
-    buffer = io.BytesIO()
-    Pickler(buffer, 4).dump(content)
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def generator() -> toys.AdaLikeGenerator:
     generator = toys.AdaLikeGenerator(resolution=16).eval().requires_grad_(False)
@@ -42,7 +25,7 @@ def generator() -> toys.AdaLikeGenerator:
 
 
 def test_the_record_tells_what_was_attached(generator: toys.AdaLikeGenerator) -> None:
-    record = load_network(io.BytesIO(pickled({"G_ema": generator})))["G_ema"]
+    record = load_network(io.BytesIO(samples.pickled({"G_ema": generator})))["G_ema"]
     assert record.class_name == "AdaLikeGenerator"
     assert record.kwargs == {"resolution": 16, "c_dim": 0, "architecture": "skip"}
     assert record.attachment == attachment_of(generator).arguments()
@@ -50,14 +33,14 @@ def test_the_record_tells_what_was_attached(generator: toys.AdaLikeGenerator) ->
 
 
 def test_the_rebuilt_generator_has_it_attached(generator: toys.AdaLikeGenerator) -> None:
-    rebuilt = load_network(io.BytesIO(pickled({"G_ema": generator})), classes=toys)["G_ema"]
+    rebuilt = load_network(io.BytesIO(samples.pickled({"G_ema": generator})), classes=toys)["G_ema"]
     z = torch.randn(2, generator.z_dim)
     assert torch.equal(rebuilt(z, noise_mode="const"), generator(z, noise_mode="const"))
     assert attachment_of(rebuilt).arguments() == attachment_of(generator).arguments()
 
 
 def test_it_survives_our_formats_too(generator: toys.AdaLikeGenerator) -> None:
-    record = load_network(io.BytesIO(pickled({"G_ema": generator})))["G_ema"]
+    record = load_network(io.BytesIO(samples.pickled({"G_ema": generator})))["G_ema"]
     for write in (samples.write_safetensors, samples.write_pt):
         rebuilt = load_network(io.BytesIO(write({"G_ema": record}, {})), classes=toys)["G_ema"]
         z = torch.randn(1, generator.z_dim)
@@ -82,7 +65,7 @@ def test_a_generator_of_rosinality_comes_back_with_it() -> None:
 def test_more_codes_than_anything_has_are_refused(generator: toys.AdaLikeGenerator) -> None:
     generator._init_kwargs["spatial_constriction"]["num_codes"] = 10**9
     with pytest.raises(CheckpointError, match="1000000000 codes"):
-        load_network(io.BytesIO(pickled({"G_ema": generator})), classes=toys)
+        load_network(io.BytesIO(samples.pickled({"G_ema": generator})), classes=toys)
 
 
 def test_every_hook_that_attaching_can_leave_is_known() -> None:

@@ -181,5 +181,5 @@ def test_average_ramps_up_with_the_images_seen() -> None:
 def test_missing_snapshots_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such network file or run folder"):
         find_snapshot(tmp_path / "absent")
-    with pytest.raises(FileNotFoundError, match=r"no network-snapshot-\*.safetensors in the folder"):
+    with pytest.raises(FileNotFoundError, match=r"no network-snapshot-\*.safetensors or .pkl in the folder"):
         find_snapshot(tmp_path)
