@@ -45,23 +45,22 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
     const int segment = unit >> (plan.batch_log2 - 1), pair = unit & plan.row_pair_mask;
     A values[kValues] = {};
     const int first = (segment * kWarp + lane) * kQuad, step = plan.segments * kWarp * kQuad;
+    // One running pointer: more of them do not fit into the registers.
     const T* gradients = chip.gradients + 2 * pair * plan.stride + start + first;
-    const T* features = chip.features + 2 * pair * plan.stride + start + first;
-    const A* weights = chip.weights + first_code * plan.chunk + first;
     for (int at = first; at < end; at += step) {
       A grad[2][kQuad], product[2][kQuad];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const A mean = chip.statistics[2 * (2 * pair + r)];
         read_group(gradients + r * plan.stride, grad[r]);
-        read_group(features + r * plan.stride, product[r]);
+        read_group(gradients + (chip.features - chip.gradients) + r * plan.stride, product[r]);
 #pragma unroll
         for (int e = 0; e < kQuad; ++e) product[r][e] = grad[r][e] * (product[r][e] - mean);
       }
 #pragma unroll
       for (int code = 0; code < kCodes; ++code) {
         A weight[kQuad];
-        read_group(weights + code * plan.chunk, weight);
+        read_group(chip.weights + (first_code + code) * plan.chunk + at, weight);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
 #pragma unroll
@@ -72,8 +71,6 @@ __device__ inline void sum_pixels(const Chip<T>& chip, const Plan& plan, int cod
         }
       }
       gradients += step;
-      features += step;
-      weights += step;
     }
     A sum = warp_sum_each(values, lane);
     constexpr int kLanesEach = kWarp / kValues;
@@ -358,13 +355,13 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
             weigh(chip.weights, chip.factors, chip.bands_h, chip.bands_w, args.gates, sizes, plan, span, start);
             __syncthreads();
           }
-          if (span.pass == 0)
+          if (kStage == Stage::statistics || (kStage == Stage::whole && span.pass == 0))
             sum_chunk(chip, plan, sizes.codes, span.pixels, start);
           else
             differentiate_chunk(chip, plan, sizes.codes, span.pixels, start);
           __syncthreads();
         }
-        if (span.pass == 0) {
+        if (kStage != Stage::apply && span.pass == 0) {
           if (plan.cluster > 1) cluster_sync();
           settle_batch<T, kStage>(chip, args, span);
         }
