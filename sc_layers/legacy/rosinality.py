@@ -35,12 +35,17 @@ def _size_of(state: dict[str, Tensor], name: str, index: int, default: int) -> i
     return state[name].shape[index] if name in state and state[name].ndim > index else default
 
 
+def _makes_wavelets(state: dict[str, Tensor]) -> bool:
+    """Whether a network is SWAGAN's, which works on wavelet coefficients at half the size of the images."""
+    return any(".iwt." in name for name in state)
+
+
 def _generator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
     """Keyword arguments of the generator, as its tensors show them."""
     noises = sum(name.startswith("noises.") for name in state)
     depth = sum(name.startswith("style.") and name.endswith(".weight") for name in state)
     return {
-        "size": 2 ** (2 + min(noises, 60) // 2),
+        "size": 2 ** (2 + min(noises, 60) // 2 + _makes_wavelets(state)),
         "style_dim": _size_of(state, "style.1.weight", 0, 512),
         "n_mlp": depth,
         "channel_multiplier": _size_of(state, "convs.6.conv.weight", 1, 512) // 256,
@@ -65,8 +70,10 @@ def _attachment(state: dict[str, Tensor]) -> dict[str, Any] | None:
 def _discriminator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
     """Keyword arguments of the discriminator, as its tensors show them."""
     blocks = len({name.split(".")[1] for name in state if name.startswith("convs.")})
-    size = 2 ** (1 + min(blocks, 60))
-    multiplier = _size_of(state, "convs.0.0.weight", 0, 0) * size // 16384 if size > 32 else 2
+    wavelets = _makes_wavelets(state)
+    size = 2 ** ((3 if wavelets else 1) + min(blocks, 60))
+    width = _size_of(state, "convs.0.conv1.0.weight", 1, 0) if wavelets else _size_of(state, "convs.0.0.weight", 0, 0)
+    multiplier = width * size // 16384 if size > 32 else 2
     return {"size": size, "channel_multiplier": multiplier}
 
 

@@ -92,6 +92,11 @@ import argparse
 import torch.utils.cpp_extension
 torch.utils.cpp_extension.load = lambda *args, **kwargs: None  # its operators are compiled at import, for CUDA
 import model
+import swagan
+G, D = swagan.Generator(64, 16, 2, channel_multiplier=1), swagan.Discriminator(64, channel_multiplier=1)
+torch.save({"g": G.state_dict(), "d": D.state_dict(), "g_ema": G.state_dict()}, "swagan.pt")
+networks = sc_layers.load_network("swagan.pt", classes=swagan)
+assert networks["G"].size == G.size and networks["D"].state_dict().keys() == D.state_dict().keys()
 G, D = model.Generator(8, 16, 2), model.Discriminator(8)
 optimizer = torch.optim.Adam(G.style.parameters())
 args = argparse.Namespace(size=8, latent=16, n_mlp=2, channel_multiplier=2)
