@@ -60,4 +60,4 @@ def traverse(
         save_png(sweep.picture(), outdir / f"traverse{seed:04d}.png")
         save_gif(sweep.frames(), outdir / f"traverse{seed:04d}.gif")
         click.echo(f"seed {seed}: rows are codes {', '.join(map(str, sweep.dims))}")
-    click.echo(f"{len(seeds)} traversals (PNG and GIF) in {outdir}")
+    click.echo(f"a PNG and a GIF of each of {len(seeds)} seeds in {outdir}")
