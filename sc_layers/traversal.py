@@ -283,7 +283,7 @@ def traversal_perceptual_length(
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    where = generator_device(generator) if device is None else torch.device(device)
+    where = device_of(generator) if device is None else torch.device(device)
     bases = _base_codes(generator, num_codes, settings, base_codes, seed)
     measure = as_feature_distance(distance, weights).to(where).eval()
     shape = (*bases.shape, settings.num_images)
@@ -316,9 +316,9 @@ def _settings(preset: str, *values: Any) -> TPLSettings:
     return TPLSettings(**{**{name: getattr(base, name) for name in names}, **chosen})
 
 
-def generator_device(generator: GeneratorFunction) -> torch.device:
+def device_of(function: Callable[..., Any]) -> torch.device:
     """Device of a module's first parameter; the CPU for anything else."""
-    first = next(generator.parameters(), None) if isinstance(generator, nn.Module) else None
+    first = next(function.parameters(), None) if isinstance(function, nn.Module) else None
     return torch.device("cpu") if first is None else first.device
 
 
@@ -343,17 +343,16 @@ def _base_codes(
 
 
 @contextlib.contextmanager
-def evaluating(generator: GeneratorFunction) -> Iterator[None]:
-    """A module in eval mode meanwhile; anything else as it is."""
-    if not isinstance(generator, nn.Module):
-        yield
-        return
-    training = generator.training
-    generator.eval()
+def evaluating(function: Callable[..., Any]) -> Iterator[None]:
+    """A module in eval mode meanwhile, each part back in its own mode afterwards; anything else as it is."""
+    modes = [(part, part.training) for part in function.modules()] if isinstance(function, nn.Module) else []
+    for part, _ in modes:
+        part.training = False
     try:
         yield
     finally:
-        generator.train(training)
+        for part, training in modes:
+            part.training = training
 
 
 @contextlib.contextmanager
@@ -562,7 +561,7 @@ def traversal_picture(
     Returns:
         uint8 [C, K * H, points * W].
     """
-    where = generator_device(generator)
+    where = device_of(generator)
     codes = traversal_codes(result.base_codes[0], points, bound, result.ranking)
     with fixed_noise(generator) as fixed:
         rows = [to_uint8(check_images(fixed(row.float().to(where)), row)).cpu() for row in codes]

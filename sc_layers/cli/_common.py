@@ -56,24 +56,17 @@ def pick_device(name: str) -> torch.device:
 def load_generator(path: Path, device: torch.device) -> Any:
     """The averaged generator of a network file or of a run's newest snapshot, or the plain one where that is all."""
     from ..checkpoints import load_network
-    from ..legacy.networks import NetworkRecord
+    from ..metrics.registry import Networks
     from ..training import find_snapshot
 
-    path = find_snapshot(path)
-    networks = load_network(path)
-    for name in ("G_ema", "G"):
-        if isinstance(networks.get(name), NetworkRecord):
-            raise click.UsageError(f"{path} holds a generator of another program; only ours run here")
-        if name in networks:
-            return networks[name].to(device)
-    raise click.UsageError(f"{path} holds no generator")
+    return Networks.of(load_network(find_snapshot(path)), device).generator
 
 
 def codes_of_seeds(seeds: list[int], num_codes: int, latents: str) -> Tensor:
     """Codes [S, K], each drawn with its own seed."""
     import torch
 
-    from ..training.step import draw_codes
+    from ..models.latents import draw_codes
 
     rows = []
     for seed in seeds:

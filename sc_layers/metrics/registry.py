@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models import Generator
 from ..traversal import TPL_PRESETS, TraversalLength, traversal_perceptual_length
 from .distances import FeatureDistance, make_distance
 from .factor_files import open_factor_data
@@ -63,7 +64,7 @@ class Networks:
         latents: how the codes were drawn in training, "normal" or "uniform".
     """
 
-    generator: nn.Module
+    generator: Generator
     recognizer: nn.Module | None
     latents: str
 
@@ -72,18 +73,23 @@ class Networks:
         """Pick them from what `load_network` returned.
 
         Raises:
-            ValueError: there is no generator.
+            ValueError: there is no generator, or one of another program.
         """
         generator = loaded.get("G_ema", loaded.get("G"))
         if generator is None:
             raise ValueError("the file holds no generator")
+        if not isinstance(generator, Generator):
+            raise ValueError(
+                "the file holds a generator of another program; only ours run here "
+                "(in that program, sc_layers.traversal_perceptual_length measures any function from codes to images)"
+            )
         recognizer = loaded.get("Q_ema", loaded.get("Q"))
         latents = loaded.get("meta", {}).get("training", {}).get("latents", "normal")
         return cls(generator.to(device), None if recognizer is None else recognizer.to(device), latents)
 
     @property
     def resolution(self) -> int:
-        return int(self.generator.img_resolution)  # type: ignore[arg-type]
+        return self.generator.img_resolution
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,8 @@ def prepare(
     """Open the data and load the feature networks that the metrics `names` need.
 
     Raises:
-        ValueError: an unknown metric; data needed and not given, or without known factors where those are needed; an
-            effort that is not positive.
+        ValueError: an unknown metric; data needed and not given, or without known factors where those are needed;
+            weights of a network that none of the metrics looks through; an effort that is not positive.
         FileNotFoundError: no such data, or weights neither here nor to be downloaded.
     """
     check_names(names)
@@ -132,9 +138,15 @@ def prepare(
         raise ValueError(f"effort must be positive, got {effort}")
     measures_distance = any(name in TPL_NAMES or name == "ppl" for name in names)
     measures_features = any(name in AGAINST_DATA for name in names)
+    for used, file, users in (
+        (measures_distance, weights, "weights are those of the distance of TPL and PPL"),
+        (measures_features, feature_weights, "feature weights are those of FID and KID"),
+    ):
+        if file is not None and not used:
+            raise ValueError(f"the {users}, and none of them is measured; got {str(file)!r}")
     if needs_data(names) and data is None:
         wanting = [name for name in names if needs_data([name])]
-        raise ValueError(f"{', '.join(wanting)} look at real images: a data set is needed (--data)")
+        raise ValueError(f"a data set is needed (--data) for {', '.join(wanting)}")
     return Measures(
         data=_open_data(names, data, resolution) if needs_data(names) and data is not None else None,
         distance=make_distance(distance, weights) if measures_distance else None,
