@@ -56,8 +56,10 @@ class TPLSettings:
             raise ValueError(f"a sweep needs at least 2 images, got num_points={self.num_points} ({self.reading})")
         if self.num_traversals < 1:
             raise ValueError(f"num_traversals must be at least 1, got {self.num_traversals}")
-        if self.extent is not None and not self.extent > 0:
-            raise ValueError(f"extent must be positive, got {self.extent}")
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"threshold must be a finite number, got {self.threshold}")
+        if self.extent is not None and not 0 < self.extent < math.inf:
+            raise ValueError(f"extent must be positive and finite, got {self.extent}")
 
     @property
     def num_images(self) -> int:
@@ -273,7 +275,8 @@ def traversal_perceptual_length(
         The total, tpl_i, standard deviations, confidence interval, active codes and ranking.
 
     Raises:
-        ValueError: settings out of range; images of a wrong shape or not finite, with what the generator returned.
+        ValueError: settings out of range; images of a wrong shape or not finite, with what the generator returned;
+            distances that are not finite.
         FileNotFoundError: the distance's weights are neither here nor can be downloaded.
 
     Source: paper Sec. 3.3; SPEC, TPL.
@@ -283,7 +286,7 @@ def traversal_perceptual_length(
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    where = generator_device(generator) if device is None else torch.device(device)
+    where = device_of(generator) if device is None else torch.device(device)
     bases = _base_codes(generator, num_codes, settings, base_codes, seed)
     measure = as_feature_distance(distance, weights).to(where).eval()
     shape = (*bases.shape, settings.num_images)
@@ -306,7 +309,7 @@ def _settings(preset: str, *values: Any) -> TPLSettings:
     *given, base_codes = values
     chosen = {name: value for name, value in zip(names, given, strict=True) if value is not None}
     if base_codes is not None:
-        if base_codes.ndim != 2 or not len(base_codes):
+        if base_codes.ndim != 2 or not base_codes.numel():
             raise ValueError(f"base_codes must have shape [T, K], got {tuple(base_codes.shape)}")
         if chosen.setdefault("num_traversals", len(base_codes)) != len(base_codes):
             raise ValueError(
@@ -316,9 +319,9 @@ def _settings(preset: str, *values: Any) -> TPLSettings:
     return TPLSettings(**{**{name: getattr(base, name) for name in names}, **chosen})
 
 
-def generator_device(generator: GeneratorFunction) -> torch.device:
+def device_of(function: Callable[..., Any]) -> torch.device:
     """Device of a module's first parameter; the CPU for anything else."""
-    first = next(generator.parameters(), None) if isinstance(generator, nn.Module) else None
+    first = next(function.parameters(), None) if isinstance(function, nn.Module) else None
     return torch.device("cpu") if first is None else first.device
 
 
@@ -327,6 +330,8 @@ def number_of_codes(generator: GeneratorFunction, num_codes: int | None) -> int:
     num = getattr(generator, "num_codes", None) if num_codes is None else num_codes
     if num is None:
         raise ValueError("num_codes is needed: the generator does not say how many codes it takes")
+    if num < 1:
+        raise ValueError(f"num_codes must be at least 1, got {num}")
     return int(num)
 
 
@@ -343,17 +348,16 @@ def _base_codes(
 
 
 @contextlib.contextmanager
-def evaluating(generator: GeneratorFunction) -> Iterator[None]:
-    """A module in eval mode meanwhile; anything else as it is."""
-    if not isinstance(generator, nn.Module):
-        yield
-        return
-    training = generator.training
-    generator.eval()
+def evaluating(function: Callable[..., Any]) -> Iterator[None]:
+    """A module in eval mode meanwhile, each part back in its own mode afterwards; anything else as it is."""
+    modes = [(part, part.training) for part in function.modules()] if isinstance(function, nn.Module) else []
+    for part, _ in modes:
+        part.training = False
     try:
         yield
     finally:
-        generator.train(training)
+        for part, training in modes:
+            part.training = training
 
 
 @contextlib.contextmanager
@@ -401,6 +405,9 @@ def neighbour_distances(
 
     Returns:
         [..., n - 1] float64 on the CPU.
+
+    Raises:
+        ValueError: images of a wrong shape; images or distances that are not finite.
     """
     parts: list[Tensor] = []
     last: Features | None = None
@@ -416,7 +423,11 @@ def neighbour_distances(
             bar.update(len(codes))
     # Entry i is the distance of images i - 1 and i; the first of each row belongs to two rows and is dropped.
     flat = torch.cat([part.double() for part in parts])
-    return flat.view(shape)[..., 1:].clone()
+    distances = flat.view(shape)[..., 1:].clone()
+    if not distances.isfinite().all():
+        broken = int((~distances.isfinite()).sum())
+        raise ValueError(f"{broken} of {distances.numel()} distances are not finite, although the images are")
+    return distances
 
 
 def progress_bar(total: int, description: str, shown: bool) -> Any:
@@ -461,7 +472,9 @@ class TraversalLengthHook:
         **options: further arguments of `traversal_perceptual_length`, such as `num_codes`, `batch_size` or `device`.
 
     Raises:
-        ValueError: an unknown preset or distance, or a number that is not positive.
+        ValueError: an unknown preset or distance, or a number out of range.
+        TypeError: an option that `traversal_perceptual_length` does not have.
+        NotADirectoryError: `run_dir` is no folder.
         FileNotFoundError: the distance's weights are neither here nor can be downloaded.
     """
 
@@ -480,6 +493,11 @@ class TraversalLengthHook:
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
+        if picture_points < 2:
+            raise ValueError(f"picture_points must be at least 2, got {picture_points}")
+        if run_dir is not None and not Path(run_dir).is_dir():
+            raise NotADirectoryError(f"run_dir is no folder: {str(run_dir)!r}")
+        inspect.signature(traversal_perceptual_length).bind_partial(**options)  # a typing error shows at once
         tpl_preset(preset)
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.every = every
@@ -562,7 +580,7 @@ def traversal_picture(
     Returns:
         uint8 [C, K * H, points * W].
     """
-    where = generator_device(generator)
+    where = device_of(generator)
     codes = traversal_codes(result.base_codes[0], points, bound, result.ranking)
     with fixed_noise(generator) as fixed:
         rows = [to_uint8(check_images(fixed(row.float().to(where)), row)).cpu() for row in codes]

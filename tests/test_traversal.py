@@ -254,6 +254,11 @@ def test_a_generator_with_wrong_images_is_named(images: Any, message: str) -> No
         ({"reading": "images"}, "points, segments"),
         ({"sweep": "wide"}, "fixed, relative"),
         ({"extent": -1}, "extent must be positive"),
+        ({"extent": float("inf")}, "extent must be positive and finite"),
+        ({"threshold": float("nan")}, "threshold must be a finite number"),
+        ({"num_codes": 0}, "num_codes must be at least 1, got 0"),
+        ({"distance": lambda a, b: a.flatten(1).sum(1) / 0}, r"480 of 480 distances are not finite"),
+        ({"base_codes": torch.zeros(3, 0)}, r"\[T, K\]"),
         ({"batch_size": 0}, "batch_size"),
         ({"confidence": 95}, "confidence must lie between 0 and 1"),
         ({"distance": "l2"}, "unknown distance"),
@@ -323,9 +328,20 @@ def test_traversal_pictures_are_ordered_by_length() -> None:
     assert inner.std(dim=1).argmax() == 0
 
 
-@pytest.mark.parametrize(("arguments", "message"), [({"every": 0}, "every"), ({"preset": "x"}, "unknown TPL preset")])
-def test_the_hook_refuses_wrong_settings_at_once(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"every": 0}, ValueError, "every"),
+        ({"preset": "x"}, ValueError, "unknown TPL preset"),
+        ({"picture_points": 1}, ValueError, "picture_points must be at least 2"),
+        ({"numcodes": 3}, TypeError, "numcodes"),
+        ({"run_dir": "no-such-folder"}, NotADirectoryError, "no-such-folder"),
+    ],
+)
+def test_the_hook_refuses_wrong_settings_at_once(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         TraversalLengthHook(distance="mse", **arguments)
 
 

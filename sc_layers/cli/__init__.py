@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from typing import TextIO
 
 import click
 
@@ -19,6 +21,18 @@ COMMANDS = {
     "train": "Train a PS-SC GAN.",
     "traverse": "A picture grid and a GIF in which each row sweeps one code.",
 }
+
+
+def _in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning without the line of code that it comes from."""
+    click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 class _LazyGroup(click.Group):
@@ -38,9 +52,11 @@ class _LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
-        """Turn what a user can mend into one line and exit status 2."""
+        """Turn what a user can mend into one line and exit status 2, and warnings into one line each."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _in_one_line
+                return super().invoke(ctx)
         except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError) as error:
             raise click.UsageError(" ".join(str(error).split()), ctx=None) from error
 

@@ -99,7 +99,7 @@ def codes_of_seed(seed: int, num_codes: int, latents: str) -> Tensor:
     """Codes [1, K] drawn with a seed of their own."""
     import torch
 
-    from ..training.step import draw_codes
+    from ..models.latents import draw_codes
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -66,8 +66,10 @@ def _print(selection: Any, as_json: bool) -> None:
         click.echo(selection.table())
     else:
         click.echo(f"none of {len(selection.candidates)} models has {selection.min_active} active codes", err=True)
+    if selection.failures:
+        click.echo("could not be measured:", err=True)
     for failure in selection.failures:
-        click.echo(f"could not be measured: {failure.name}: {failure.error}", err=True)
+        click.echo(f"  {failure.name}: {failure.error}", err=True)
     correlations = selection.correlations()
     if correlations is not None:
         click.echo(f"\nSpearman's rank correlation with\n{correlations}")

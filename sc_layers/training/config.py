@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ..models.latents import check_latents
+
 MODELS = ("ps_sc", "info_gan", "gan")
-LATENTS = ("uniform", "normal")
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
-        if self.latents not in LATENTS:
-            raise ValueError(f"latents must be one of {', '.join(LATENTS)}, got {self.latents!r}")
+        check_latents(self.latents)
         for name in (
             "total_kimg",
             "batch",

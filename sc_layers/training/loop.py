@@ -14,8 +14,9 @@ from torch import Tensor
 from .._optional import require
 from ..datasets import Dataset, batches
 from ..images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
+from ..models.latents import draw_codes
 from .snapshot import CONFIG_FILE, append_stats, save_snapshot
-from .step import TrainingState, draw_codes, training_step
+from .step import TrainingState, training_step
 
 PICTURE_COLUMNS = 8
 PICTURE_ROWS = 6

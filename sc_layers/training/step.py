@@ -19,6 +19,7 @@ from ..losses import (
     r1_penalty,
 )
 from ..models import Discriminator, Generator, Recognizer
+from ..models.latents import draw_codes
 from ..models.ops import MINIBATCH_STD_GROUP
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
@@ -81,13 +82,6 @@ def _check_pass(network: Discriminator | Recognizer, images: int) -> None:
             f"{type(network).__name__} would see {images} images a pass: its minibatch standard deviation needs "
             f"at most {MINIBATCH_STD_GROUP} or a multiple of {MINIBATCH_STD_GROUP}; change the batch or batch_per_pass"
         )
-
-
-def draw_codes(count: int, num_codes: int, latents: str, device: torch.device | str) -> Tensor:
-    """Random codes [count, num_codes]: "uniform" in (-2, 2) or "normal"."""
-    if latents == "uniform":
-        return torch.rand(count, num_codes, device=device) * 4 - 2
-    return torch.randn(count, num_codes, device=device)
 
 
 @contextmanager

@@ -86,7 +86,13 @@ def test_a_mistake_is_one_line_and_status_2(content: bytes | None, target: str, 
 
 
 @pytest.mark.parametrize(
-    "command", [["generate"], ["train", "--data", "shapes3d", "--preset", "demo", "--outdir", "runs", "--resume"]]
+    "command",
+    [
+        ["generate"],
+        ["metrics", "measure"],
+        ["metrics", "rotation", "--codes", "0,1"],
+        ["train", "--data", "shapes3d", "--preset", "demo", "--outdir", "runs", "--resume"],
+    ],
 )
 def test_commands_that_run_networks_refuse_those_of_other_programs(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -85,6 +85,8 @@ def test_metrics_of_images_are_measured_against_data(
         (["--distance", "lpips", "--weights", "none.pth"], "no such weights file: 'none.pth'"),
         (["--device", "gpu9", "--distance", "mse"], "device 'gpu9' cannot be used"),
         (["--effort", "0", "--distance", "mse"], "effort must be positive"),
+        (["--metrics", "mig", "--data", "dsprites", "--weights", "vgg.pth"], "those of the distance of TPL and PPL"),
+        (["--distance", "mse", "--feature-weights", "inception.pt"], "feature weights are those of FID and KID"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(network: Path, arguments: list[str], message: str) -> None:

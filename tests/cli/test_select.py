@@ -51,6 +51,13 @@ def test_correlations_against_supervised_metrics_follow(run_dir: Path) -> None:
     assert result.stdout.splitlines()[-1].split()[:2] == ["TPL", "2"]
 
 
+def test_warnings_are_one_line_without_code(run_dir: Path) -> None:
+    options = ("--against", "mig", "--data", "dsprites", "--effort", 0.01, "--min-active", 4)
+    result = run(run_dir, *options)
+    warned = [line for line in result.stderr.splitlines() if "rank correlation" in line]
+    assert warned == ["warning: rank correlation of 0 values is given as 0: one side has no two different ones"]
+
+
 def test_a_filter_that_nothing_passes_ends_with_status_1(run_dir: Path) -> None:
     result = run(run_dir, "--min-active", 4)
     assert result.exit_code == 1

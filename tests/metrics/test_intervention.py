@@ -119,6 +119,18 @@ def test_codes_that_are_not_finite_are_an_error() -> None:
         factor_vae(lambda images: images.flatten(1) / 0, perfect_table(), num_train=10, num_eval=10)
 
 
+def test_an_encoder_is_in_eval_mode_and_its_parts_are_put_back_in_their_own() -> None:
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Dropout(0.9))
+    encoder[2].eval()  # frozen within a model that trains
+    assert factor_vae(encoder, perfect_table(), num_train=200, num_eval=100).score == 1
+    assert [part.training for part in encoder] == [True, True, False]
+
+
+def test_an_encoder_that_returns_no_tensor_is_named() -> None:
+    with pytest.raises(ValueError, match=r"returned tuple for 64 images, expected \[64, K\]"):
+        factor_vae(lambda images: (images, images), perfect_table(), num_train=10, num_eval=10)
+
+
 def test_an_encoder_with_a_wrong_shape_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"returned shape \(64, 3, 1, 1\)"):
         factor_vae(lambda images: images, perfect_table(), num_train=10, num_eval=10)
