@@ -103,6 +103,11 @@ class MeanSquared(FeatureDistance):
         return squared.mean(dim=1)
 
 
+def _channels_last(images: Tensor) -> Tensor:
+    """Images in the memory layout in which networks are a tenth to a third quicker on CPUs."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def _unit_norm(maps: Tensor) -> Tensor:
     """Maps [N, C, H, W] over their norm across channels."""
     norm: Tensor = maps.norm(dim=1, keepdim=True)
@@ -153,7 +158,7 @@ class LPIPS(FeatureDistance):
         return cls(model)
 
     def features(self, images: Tensor) -> Features:
-        maps = self.model.net(self.model.scaling_layer(images / 127.5 - 1))
+        maps = self.model.net(self.model.scaling_layer(_channels_last(images / 127.5 - 1)))
         return tuple(self._weighted(m, lin) for m, lin in zip(maps, self.model.lins, strict=True))
 
     @staticmethod
@@ -206,7 +211,7 @@ class EfficientNetLite(FeatureDistance):
 
     def _maps(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         model = self.model
-        x = model._swish(model._bn0(model._conv_stem((images - 127) / 128)))
+        x = model._swish(model._bn0(model._conv_stem(_channels_last((images - 127) / 128))))
         maps = []
         for index, block in enumerate(model._blocks):
             x = block(x)

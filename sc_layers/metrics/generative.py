@@ -7,6 +7,7 @@ distributions for PPL, and there gives numpy.percentile an argument that current
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..traversal import (
     evaluating,
     fixed_noise,
     number_of_codes,
+    progress_bar,
 )
 from .distances import DistanceFunction, EfficientNetLite, FeatureDistance, as_feature_distance, prepare_images
 from .factors import Floats, Score
@@ -55,14 +57,18 @@ class ImageData(Protocol):
 class _PathGenerator(nn.Module):
     """A generator as torchmetrics wants it: with `sample`, and images in 0..255."""
 
-    def __init__(self, generator: GeneratorFunction, num_codes: int, latents: str, draws: torch.Generator) -> None:
+    def __init__(
+        self, generator: GeneratorFunction, num_codes: int, latents: str, draws: torch.Generator, bar: Any
+    ) -> None:
         super().__init__()
-        self.generate, self.num_codes, self.latents, self.draws = generator, num_codes, latents, draws
+        self.generate, self.num_codes, self.latents, self.draws, self.bar = generator, num_codes, latents, draws, bar
 
     def sample(self, num: int) -> Tensor:
         return draw_codes(num, self.num_codes, self.latents, draws=self.draws)
 
     def forward(self, codes: Tensor) -> Tensor:
+        if self.bar is not None:
+            self.bar.update(len(codes))
         return (check_images(self.generate(codes), codes) + 1) * 127.5
 
 
@@ -102,6 +108,7 @@ def ppl(
     seed: int = 0,
     batch_size: int = 32,
     device: torch.device | str | None = None,
+    progress: bool = False,
 ) -> Score:
     """Perceptual path length: mean of dis(G(c), G(lerp(c, c', eps))) / eps^2 over random pairs of codes, at t = 0.
 
@@ -120,6 +127,7 @@ def ppl(
         seed: of the codes.
         batch_size: pairs a pass.
         device: where to compute; None takes the generator's, or the CPU.
+        progress: show a progress bar with the time left.
 
     Returns:
         score: the mean; details: `num_kept`, `std`.
@@ -136,8 +144,8 @@ def ppl(
     where = device_of(generator) if device is None else torch.device(device)
     measure = as_feature_distance(distance, weights).to(where).eval()
     draws = torch.Generator().manual_seed(seed)
-    with fixed_noise(generator) as fixed:
-        paths = _PathGenerator(fixed, number_of_codes(generator, num_codes), latents, draws)
+    with fixed_noise(generator) as fixed, progress_bar(2 * num_samples, "PPL", progress) as bar:
+        paths = _PathGenerator(fixed, number_of_codes(generator, num_codes), latents, draws, bar)
         _, _, distances = path_length(
             paths,
             num_samples=num_samples,
@@ -261,15 +269,18 @@ def _gather(
     seed: int,
     batch_size: int,
     device: torch.device,
+    progress: bool,
 ) -> float:
     metric = metric.to(device)
     draws = torch.Generator().manual_seed(seed)
     codes = draw_codes(nums[1], number_of_codes(generator, num_codes), latents, draws=draws)
-    with evaluating(generator):
-        for images in _real_batches(data, nums[0], seed, batch_size):
-            metric.update(images.to(device), real=True)
-        for images in _fake_batches(generator, codes, seed, batch_size, device):
-            metric.update(images, real=False)
+    real = ((images.to(device), True) for images in _real_batches(data, nums[0], seed, batch_size))
+    fake = ((images, False) for images in _fake_batches(generator, codes, seed, batch_size, device))
+    with evaluating(generator), progress_bar(sum(nums), type(metric).__name__, progress) as bar:
+        for images, is_real in itertools.chain(real, fake):
+            metric.update(images, real=is_real)
+            if bar is not None:
+                bar.update(len(images))
     value = metric.compute()
     return float(value[0] if isinstance(value, tuple) else value)
 
@@ -296,6 +307,7 @@ def fid(
     seed: int = 0,
     batch_size: int = 32,
     device: torch.device | str | None = None,
+    progress: bool = False,
 ) -> Score:
     """Frechet distance of Gaussians fitted to features: |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)).
 
@@ -311,6 +323,7 @@ def fid(
         seed: of codes, noise and the choice of real images.
         batch_size: images a pass.
         device: where to compute; None takes the generator's, or the CPU.
+        progress: show a progress bar with the time left.
 
     Source: Heusel et al. 2017; SPEC, metrics.
     """
@@ -318,7 +331,7 @@ def fid(
     nums = _numbers(data, num_reals, num_fakes, 2)
     network = make_features(features, weights).to(where).eval()
     metric = require("torchmetrics.image.fid", "metrics").FrechetInceptionDistance(feature=network)
-    value = _gather(metric, generator, data, num_codes, nums, latents, seed, batch_size, where)
+    value = _gather(metric, generator, data, num_codes, nums, latents, seed, batch_size, where, progress)
     return Score("fid", value, {"num_reals": nums[0], "num_fakes": nums[1]})
 
 
@@ -337,6 +350,7 @@ def kid(
     seed: int = 0,
     batch_size: int = 32,
     device: torch.device | str | None = None,
+    progress: bool = False,
 ) -> Score:
     """Kernel distance: unbiased squared MMD of features under (x.y / D + 1)^3, mean over random subsets.
 
@@ -354,6 +368,7 @@ def kid(
         seed: of codes, noise, the choice of real images and of subsets.
         batch_size: images a pass.
         device: where to compute; None takes the generator's, or the CPU.
+        progress: show a progress bar with the time left.
 
     Source: Binkowski et al. 2018.
     """
@@ -365,5 +380,5 @@ def kid(
         torch.manual_seed(seed)
         make = require("torchmetrics.image.kid", "metrics").KernelInceptionDistance
         metric = make(feature=network, subsets=num_subsets, subset_size=subset_size)
-        value = _gather(metric, generator, data, num_codes, nums, latents, seed, batch_size, where)
+        value = _gather(metric, generator, data, num_codes, nums, latents, seed, batch_size, where, progress)
     return Score("kid", value, {"num_reals": nums[0], "num_fakes": nums[1]})

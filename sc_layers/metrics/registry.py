@@ -106,7 +106,7 @@ class Measures:
         seed: of every metric.
         batch_size: images a pass.
         effort: factor on the number of samples of every metric but TPL; 1 is each metric's default.
-        progress: show progress bars.
+        progress: show progress bars, of those metrics that generate images.
     """
 
     data: Any = None
@@ -195,10 +195,12 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
     function = FUNCTIONS[name]
     options = _counts(function, measures.effort)
     options |= {"seed": measures.seed, "batch_size": measures.batch_size}
+    if name == "ppl" or name in AGAINST_DATA:
+        options |= {"latents": networks.latents, "progress": measures.progress}
     if name == "ppl":
-        return function(networks.sampler, distance=measures.distance, latents=networks.latents, **options)
+        return function(networks.sampler, distance=measures.distance, **options)
     if name in AGAINST_DATA:
-        options |= {"features": measures.features, "latents": networks.latents}
+        options["features"] = measures.features
         if measures.effort != 1:
             options["num_reals"] = min(len(measures.data), max(_LEAST, round(len(measures.data) * measures.effort)))
         return function(networks.sampler, measures.data, **options)
