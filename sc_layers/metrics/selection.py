@@ -161,11 +161,17 @@ class Failure:
     error: str
 
 
-def find_checkpoints(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def find_checkpoints(
+    paths: Sequence[str | os.PathLike[str]], log: Callable[[str], None] = lambda message: None
+) -> list[Path]:
     """Network files: those named, and all `network-snapshot-*` in the folders named.
 
+    Args:
+        paths: files and run folders. A folder without snapshots, such as that of a run that has just begun, is skipped.
+        log: called with a line of text about each folder that is skipped.
+
     Raises:
-        FileNotFoundError: a path that does not exist, or a folder without snapshots.
+        FileNotFoundError: a path that does not exist, or no network file in any of them.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -176,8 +182,10 @@ def find_checkpoints(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
             raise FileNotFoundError(f"no such network file or run folder: {str(path)!r}")
         snapshots = sorted(p for p in path.glob("network-snapshot-*") if p.suffix in CHECKPOINT_SUFFIXES)
         if not snapshots:
-            raise FileNotFoundError(f"no network-snapshot-* in the folder {str(path)!r}")
+            log(f"{path}: skipped: no network-snapshot-* in the folder")
         found += snapshots
+    if not found:
+        raise FileNotFoundError(f"no network file and no network-snapshot-* in {', '.join(map(str, paths))}")
     return list(dict.fromkeys(found))
 
 
@@ -282,7 +290,7 @@ def select_models(
         raise ValueError(f"models are ranked by one of {', '.join(registry.TPL_NAMES)}, got {metric!r}")
     registry.check_names([metric, *names])
     rank_candidates([], min_active, top)  # refuses wrong numbers before the work
-    checkpoints = find_checkpoints(paths)
+    checkpoints = find_checkpoints(paths, log)
     load = functools.partial(open_networks, code=code, label=label, seed=seed)
     if resolution is None and registry.needs_data(names):
         resolution = _first_resolution(checkpoints, load)

@@ -82,6 +82,13 @@ def test_all_snapshots_of_folders_and_files_by_name_are_found(runs: list[Path]) 
         find_checkpoints([runs[0].parent])
 
 
+def test_a_folder_without_snapshots_does_not_stop_the_others(runs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "begun").mkdir()
+    messages: list[str] = []
+    assert len(find_checkpoints([tmp_path / "begun", *runs], messages.append)) == 3
+    assert messages == [f"{tmp_path / 'begun'}: skipped: no network-snapshot-* in the folder"]
+
+
 def test_damaged_checkpoints_are_reported_and_skipped(runs: list[Path]) -> None:
     messages: list[str] = []
     result = select_models(runs, distance="mse", device="cpu", log=messages.append)
