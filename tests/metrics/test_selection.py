@@ -198,7 +198,9 @@ def test_the_averaged_networks_are_measured() -> None:
     networks = registry.Networks.of(loaded)
     assert networks.generator is averaged["G_ema"]
     assert networks.recognizer is averaged["Q"]
-    assert registry.Networks.of({"G": plain["G_ema"]}) == registry.Networks(plain["G_ema"], None, "normal")
+    plain_generator = plain["G_ema"]
+    bare = registry.Networks(plain_generator, plain_generator, None, "normal")
+    assert registry.Networks.of({"G": plain_generator}) == bare
 
 
 def test_a_file_without_a_generator_of_ours_is_refused() -> None:
