@@ -120,7 +120,11 @@ def beta_loss(beta: float) -> Regularizer:
 
 
 def annealed_loss(capacity: float, weight: float = 2.0) -> Regularizer:
-    """AnnealedVAE: weight |KL - C|, where C grows from 0 to `capacity`."""
+    """AnnealedVAE: weight |KL - C|, where C grows from 0 to `capacity`.
+
+    Where KL stays above C, this is the loss of a beta-VAE with beta = `weight`, so `capacity` has to be above the KL of
+    that one (8 nats here). A weight of 20 holds KL at C from the start, and then only three codes ever become active.
+    """
     return lambda batch: weight * (batch.kl - capacity * batch.progress).abs()
 
 
@@ -181,7 +185,7 @@ class FactorVAELoss:
 
 METHODS: dict[str, tuple[Callable[[float], Regularizer], tuple[float, ...]]] = {
     "beta_vae": (beta_loss, (0.5, 1, 2)),
-    "annealed_vae": (annealed_loss, (6, 10, 14)),
+    "annealed_vae": (annealed_loss, (10, 14, 18)),
     "factor_vae": (FactorVAELoss, (2, 6, 12)),
     "beta_tcvae": (tc_loss, (1.5, 2.5, 4)),
     "dip_vae_i": (lambda weight: dip_loss(weight, second=False), (1, 5, 20)),
