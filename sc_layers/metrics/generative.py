@@ -180,9 +180,8 @@ class InceptionFeatures(nn.Module):
         if self.scripted and weights is not None:
             self.model: Any = load_torchscript(weights)
             return
-        load_weights(
-            INCEPTION_URL, weights, ELSEWHERE
-        )  # torch-fidelity reads without restrictions: only what passes here
+        # torch-fidelity reads without restrictions: only what passes here.
+        load_weights(INCEPTION_URL, weights, ELSEWHERE)
         path = cached_path(INCEPTION_URL) if weights is None else Path(weights)
         extractor = require("torch_fidelity.feature_extractor_inceptionv3", "metrics").FeatureExtractorInceptionV3
         self.model = extractor("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))

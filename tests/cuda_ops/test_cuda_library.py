@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sc_layers import SpatialConstriction
 from sc_layers.cuda_ops import cuda_toolkit
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,7 @@ def test_library_builds_and_loads_without_gpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_forcing_fused_on_a_missing_device_is_pytorchs_own_error() -> None:
+def test_moving_a_layer_to_a_missing_device_is_pytorchs_own_error() -> None:
+    layer = SpatialConstriction(in_channels=8, size=4, num_codes=2, num_rects=1, impl="fused")
     with pytest.raises((RuntimeError, AssertionError), match=r"CUDA|NVIDIA"):
-        torch.zeros(1, device="cuda")
+        layer.to("cuda")
