@@ -44,7 +44,7 @@ bench: $(VENV)/.ready
 	for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 sanitize: $(VENV)/.ready
-	$(BIN)/python tests/cuda_ops/sanitize.py
+	$(BIN)/python tests/ops/sanitize.py
 
 other-torch: $(OTHER_VENV)/.ready
 

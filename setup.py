@@ -1,4 +1,4 @@
-"""Maps the top-level folders `cuda_ops/` and `integrations/` into the package, and bakes native kernels into a wheel.
+"""Bakes native kernels into a wheel.
 
 Everything else is in pyproject.toml. With SC_LAYERS_PREBUILD set, a wheel carries compiled kernels: `1` for the CPU's,
 or the names of the backends, such as `cpu,cuda`. That needs PyTorch, ninja and a compiler while the wheel is built:
@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuptools import Distribution, find_packages, setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
@@ -27,10 +27,10 @@ class BuildWithKernels(build_py):
         if self.editable_mode:
             return
         sys.path.insert(0, str(Path(__file__).parent))
-        from sc_layers.cuda_ops import build
+        from sc_layers.ops import building
 
-        recipes = [build.RECIPES[name]() for name in PREBUILD.split(",")]
-        build.prebuild(Path(self.build_lib) / "sc_layers" / "cuda_ops" / build.PREBUILT.name, recipes)
+        recipes = [building.RECIPES[name]() for name in PREBUILD.split(",")]
+        building.prebuild(Path(self.build_lib) / "sc_layers" / "ops" / building.PREBUILT.name, recipes)
 
 
 class PlatformWheel(bdist_wheel):
@@ -45,21 +45,10 @@ class PlatformDistribution(Distribution):
         return True
 
 
-def _subpackages(folder: str) -> dict[str, str]:
-    """Package name -> folder, for a top-level folder that is installed inside `sc_layers`."""
-    packages = {f"sc_layers.{folder}": folder}
-    for name in find_packages(folder):
-        packages[f"sc_layers.{folder}.{name}"] = f"{folder}/{name.replace('.', '/')}"
-    return packages
-
-
-own = {f"sc_layers.{name}": f"sc_layers/{name.replace('.', '/')}" for name in find_packages("sc_layers")}
-package_dir = {"sc_layers": "sc_layers", **own, **_subpackages("cuda_ops"), **_subpackages("integrations")}
-
 prebuild = (
     {"cmdclass": {"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel}, "distclass": PlatformDistribution}
     if PREBUILD
     else {}
 )
 
-setup(packages=list(package_dir), package_dir=package_dir, **prebuild)
+setup(**prebuild)

@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor
 
-from sc_layers import cuda_ops
 from sc_layers import functional as F
+from sc_layers.ops import loading
 
 SHAPES = [  # N, C, H = W, K, J
     (8, 512, 8, 5, 4),
@@ -218,8 +218,8 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
 
 def measure_cuda(args: argparse.Namespace) -> dict[str, Any]:
     """All shapes on the current CUDA device, in this process."""
-    if not cuda_ops.load("cuda"):
-        sys.exit(f"the fused kernels cannot be had on CUDA: {cuda_ops.failure('cuda')}")
+    if not loading.load("cuda"):
+        sys.exit(f"the fused kernels cannot be had on CUDA: {loading.failure('cuda')}")
     shapes = CUDA_SHAPES if args.shapes is None else [CUDA_SHAPES[i] for i in args.shapes]
     rows = [measure(shape, args.seconds, "cuda", DTYPES[args.dtype]) for shape in shapes]
     name = f"{torch.cuda.get_device_name()}, {args.dtype}"
@@ -245,7 +245,7 @@ def main() -> None:
     shapes = SHAPES if args.shapes is None else [SHAPES[i] for i in args.shapes]
     if args.worker:
         torch.set_num_threads(args.threads)
-        cuda_ops.prepare("fused")
+        loading.prepare("fused")
         args.worker.write_text(json.dumps([measure(shape, args.seconds) for shape in shapes]))
         return
     results = measure_cuda(args) if args.device == "cuda" else {}

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sc_layers.metrics.distances import DISTANCES, LPIPS, FeatureDistance, make_distance, prepare_images
-from sc_layers.traversal import neighbour_distances, traversal_perceptual_length
+from sc_layers.metrics.traversal_length import neighbour_distances, traversal_perceptual_length
 
 
 def random_lpips() -> FeatureDistance:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from sc_layers.cuda_ops.cuda_plan import DEVICES, Prediction, predict, shape_of
+from sc_layers.ops.cuda_plan import DEVICES, Prediction, predict, shape_of
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 

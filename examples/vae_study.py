@@ -30,15 +30,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sc_layers.datasets.dsprites import DSprites
+from sc_layers.data.rendered.dsprites import DSprites
+from sc_layers.metrics.disentanglement.factors import Score, encode
+from sc_layers.metrics.disentanglement.information import mig
+from sc_layers.metrics.disentanglement.intervention import beta_vae, factor_vae
+from sc_layers.metrics.disentanglement.predictive import dci
+from sc_layers.metrics.disentanglement.unsupervised import udr_from_codes
 from sc_layers.metrics.distances import make_distance
-from sc_layers.metrics.factors import Score, encode
-from sc_layers.metrics.information import mig
-from sc_layers.metrics.intervention import beta_vae, factor_vae
-from sc_layers.metrics.predictive import dci
 from sc_layers.metrics.selection import Candidate, correlation_table
-from sc_layers.metrics.unsupervised import udr_from_codes
-from sc_layers.traversal import traversal_perceptual_length
+from sc_layers.metrics.traversal_length import traversal_perceptual_length
 
 RESOLUTION = 32
 NUM_CODES = 8

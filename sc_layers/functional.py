@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-import sc_layers.cuda_ops as cuda_ops
+from .ops import loading
 
-IMPLEMENTATIONS = cuda_ops.IMPLEMENTATIONS
+IMPLEMENTATIONS = loading.IMPLEMENTATIONS
 
 
 def cumax(logits: Tensor, dim: int = -1) -> Tensor:
@@ -164,7 +164,7 @@ def _constrict_reference(
         return blend(x, masks, scale, bias, eps)
 
 
-cuda_ops.register_reference(_constrict_reference)
+loading.register_reference(_constrict_reference)
 
 
 def _is_transformed(tensors: list[Tensor]) -> bool:
@@ -182,9 +182,9 @@ def _constrict_fused(
     eps: float,
 ) -> Tensor:
     dtype = compute_dtype(x.dtype)
-    others = (tensor.to(dtype) for tensor in (gate_logits_h, gate_logits_w, scale, bias))
-    y: Tensor = cuda_ops.constrict(x, *others, None if mask_gain is None else mask_gain.to(dtype), eps)
-    return y
+    mask_gain = None if mask_gain is None else mask_gain.to(dtype)
+    styles = (scale.to(dtype), bias.to(dtype))
+    return loading.constrict(x, gate_logits_h.to(dtype), gate_logits_w.to(dtype), *styles, mask_gain, eps)
 
 
 def _check_constrict(
@@ -262,6 +262,6 @@ def constrict(
     """
     _check_constrict(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
     tensors = (x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
-    if cuda_ops.use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
+    if loading.use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
         return _constrict_fused(*tensors, eps)
     return _constrict_reference(*tensors, eps)

@@ -9,9 +9,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-import sc_layers.cuda_ops as cuda_ops
-
 from . import functional as F
+from .ops import loading
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -105,7 +104,7 @@ class SpatialConstriction(_Constriction):
         super().__init__(in_channels, size, num_codes, eps)
         if num_rects < 1:
             raise ValueError(f"num_rects must be at least 1, got {num_rects}")
-        cuda_ops.prepare(impl)
+        loading.prepare(impl)
         self.num_rects = num_rects
         self.impl = impl
         height, width = self.size

@@ -1,4 +1,4 @@
-"""Reference numbers in tests/data, produced by running the authors' program (see tests/data/README.md)."""
+"""Reference numbers in tests/data/reference, produced by running the authors' program (see its README.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "data" / "reference"
 
 
 class Golden:

@@ -24,17 +24,25 @@ def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return result.stdout
 
 
-@pytest.fixture(scope="module")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the sdist, and the wheel built from it, of the files that git knows."""
-    folder = tmp_path_factory.mktemp("dist")
+def _copy_checkout(target: Path) -> Path:
+    """Copy the files and links that git knows."""
     files = _run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\n")
     for name in filter(None, files):
-        if (ROOT / name).is_file():
-            target = folder / "source" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((ROOT / name).read_bytes())
-    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, folder / "source", cwd=folder)
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_symlink():
+            copy.symlink_to((ROOT / name).readlink())
+        elif (ROOT / name).is_file():
+            copy.write_bytes((ROOT / name).read_bytes())
+    return target
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the sdist, and the wheel built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    source = _copy_checkout(folder / "source")
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source, cwd=folder)
     return folder
 
 
@@ -49,14 +57,19 @@ def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def _expected_files() -> set[str]:
-    """Where the files of the three source folders go inside a wheel."""
-    expected = set()
+    """Files of the wheel: the package's own, and those of the folders that it links to."""
     kinds = {".py", ".typed", ".cpp", ".h", ".cu", ".cuh", ".patch"}
-    for folder, prefix in {"sc_layers": "", "cuda_ops": "sc_layers/", "integrations": "sc_layers/"}.items():
-        for path in (ROOT / folder).rglob("*"):
-            if path.suffix in kinds or (path.name == "README.md" and prefix):
-                expected.add(prefix + path.relative_to(ROOT).as_posix())
-    return expected
+    folders = {
+        ROOT / "sc_layers": "sc_layers",
+        ROOT / "cuda_ops" / "csrc": "sc_layers/ops/csrc",
+        ROOT / "integrations": "sc_layers/integrations/patches",
+    }
+    return {
+        f"{place}/{path.relative_to(folder).as_posix()}"
+        for folder, place in folders.items()
+        for path in folder.rglob("*")
+        if path.suffix in kinds or path.name == "README.md"
+    }
 
 
 def test_wheel_holds_the_package_and_nothing_else(distributions: Path) -> None:
@@ -71,14 +84,40 @@ def test_sdist_holds_what_a_wheel_is_built_from(distributions: Path) -> None:
         names = {PurePosixPath(*PurePosixPath(m.name).parts[1:]).as_posix() for m in archive if m.isfile()}
     tops = {name.split("/")[0] for name in names}
     build = {"pyproject.toml", "setup.py", "setup.cfg", "MANIFEST.in", "README.md", "LICENSE", "PKG-INFO"}
-    assert tops == build | {"sc_layers", "cuda_ops", "integrations", "sc_layers.egg-info"}
+    assert tops == build | {"sc_layers", "sc_layers.egg-info"}
 
 
-@pytest.mark.parametrize("module", ["sc_layers", "sc_layers.cuda_ops", "sc_layers.integrations"])
-def test_installed_wheel_is_used_away_from_the_checkout(installed: Path, tmp_path: Path, module: str) -> None:
-    program = f"import {module}; print({module}.__file__)"
-    output = _run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(installed))
-    assert Path(output.strip()).is_relative_to(installed / "sc_layers")
+PACKAGE_DATA = """
+import sc_layers.ops.building as building, sc_layers.integrations.patching as patching
+print(building.__file__, len(building.source_hash("cpu")), len(patching.patch_text("stylegan3")))
+"""
+
+
+def test_installed_wheel_has_sources_and_patches_away_from_the_checkout(installed: Path, tmp_path: Path) -> None:
+    output = _run(sys.executable, "-c", PACKAGE_DATA, cwd=tmp_path, PYTHONPATH=str(installed))
+    file, length_of_hash, length_of_patch = output.split()
+    assert Path(file).is_relative_to(installed / "sc_layers")
+    assert int(length_of_hash) == 64
+    assert int(length_of_patch) > 1000
+    assert (installed / "sc_layers" / "ops" / "csrc" / "constrict.h").is_file()
+
+
+def test_editable_install_has_sources_and_patches(tmp_path: Path) -> None:
+    source, target = _copy_checkout(tmp_path / "source"), tmp_path / "site"
+    options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check")
+    _run(sys.executable, "-m", "pip", "install", *options, "--target", target, "--editable", source, cwd=tmp_path)
+    # Without the environment's own packages, of which one may be another editable install.
+    program = f"import site; site.addsitedir({str(target)!r})\n{PACKAGE_DATA}"
+    output = _run(sys.executable, "-S", "-c", program, cwd=tmp_path, PYTHONPATH="")
+    assert Path(output.split()[0]).is_relative_to(source / "sc_layers")
+
+
+@pytest.mark.parametrize("name", ["tests", "setup", "benchmarks", "examples", "cuda_ops"])
+def test_nothing_beside_the_package_is_imported_as_its_part(name: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sc_layers.{name}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert f"No module named 'sc_layers.{name}'" in result.stderr
 
 
 def test_command_of_the_installed_wheel_runs(installed: Path, tmp_path: Path) -> None:
@@ -88,11 +127,8 @@ def test_command_of_the_installed_wheel_runs(installed: Path, tmp_path: Path) ->
 
 
 def test_checkout_shadows_an_installed_wheel_as_a_whole(installed: Path) -> None:
-    program = "import sc_layers.cuda_ops as ops, sc_layers.integrations as i; print(ops.__file__, i.__file__)"
-    output = _run(sys.executable, "-c", program, cwd=ROOT, PYTHONPATH=str(installed))
-    cuda_ops, integrations = map(Path, output.split())
-    assert cuda_ops.parent == ROOT / "cuda_ops"
-    assert integrations.parent == ROOT / "integrations"
+    output = _run(sys.executable, "-c", PACKAGE_DATA, cwd=ROOT, PYTHONPATH=str(installed))
+    assert Path(output.split()[0]).parent == ROOT / "sc_layers" / "ops"
 
 
 def test_import_is_light(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def load_generator(
         device: where the generator goes.
         code, label, seed: see `open_networks`.
     """
-    from ..opening import GENERATORS, open_networks
+    from ..checkpoints.opening import GENERATORS, open_networks
     from ..training import find_snapshot
 
     networks = open_networks(find_snapshot(path), code, label, seed)

@@ -35,7 +35,7 @@ def convert(source: Path, target: Path, network: str, masks: bool, noise: Any) -
     if not target.suffix:
         generator.save_pretrained(target)
     else:
-        from ..export import save_onnx, save_pt2, to_program
+        from ..checkpoints.export import save_onnx, save_pt2, to_program
 
         program = to_program(generator, noise, masks)
         (save_onnx if target.suffix == ".onnx" else save_pt2)(program, target)

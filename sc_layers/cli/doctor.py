@@ -13,9 +13,9 @@ from typing import Any
 import click
 import torch
 
-from .. import __version__, cuda_ops
+from .. import __version__
 from .. import functional as F
-from ..cuda_ops import build
+from ..ops import building, loading
 
 
 class _Report:
@@ -54,7 +54,7 @@ def _report_settings(report: _Report) -> str:
         if name.startswith("SC_LAYERS_"):
             report.line("setting", f"{name}={os.environ[name]}")
     try:
-        return cuda_ops.forced_impl("auto")
+        return loading.forced_impl("auto")
     except ValueError as error:
         report.problem("setting", str(error), "set SC_LAYERS_IMPL to one of these, or unset it")
         return "auto"
@@ -63,12 +63,12 @@ def _report_settings(report: _Report) -> str:
 def _report_tools(report: _Report) -> None:
     """Tools are needed only to compile: what is missing is said, and counts as broken where nothing is compiled."""
     try:
-        command = build.compiler()
-        report.line("compiler", f"{shlex.join(command)}: {build.compiler_version(command)}")
-    except build.BuildError as error:
+        command = building.compiler()
+        report.line("compiler", f"{shlex.join(command)}: {building.compiler_version(command)}")
+    except building.BuildError as error:
         report.line("compiler", str(error))
     report.line("ninja", _package_version("ninja"))
-    folder = build.cache_folder()
+    folder = building.cache_folder()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if existing.is_dir() and os.access(existing, os.W_OK):
         report.line("cache", str(folder))
@@ -86,34 +86,34 @@ def _largest_deviation(device: str) -> float:
 
 
 def _report_loaded(report: _Report, backend: str, impl: str) -> None:
-    if backend == "cpu" and cuda_ops.cpu_instruction_set() is None:
+    if backend == "cpu" and loading.cpu_instruction_set() is None:
         wanted = os.environ.get("SC_LAYERS_CPU_ISA")
         remedy = "unset SC_LAYERS_CPU_ISA, or set it to baseline"
         report.problem(backend, f"this processor has no instruction set {wanted!r}", remedy)
         return
     deviation = _largest_deviation(backend)
     if not deviation < 1e-4:
-        remedy = f"delete {cuda_ops.loaded_library(backend)} and run sc-layers doctor --build; if it stays, report it"
+        remedy = f"delete {loading.loaded_library(backend)} and run sc-layers doctor --build; if it stays, report it"
         report.problem(backend, f"the fused kernels deviate by {deviation:.1e} from plain PyTorch", remedy)
         return
-    isa = f", {cuda_ops.cpu_instruction_set()}" if backend == "cpu" else ""
+    isa = f", {loading.cpu_instruction_set()}" if backend == "cpu" else ""
     path = "reference (SC_LAYERS_IMPL), the fused kernels work" if impl == "reference" else "fused"
-    report.line(backend, f"{path}{isa}: {cuda_ops.loaded_library(backend)}")
+    report.line(backend, f"{path}{isa}: {loading.loaded_library(backend)}")
 
 
 def _report_backend(report: _Report, backend: str, impl: str, compile_now: bool) -> None:
     try:
-        found = cuda_ops.locate(backend)
-    except build.BuildError as error:
+        found = loading.locate(backend)
+    except building.BuildError as error:
         report.problem(backend, f"reference path, since {error}", "install what is missing; until then it is slower")
         return
     if found is None and not compile_now:
         report.line(backend, "fused, once compiled: by the first layer that is made, or by sc-layers doctor --build")
         return
     start = time.monotonic()
-    if not cuda_ops.load(backend):
+    if not loading.load(backend):
         remedy = "the compiler's or linker's message above says what is missing; until then it is slower"
-        report.problem(backend, f"reference path, since {cuda_ops.failure(backend)}", remedy)
+        report.problem(backend, f"reference path, since {loading.failure(backend)}", remedy)
         return
     if found is None:
         report.line(backend, f"compiled in {time.monotonic() - start:.1f} s")
@@ -131,8 +131,8 @@ def doctor(compile_now: bool) -> None:
     _report_versions(report)
     impl = _report_settings(report)
     _report_tools(report)
-    for backend in cuda_ops.backends():
+    for backend in loading.backends():
         _report_backend(report, backend, impl, compile_now)
-    if "cuda" not in cuda_ops.backends():
+    if "cuda" not in loading.backends():
         report.line("cuda", "no CUDA device that this PyTorch can use")
     sys.exit(1 if report.broken else 0)

@@ -11,8 +11,8 @@ import click
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..formats import AnyNetwork
-    from ..legacy.networks import NetworkRecord
+    from ..checkpoints.networks import NetworkRecord
+    from ..checkpoints.state import AnyNetwork
 
 _LINE = 200
 
@@ -43,7 +43,7 @@ def inspect(file: Path, tensors: bool, as_json: bool) -> None:
 
 
 def _summary(network: AnyNetwork, tensors: bool) -> dict[str, Any]:
-    from ..formats import NetworkState, num_parameters
+    from ..checkpoints.state import NetworkState, num_parameters
 
     if isinstance(network, NetworkState):
         kind, arguments = network.kind, dict(network.config)

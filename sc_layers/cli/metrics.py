@@ -113,9 +113,9 @@ def measure(
     Each result is also appended to metric-NAME.jsonl, as StyleGAN code bases do. Weights in TorchScript form
     (StyleGAN's vgg16.pt, inception-2015-12-05.pt) run code as they load: only pass files that you trust.
     """
+    from ..checkpoints.opening import open_networks
     from ..metrics import registry
     from ..metrics.report import append_result
-    from ..opening import open_networks
     from ..training import find_snapshot
 
     registry.check_names(names)

@@ -17,7 +17,7 @@ from .metrics import distance_options, with_options
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..datasets import Dataset
+    from ..data import Dataset
     from ..training import TrainingConfig, TrainingState
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
@@ -70,10 +70,10 @@ def train(
     """
     import torch
 
-    from ..datasets import open_dataset
+    from ..data import open_dataset
+    from ..metrics.traversal_length import TraversalLengthHook
     from ..training import create_run_dir, find_snapshot, training_preset
     from ..training import train as run
-    from ..traversal import TraversalLengthHook
 
     if tensorboard and tpl_preset is None:
         raise click.UsageError("--tensorboard needs --tpl: it shows what that measures")

@@ -48,8 +48,8 @@ def traverse(
 
     NETWORK is a network file or the folder of a run, of which the newest snapshot is taken.
     """
-    from ..images import save_gif, save_png
-    from ..traverse import sweep_codes
+    from ..pictures.images import save_gif, save_png
+    from ..pictures.sweeps import sweep_codes
 
     torch_device = pick_device(device)
     generator = load_generator(network, torch_device, code, label)

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._optional import require
-from ..images import to_uint8
 from ..models.latents import draw_codes
-from ..traversal import (
+from ..pictures.images import to_uint8
+from .disentanglement.factors import Floats, Score
+from .distances import DistanceFunction, EfficientNetLite, FeatureDistance, as_feature_distance, prepare_images
+from .traversal_length import (
     GeneratorFunction,
     check_images,
     device_of,
@@ -30,8 +32,6 @@ from ..traversal import (
     number_of_codes,
     progress_bar,
 )
-from .distances import DistanceFunction, EfficientNetLite, FeatureDistance, as_feature_distance, prepare_images
-from .factors import Floats, Score
 from .weights import cached_path, is_torchscript, load_torchscript, load_weights
 
 INCEPTION_URL = (

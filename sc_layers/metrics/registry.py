@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from ..attach import AttachedGenerator, AttachedSampler
-from ..legacy.networks import NetworkRecord
-from ..traversal import TPL_PRESETS, TraversalLength, traversal_perceptual_length
+from ..checkpoints.networks import NetworkRecord
+from .disentanglement.factor_files import open_factor_data
+from .disentanglement.factors import Score
+from .disentanglement.information import mig, modularity
+from .disentanglement.intervention import beta_vae, factor_vae
+from .disentanglement.predictive import dci, sap
+from .disentanglement.unsupervised import irs
 from .distances import FeatureDistance, make_distance
-from .factor_files import open_factor_data
-from .factors import Score
 from .generative import fid, kid, make_features, ppl
-from .information import mig, modularity
-from .intervention import beta_vae, factor_vae
-from .predictive import dci, sap
-from .unsupervised import irs
+from .traversal_length import TPL_PRESETS, TraversalLength, traversal_perceptual_length
 
 SUPERVISED: dict[str, Callable[..., Score]] = {
     "factor_vae": factor_vae,
@@ -159,7 +159,7 @@ def prepare(
 
 
 def _open_data(names: Sequence[str], spec: str | Path, resolution: int | None) -> Any:
-    from ..datasets import open_dataset
+    from ..data import open_dataset
 
     has_own_size = Path(spec).suffix.lower() in (".npz", ".h5", ".hdf5")
     if has_own_size or any(name in SUPERVISED for name in names):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from ..traversal import (
+from .distances import DistanceFunction, FeatureDistance, as_feature_distance
+from .traversal_length import (
     GeneratorFunction,
     device_of,
     fixed_noise,
@@ -21,7 +22,6 @@ from ..traversal import (
     number_of_codes,
     progress_bar,
 )
-from .distances import DistanceFunction, FeatureDistance, as_feature_distance
 
 HALF_TURN = 180.0
 

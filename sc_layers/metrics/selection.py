@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from .._optional import require
-from ..opening import open_networks
+from ..checkpoints.opening import open_networks
 from . import registry
-from .factors import warn
+from .disentanglement.factors import warn
 
 
 @dataclass(frozen=True)

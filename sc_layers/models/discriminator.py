@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from . import ops
+from . import functional
 from .config import NetworkConfig
 from .modules import ConvLayer, LinearLayer
 
@@ -100,7 +100,7 @@ class ResidualTrunk(nn.Module):
         for block in self.blocks:
             x = block(x)
         if self.config.minibatch_std:
-            x = ops.minibatch_std(x)
+            x = functional.minibatch_std(x)
         outputs: Tensor = self.output(self.hidden(self.conv(x).flatten(1))).to(self.output.weight.dtype)
         return outputs
 
@@ -112,7 +112,7 @@ class Discriminator(ResidualTrunk):
         config: what it is made of.
 
     Raises:
-        ValueError: images of another shape, or a batch that `ops.minibatch_std` cannot group.
+        ValueError: images of another shape, or a batch that `functional.minibatch_std` cannot group.
 
     Source: SPEC, D and I.
     """
@@ -128,7 +128,7 @@ class Recognizer(ResidualTrunk):
         config: what it is made of.
 
     Raises:
-        ValueError: images of another shape, or a batch that `ops.minibatch_std` cannot group.
+        ValueError: images of another shape, or a batch that `functional.minibatch_std` cannot group.
 
     Source: SPEC, D and I.
     """

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.hub import HubMethods
 from ..functional import layout_of
-from ..hub import HubMethods
 from ..layers import SoftmaxConstriction, SpatialConstriction
-from . import ops
+from . import functional
 from .config import NetworkConfig
 from .module_list import (
     START_SIZE,
@@ -172,7 +172,7 @@ class SynthesisNetwork(nn.Module):
                 x = _expand_batch(x, w.shape[0])
             if isinstance(layer, SpatialConstriction | SoftmaxConstriction) and return_masks:
                 x, layer_masks = layer(x, codes, return_masks=True)
-                masks.append(ops.resize_bilinear_legacy(layer_masks, self.image_size))
+                masks.append(functional.resize_bilinear_legacy(layer_masks, self.image_size))
             elif codes.shape[1]:
                 x = layer(x, codes)
             elif isinstance(layer, NoiseModule):

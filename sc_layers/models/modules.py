@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import ops
+from . import functional
 from .module_list import Resample
 
 NoiseMode: TypeAlias = Literal["random", "const", "none"]
@@ -52,25 +52,25 @@ class ConvLayer(nn.Module):
         self.resample = resample
         self.activate = activate
         # A leaky ReLU commutes with positive factors: all of them go into the weights instead of over the features.
-        self.gain = gain * (ops.LEAKY_GAIN if activate else 1.0)
+        self.gain = gain * (functional.LEAKY_GAIN if activate else 1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.register_parameter("bias", nn.Parameter(torch.zeros(out_channels)) if bias else None)
         if resample != "id":
-            self.register_buffer("fir", ops.fir_kernel(), persistent=False)
+            self.register_buffer("fir", functional.fir_kernel(), persistent=False)
 
     def convolve(self, x: Tensor) -> Tensor:
         """What goes into the activation."""
         weight = self.weight * (self.gain / math.sqrt(self.weight[0].numel()))
         bias = None if self.bias is None else self.bias * self.gain
         if self.resample == "up":
-            return ops.upsample_conv(x, weight, self.fir, bias)
+            return functional.upsample_conv(x, weight, self.fir, bias)
         if self.resample == "down":
-            return ops.downsample_conv(x, weight, self.fir, bias)
+            return functional.downsample_conv(x, weight, self.fir, bias)
         return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.convolve(x)
-        return F.leaky_relu_(y, ops.LEAKY_SLOPE) if self.activate else y
+        return F.leaky_relu_(y, functional.LEAKY_SLOPE) if self.activate else y
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kernel_size, _ = self.weight.shape
@@ -95,13 +95,13 @@ class LinearLayer(nn.Module):
     def __init__(self, in_features: int, out_features: int, activate: bool = False) -> None:
         super().__init__()
         self.activate = activate
-        self.gain = ops.LEAKY_GAIN if activate else 1.0
+        self.gain = functional.LEAKY_GAIN if activate else 1.0
         self.weight = nn.Parameter(torch.randn(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.linear(x, self.weight * (self.gain / math.sqrt(self.weight.shape[1])), self.bias * self.gain)
-        return F.leaky_relu_(y, ops.LEAKY_SLOPE) if self.activate else y
+        return F.leaky_relu_(y, functional.LEAKY_SLOPE) if self.activate else y
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, activate={self.activate}"
@@ -143,10 +143,10 @@ class ConvModule(nn.Module):
     def _shortcut(self, skip: ConvLayer, x: Tensor) -> Tensor:
         factor = 2 ** len(self.convs)
         if self.resample == "down":
-            x = ops.downsample_mean(x, factor)
+            x = functional.downsample_mean(x, factor)
         y: Tensor = skip(x)
         # Repeating pixels commutes with whatever acts on each alone, so it comes last: a quarter of the work.
-        return ops.upsample_nearest(y, factor) if self.resample == "up" else y
+        return functional.upsample_nearest(y, factor) if self.resample == "up" else y
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -183,7 +183,7 @@ class NoiseConv(ConvLayer):
         y = self.convolve(x)
         if noise_mode != "none":
             y = y + (self._noise(y, noise_mode) * (self.noise_strength * self.gain)).to(y.dtype)
-        return F.leaky_relu_(y, ops.LEAKY_SLOPE)
+        return F.leaky_relu_(y, functional.LEAKY_SLOPE)
 
 
 class NoiseModule(nn.Module):
@@ -221,6 +221,6 @@ class GlobalModule(nn.Module):
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
         weight = self.weight / math.sqrt(9 * self.weight.shape[1])
-        y = ops.modulated_conv(x, weight, self.style(codes) + 1)
-        y = (y + self.bias.to(y.dtype)[:, None, None]) * ops.LEAKY_GAIN
-        return F.leaky_relu_(y, ops.LEAKY_SLOPE)
+        y = functional.modulated_conv(x, weight, self.style(codes) + 1)
+        y = (y + self.bias.to(y.dtype)[:, None, None]) * functional.LEAKY_GAIN
+        return F.leaky_relu_(y, functional.LEAKY_SLOPE)

@@ -4,8 +4,8 @@ from .config import TRAINING_PRESETS as TRAINING_PRESETS
 from .config import TrainingConfig as TrainingConfig
 from .config import training_preset as training_preset
 from .loop import train as train
-from .snapshot import create_run_dir as create_run_dir
-from .snapshot import find_snapshot as find_snapshot
-from .snapshot import resume_training as resume_training
+from .snapshots import create_run_dir as create_run_dir
+from .snapshots import find_snapshot as find_snapshot
+from .snapshots import resume_training as resume_training
 from .step import TrainingState as TrainingState
 from .step import training_step as training_step

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from ..datasets import Dataset, batches
-from ..images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
+from ..data import Dataset, batches
 from ..models.latents import draw_codes
-from .snapshot import CONFIG_FILE, append_stats, save_snapshot
+from ..pictures.images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
+from .snapshots import CONFIG_FILE, append_stats, save_snapshot
 from .step import TrainingState, training_step
 
 PICTURE_COLUMNS = 8

@@ -19,8 +19,8 @@ from ..losses import (
     r1_penalty,
 )
 from ..models import Discriminator, Generator, Recognizer
+from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
-from ..models.ops import MINIBATCH_STD_GROUP
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from sc_layers.attach import AttachedGenerator, attach_spatial_constriction, attachment_of, draw_latent
 from sc_layers.checkpoints import load_network
+from sc_layers.checkpoints.opening import open_networks
 from sc_layers.cli import main
-from sc_layers.images import to_uint8
 from sc_layers.metrics.registry import Networks
-from sc_layers.opening import open_networks
-from sc_layers.traversal import traversal_perceptual_length
+from sc_layers.metrics.traversal_length import traversal_perceptual_length
+from sc_layers.pictures.images import to_uint8
+from tests.checkpoints import samples
 from tests.integrations import toys
-from tests.legacy import samples
 
 K = 4
 MODULES = ("training", "training.networks", "training.networks_stylegan2", "training.networks_stylegan3", "model")

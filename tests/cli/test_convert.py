@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from sc_layers import load_network
 from sc_layers.cli import main
 from sc_layers.models import Generator
-from tests.legacy import samples
+from tests.checkpoints import samples
 
 
 def _run(*arguments: object) -> Result:

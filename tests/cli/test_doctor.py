@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sc_layers import cuda_ops
 from sc_layers.cli.doctor import doctor
+from sc_layers.ops import loading
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +21,9 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def _nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SC_LAYERS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SC_LAYERS_PREBUILT", raising=False)
-    monkeypatch.setattr(cuda_ops.build, "PREBUILT", tmp_path)
+    monkeypatch.setattr(loading.build, "PREBUILT", tmp_path)
     for name in ("_loaded", "_failures"):
-        monkeypatch.setattr(cuda_ops, name, {})
+        monkeypatch.setattr(loading, name, {})
 
 
 def _run(*arguments: str) -> tuple[int, str]:
@@ -36,7 +36,7 @@ def test_working_machine_is_reported_with_exit_status_0() -> None:
     assert status == 0, output
     for name in ("sc-layers:", "python:", "torch:", "compiler:", "ninja:", "cache:", "cuda:"):
         assert name in output
-    assert f"fused, {cuda_ops.cpu_instruction_set()}: {cuda_ops.loaded_library('cpu')}" in output
+    assert f"fused, {loading.cpu_instruction_set()}: {loading.loaded_library('cpu')}" in output
     assert "BROKEN" not in output
 
 
@@ -45,7 +45,7 @@ def test_without_build_nothing_is_compiled() -> None:
     status, output = _run()
     assert status == 0, output
     assert "once compiled" in output
-    assert not cuda_ops.is_loaded("cpu")
+    assert not loading.is_loaded("cpu")
 
 
 @pytest.mark.usefixtures("_nothing_compiled")
@@ -68,7 +68,7 @@ def test_unwritable_cache_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_unknown_settings_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cuda_ops.load("cpu"), cuda_ops.failure("cpu")
+    assert loading.load("cpu"), loading.failure("cpu")
     monkeypatch.setenv("SC_LAYERS_IMPL", "quick")
     monkeypatch.setenv("SC_LAYERS_CPU_ISA", "sse9")
     status, output = _run()
@@ -85,7 +85,7 @@ def test_forced_reference_is_said_and_not_broken(monkeypatch: pytest.MonkeyPatch
 
 
 def test_kernels_that_compute_wrongly_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cuda_ops.load("cpu"), cuda_ops.failure("cpu")
+    assert loading.load("cpu"), loading.failure("cpu")
     monkeypatch.setattr("sc_layers.cli.doctor._largest_deviation", lambda device: float("nan"))
     status, output = _run()
     assert status == 1

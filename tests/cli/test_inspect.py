@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sc_layers.cli import main
-from tests.legacy import samples
-from tests.legacy.audit import watched
+from tests.checkpoints import samples
+from tests.checkpoints.audit import watched
 
 
 def _run(*arguments: object) -> Result:

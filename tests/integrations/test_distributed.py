@@ -12,9 +12,8 @@ import torch.multiprocessing
 from torch import Tensor, distributed, nn
 
 from sc_layers.integrations import nvlabs
-
-from ..tolerances import SAME_FORMULA
-from .toys import AdaLikeGenerator
+from tests.integrations.toys import AdaLikeGenerator
+from tests.tolerances import SAME_FORMULA
 
 RANKS = 2
 BATCH = 2

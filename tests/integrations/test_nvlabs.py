@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters
 from sc_layers.integrations import nvlabs
-
-from ..tolerances import SAME_FORMULA
-from .toys import AdaLikeGenerator
+from tests.integrations.toys import AdaLikeGenerator
+from tests.tolerances import SAME_FORMULA
 
 BATCH = 4
 OPTIONS = {"sc_codes": 4, "sc_res": [8, 16], "ps_weight": 0.5}

@@ -7,8 +7,7 @@ import torch
 
 from sc_layers.attach import attachment_of, constriction_parameters
 from sc_layers.integrations.options import ConstrictionOptions, options_of_flags, parameter_groups
-
-from .toys import AdaLikeGenerator
+from tests.integrations.toys import AdaLikeGenerator
 
 
 def test_no_flag_means_no_constriction() -> None:

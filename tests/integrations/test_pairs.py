@@ -7,8 +7,7 @@ from torch import nn
 
 from sc_layers.integrations.pairs import add_pair_loss, random_state, replayed
 from sc_layers.losses import PerceptualSimplicityLoss, perceptual_simplicity_loss
-
-from ..tolerances import SAME_FORMULA
+from tests.tolerances import SAME_FORMULA
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters, masks_of, traverse
-from sc_layers.integrations.rosinality import training as sc_training
-
-from .toys import W_DIM, RosinalityLikeGenerator
+from sc_layers.integrations import rosinality as sc_training
+from tests.integrations.toys import W_DIM, RosinalityLikeGenerator
 
 K = 4
 SIZE = 16

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sc_layers.legacy.networks import NetworkRecord
+from sc_layers.checkpoints.networks import NetworkRecord
 from sc_layers.metrics import registry, select_models, selection
 from sc_layers.metrics.selection import Candidate, correlation_table, find_checkpoints, rank_candidates, spearman
 from tests.networks import save_small_networks, small_networks

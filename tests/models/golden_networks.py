@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.models import Discriminator, Generator, Recognizer
 from sc_layers.models.config import NetworkConfig
-from sc_layers.models.tf_variables import config_from_tf, state_dict_from_tf
 from tests.golden import Golden, load_golden
 
 FILES = tuple(f"gen_{letter}" for letter in "abcde")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sc_layers import load_network
-from sc_layers.datasets import open_dataset
+from sc_layers.data import open_dataset
 from sc_layers.models import (
     Discriminator,
     DiscriminatorConfig,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
 from sc_layers.models import Discriminator, Generator, Recognizer
-from sc_layers.models.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.training import TrainingConfig, TrainingState
 from sc_layers.training.step import update_averages, update_discriminator, update_generator, update_r1
 from tests.golden import Golden, load_golden

@@ -1,1 +1,0 @@
-"""lucidrains stylegan2-pytorch."""

@@ -1,1 +1,0 @@
-"""rosinality stylegan2-pytorch."""

@@ -1,1 +1,0 @@
-"""NVlabs stylegan3."""

@@ -1,0 +1,82 @@
+"""Networks of any supported file, ready to run: a generator of another program becomes a plain one of its codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..attach import AttachedGenerator, draw_latent
+from . import load_network
+from .networks import NetworkRecord, rebuild
+from .pickles.limits import Budget
+
+GENERATORS = ("G_ema", "G")  # in the order of preference
+
+
+def open_networks(
+    path: str | Path, code: str | Path | None = None, label: int | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """`load_network`, whose generator also runs where it is one of another program with constriction attached.
+
+    Args:
+        path: network file.
+        code: the user's checkout of the program that wrote it, whose classes rebuild the generator. They are the only
+            foreign code that is imported and run; nothing in the file is.
+        label: class of a conditional generator.
+        seed: draws the z of a generator of another program, which keeps it while its codes move.
+
+    Returns:
+        As `load_network`; a generator of another program comes as `AttachedGenerator`, its discriminator as a record.
+
+    Raises:
+        ValueError: no generator in the file, one without constriction, `code` missing, or a label that does not fit.
+        ImportError: `code` cannot be imported.
+        CheckpointError: damaged, or not fitting the classes of `code`.
+    """
+    networks = load_network(path)
+    name = next((name for name in GENERATORS if name in networks), None)
+    if name is None:
+        raise ValueError(f"{path} holds no generator")
+    record = networks[name]
+    if isinstance(record, NetworkRecord):
+        networks[name] = _view(record, path, code, label, seed)
+    elif label is not None:
+        raise ValueError(f"{path} holds a generator without classes, got class {label}")
+    return networks
+
+
+def _view(
+    record: NetworkRecord, path: str | Path, code: str | Path | None, label: int | None, seed: int
+) -> AttachedGenerator:
+    if record.attachment is None:
+        raise ValueError(
+            f"{path} holds a generator of another program without spatial constriction, so there are no codes: attach "
+            "it (sc-layers patch, or sc_layers.attach_spatial_constriction) and train it first"
+        )
+    if code is None:
+        raise ValueError(
+            f"{path} holds a generator of another program: give --code DIR, your checkout of that program, whose "
+            "classes are then imported to run it (nothing in the file is run)"
+        )
+    from ..integrations.checkouts import generator_module
+
+    module = generator_module(Path(code), record.state)
+    budget = Budget(sum(tensor.nbytes for tensor in record.state.values()))
+    generator = rebuild(record, module, budget)
+    c = _class_vector(int(getattr(generator, "c_dim", 0)), label, path)
+    return AttachedGenerator(generator, draw_latent(generator, seed), c).eval()
+
+
+def _class_vector(num_classes: int, label: int | None, path: str | Path) -> torch.Tensor:
+    """One-hot [1, num_classes]."""
+    if num_classes and label is None:
+        raise ValueError(f"{path} holds a conditional generator: give --class, from 0 to {num_classes - 1}")
+    if label is not None and not 0 <= label < num_classes:
+        classes = f"classes 0 to {num_classes - 1}" if num_classes else "no classes"
+        raise ValueError(f"{path} holds a generator of {classes}, got class {label}")
+    vector = torch.zeros(1, num_classes)
+    if label is not None:
+        vector[0, label] = 1
+    return vector

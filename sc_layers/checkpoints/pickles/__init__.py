@@ -1,0 +1,1 @@
+"""Reading pickles without running anything from them: a machine of our own over a closed table of names."""

@@ -1,0 +1,238 @@
+"""Loading and saving networks: a file is recognised by its content and written by its extension."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from torch import Tensor, nn
+
+from . import safetensors, state
+from .errors import CheckpointError
+from .foreign import nvlabs, rosinality, tensorflow
+from .networks import Classes, NetworkRecord, rebuild
+from .pickles import torch_files
+from .pickles.limits import Budget
+from .pickles.machine import Machine
+from .pickles.names import names
+from .pickles.records import settle
+from .state import NETWORKS, AnyNetwork, NetworkState
+
+_PICKLE_START = b"\x80"
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "gzip, unpack it first",
+    b"\xfd7zXZ": "xz, unpack it first",
+    b"\x89HDF": "HDF5",
+    b"<": "a web page, so the download went wrong",
+    b"version https://git-lfs": "a Git LFS pointer, so the download is not complete",
+}
+_Writer = Callable[[Mapping[str, AnyNetwork], Mapping[str, Any]], bytes]
+_WRITERS: dict[str, _Writer] = {
+    ".safetensors": state.write_safetensors,
+    ".pt": state.write_pt,
+    ".pkl": state.write_pkl,
+}
+
+
+@dataclass
+class Contents:
+    """What a file holds, as data: nothing has been built yet.
+
+    Attributes:
+        format: the format, for people.
+        networks: by name; `NetworkState` for our networks, `NetworkRecord` for those of other programs.
+        meta: what else the file says.
+        budget: what building may still use.
+    """
+
+    format: str
+    networks: dict[str, AnyNetwork]
+    meta: dict[str, Any]
+    budget: Budget
+
+
+def _read_bytes(source: str | os.PathLike[str] | IO[bytes]) -> bytes:
+    if not isinstance(source, (str, os.PathLike)):
+        data = source.read()
+        if not isinstance(data, bytes):
+            raise TypeError(f"the file must be open for reading bytes, it gave {type(data).__name__}")
+        return data
+    path = Path(source)
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder, expected a file")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {str(path)!r}")
+    return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _naming(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[None]:
+    """Put the path of the file, where there is one, before what is wrong with it."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not isinstance(source, str | os.PathLike):
+            raise
+        raise type(error)(f"{os.fspath(source)}: {error}") from error
+
+
+def read_contents(source: str | os.PathLike[str] | IO[bytes]) -> Contents:
+    """Read a file without building networks.
+
+    Args:
+        source: path, or a file open for reading bytes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: damaged or of an unknown format.
+        UntrustedCheckpointError: it asks for a name that no checkpoint needs.
+    """
+    with _naming(source):
+        return _contents_of(_read_bytes(source))
+
+
+def _contents_of(data: bytes) -> Contents:
+    budget = Budget(len(data))
+    if safetensors.looks_like(data):
+        return Contents("sc-layers safetensors", *state.read_safetensors(data, budget), budget)
+    if torch_files.is_torch_file(data):
+        return _contents_of_torch(torch_files.load(data, budget), budget)
+    if data.startswith(_PICKLE_START):
+        machine = Machine(names(budget), budget)
+        return _contents_of_pickle(settle(machine.run(io.BytesIO(data)), budget), budget)
+    for start, what in _OTHER_FORMATS.items():
+        if data.startswith(start):
+            raise CheckpointError(f"this is no checkpoint but {what}")
+    raise CheckpointError(f"unknown format of checkpoint: the file starts with {data[:8]!r}")
+
+
+def _contents_of_torch(content: Any, budget: Budget) -> Contents:
+    if isinstance(content, dict) and state.FORMAT_KEY in content:
+        return Contents("sc-layers .pt", *state.read_pt(content), budget)
+    if rosinality.is_rosinality(content):
+        return Contents("rosinality stylegan2-pytorch", *rosinality.networks_of(content), budget)
+    raise CheckpointError("this .pt file is neither from sc_layers nor from rosinality's stylegan2-pytorch")
+
+
+def _contents_of_pickle(content: Any, budget: Budget) -> Contents:
+    if state.is_pkl(content):
+        return Contents("sc-layers .pkl", *state.read_pkl(content), budget)
+    if nvlabs.is_persistence(content):
+        return Contents("stylegan2-ada-pytorch or stylegan3", *nvlabs.networks_of(content), budget)
+    if tensorflow.is_tensorflow(content):
+        return Contents("TensorFlow networks", *tensorflow.networks_of(content, budget), budget)
+    raise CheckpointError(f"the pickle holds a {type(content).__name__} that is no known set of networks")
+
+
+def load_network(
+    source: str | os.PathLike[str] | IO[bytes],
+    *,
+    classes: Classes | None = None,
+    impl: str = "auto",
+) -> dict[str, Any]:
+    """Load networks from a file; nothing in the file is ever run.
+
+    Formats: our `.safetensors`, `.pt` and `.pkl`; the authors' TensorFlow pickles, which become our networks; pickles
+    of stylegan2-ada-pytorch and stylegan3, StyleGAN2's TensorFlow pickles and rosinality's checkpoints.
+
+    Args:
+        source: path, or a file open for reading bytes.
+        classes: the module or modules of the user's own program whose classes rebuild networks of other programs.
+            Without it such a network comes as a `NetworkRecord`: its arguments and its state dict. These classes
+            are the only code that runs, and they are the caller's.
+        impl: "auto", "fused" or "reference", for the constriction layers of our generators.
+
+    Returns:
+        The networks that the file holds under `"G"`, `"D"`, `"G_ema"`, `"Q"`, `"Q_ema"`, in evaluation mode and
+        without gradients, and `"meta"`. What the file lacks is absent.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: damaged, of an unknown format, or not fitting the networks.
+        UntrustedCheckpointError: it asks for a name that no checkpoint needs.
+    """
+    contents = read_contents(source)
+    loaded: dict[str, Any] = {}
+    with _naming(source):
+        for name, network in contents.networks.items():
+            if isinstance(network, NetworkState):
+                loaded[name] = network.build(contents.budget, impl)
+            else:
+                loaded[name] = network if classes is None else rebuild(network, classes, contents.budget)
+    return {**loaded, "meta": contents.meta}
+
+
+def rebuild_network(kind: str, config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
+    """Make a network of ours; our `.pkl` files call this when Python's own `pickle` opens them."""
+    size = sum(tensor.nbytes for tensor in state.values())
+    return NetworkState(kind, config, state).build(Budget(size))
+
+
+def save_network(
+    path: str | os.PathLike[str],
+    *,
+    G: nn.Module | NetworkRecord | None = None,
+    D: nn.Module | NetworkRecord | None = None,
+    G_ema: nn.Module | NetworkRecord | None = None,
+    Q: nn.Module | NetworkRecord | None = None,
+    Q_ema: nn.Module | NetworkRecord | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> None:
+    """Save networks in one file, in the format that the extension of `path` names.
+
+    Args:
+        path: `.safetensors` (recommended; the configuration is JSON in its metadata), `.pt` (a state that
+            `torch.load` reads with `weights_only=True`) or `.pkl` (the style of dnnlib, for stylegan2-ada's tools;
+            opening it with Python's `pickle` imports sc_layers, and a stranger's pickle could run anything). A
+            `NetworkRecord` of another program's network can go into the first two.
+        G: generator in training.
+        D: discriminator.
+        G_ema: moving average of the generator's weights, the one to draw images with.
+        Q: recogniser.
+        Q_ema: its moving average.
+        meta: anything that JSON can hold; `training_set_kwargs` of it goes where stylegan2-ada looks for it.
+
+    Raises:
+        ValueError: an unknown extension, no network at all, or a `.pkl` without G, D and G_ema.
+        TypeError: a network that is not ours, or `meta` that JSON cannot hold.
+        FileNotFoundError: the folder of `path` does not exist.
+    """
+    given = {"G": G, "D": D, "G_ema": G_ema, "Q": Q, "Q_ema": Q_ema}
+    networks: dict[str, AnyNetwork] = {}
+    for name, net in given.items():
+        if net is not None:
+            networks[name] = net if isinstance(net, NetworkRecord) else NetworkState.of(name, net)
+    write_contents(Path(path), networks, meta or {})
+
+
+def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> None:
+    """`save_network` of networks that are data already."""
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"the extension must be one of {', '.join(_WRITERS)}, got {path.name!r}")
+    if not networks:
+        raise ValueError(f"nothing to save: give at least one of {', '.join(NETWORKS)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {str(path.parent)!r} does not exist")
+    replace_file(path, _WRITERS[path.suffix](networks, json.loads(json.dumps(dict(meta)))))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write beside `path`, then rename: a reader never sees half a file."""
+    handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,1 @@
+"""Images in files: folders and zips, TFRecords, MNIST's."""

@@ -1,0 +1,1 @@
+"""Images that are rendered as they are asked for, with exact factors."""

@@ -1,0 +1,1 @@
+"""What the patched training scripts of other code bases call, and the patches themselves."""

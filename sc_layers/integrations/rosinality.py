@@ -1,0 +1,203 @@
+"""Training with spatial constriction in rosinality's stylegan2-pytorch; the patch calls what is here."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+from collections.abc import MutableMapping
+from contextlib import nullcontext
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..attach import attach_spatial_constriction, attachment_of, constriction_parameters, widen
+from ..attach.hooks import LAYER
+from ..models import Recognizer
+from . import compat
+from .options import FLAGS, ConstrictionOptions, options_of_flags, parameter_groups
+from .pairs import RandomState, add_pair_loss, random_state, replayed
+
+__all__ = ["Training", "add_arguments", "attach_from_checkpoint", "setup", "widen", "with_random_codes"]
+
+IMAGE_CHANNELS = 3  # the code base knows no others
+
+compat.allow_argument_namespace()
+if importlib.util.find_spec("torchvision") is not None:
+    compat.repair_save_image(importlib.import_module("torchvision.utils"))
+compat.repair_similarity()
+compat.repair_percentile(np)
+
+
+def _flag_type(kind: type) -> Any:
+    return (lambda text: text.lower() in ("1", "true", "yes")) if kind is bool else kind
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of spatial constriction."""
+    for flag in FLAGS:
+        for_argparse = flag.help.replace("%", "%%")
+        parser.add_argument(f"--{flag.name}", type=_flag_type(flag.type), metavar=flag.type.__name__, help=for_argparse)
+
+
+def setup(
+    args: argparse.Namespace,
+    generator: nn.Module,
+    g_ema: nn.Module,
+    g_optim: torch.optim.Optimizer,
+    device: torch.device | str,
+) -> Training | None:
+    """Attach constriction to both generators, add its parameters to the optimiser; None where no flag asks for it.
+
+    `args.latent` becomes the width of z with codes, and so do the latents that the script draws.
+    """
+    try:
+        options = options_of_flags(vars(args), resumed=args.ckpt is not None)
+    except ValueError as error:
+        raise SystemExit(f"train.py: error: {error}") from error
+    if options is None:
+        return None
+    training = Training(ConstrictionOptions(**options), args.size, generator, g_ema, g_optim, torch.device(device))
+    args.latent += training.options.sc_codes
+    return training
+
+
+def attach_from_checkpoint(generator: nn.Module, checkpoint: MutableMapping[str, Any]) -> int:
+    """Attach what a checkpoint's generator has attached, before its weights are loaded; returns the number of codes."""
+    arguments = checkpoint.get("sc")
+    if arguments is None:
+        return 0
+    attach_spatial_constriction(generator, **arguments)
+    return attachment_of(generator).num_codes
+
+
+def with_random_codes(generator: nn.Module, z: Tensor) -> Tensor:
+    """z [N, 512] with codes from N(0, 1), if the generator has any."""
+    return widen(generator, z, random=True)
+
+
+class Training:
+    """Spatial constriction and recogniser of one training run.
+
+    Args:
+        options: what the flags say.
+        size: of the images.
+        generator: fresh, on its device, not wrapped.
+        g_ema: its average, of equal weights.
+        g_optim: of the generator's parameters, one group.
+        device: of the training.
+    """
+
+    def __init__(
+        self,
+        options: ConstrictionOptions,
+        size: int,
+        generator: nn.Module,
+        g_ema: nn.Module,
+        g_optim: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> None:
+        self.options = options
+        self.device = device
+        options.attach(generator)
+        options.attach(g_ema)
+        for ours, theirs in zip(constriction_parameters(g_ema), constriction_parameters(generator), strict=True):
+            ours.data.copy_(theirs.data)
+        self.arguments = attachment_of(generator).arguments()
+        self.recognizer: Recognizer | None = None
+        if options.ps_weight > 0:
+            self.recognizer = options.recognizer(size, IMAGE_CHANNELS).to(device)
+        self.wrapped: nn.Module | None = self.recognizer
+        self._add_groups(generator, g_optim)
+        self._state: RandomState | None = None
+        self.settings = options.loss()
+
+    def _add_groups(self, generator: nn.Module, g_optim: torch.optim.Optimizer) -> None:
+        base = g_optim.param_groups[0]
+        (_, own_lr), *added = parameter_groups(generator, self.recognizer, self.options)
+        for parameters, multiplier in added:
+            g_optim.add_param_group({"params": parameters, "lr": base["lr"] * multiplier})
+        base["lr"] *= own_lr
+        recognizer = self.recognizer
+        if recognizer is not None:  # the script cleans only the generator's gradients, and steps twice
+            g_optim.register_step_post_hook(lambda *_: recognizer.zero_grad())
+
+    def prepare_checkpoint(
+        self, checkpoint: MutableMapping[str, Any], generator: nn.Module, g_optim: torch.optim.Optimizer
+    ) -> None:
+        """Complete a checkpoint, so that the script's strict loading takes it; load the recogniser.
+
+        A checkpoint without constriction gets the fresh layers and the optimiser's fresh groups.
+
+        Raises:
+            ValueError: the checkpoint has other layers or codes than the flags say.
+        """
+        arguments = checkpoint.get("sc")
+        if arguments is not None and arguments != self.arguments:
+            raise ValueError(
+                f"the checkpoint's spatial constriction is {arguments}, but the flags say {self.arguments}: "
+                "give the --sc-codes, --sc-res and --sc-rects that it was trained with"
+            )
+        if arguments is None:
+            weights = generator.state_dict()
+            fresh = {name: value for name, value in weights.items() if f".{LAYER}." in name}
+            for network in ("g", "g_ema"):
+                checkpoint[network] = {**fresh, **checkpoint[network]}
+        if self.recognizer is not None and "q" in checkpoint:
+            self.recognizer.load_state_dict(checkpoint["q"])
+        elif self.recognizer is not None:
+            print("The checkpoint has no recogniser: starting with a fresh one.")
+        self._complete_optimizer(checkpoint["g_optim"], g_optim.state_dict())
+
+    def _complete_optimizer(self, state: MutableMapping[str, Any], fresh: MutableMapping[str, Any]) -> None:
+        """Give a saved optimiser state the groups it lacks, and every group the rate that the flags say."""
+        groups = list(state["param_groups"][: len(fresh["param_groups"])])
+        for index, group in enumerate(fresh["param_groups"]):
+            if index == len(groups):
+                groups.append(group)
+            groups[index] = {**groups[index], "lr": group["lr"]}
+        known = {number for group in groups for number in group["params"]}
+        state["param_groups"] = groups
+        state["state"] = {number: value for number, value in state["state"].items() if number in known}
+
+    def distribute(self, args: argparse.Namespace) -> None:
+        """Wrap the recogniser as the script wraps its networks."""
+        if self.recognizer is not None and args.distributed:
+            devices = [args.local_rank] if self.device.type == "cuda" else None
+            self.wrapped = nn.parallel.DistributedDataParallel(
+                self.recognizer, device_ids=devices, broadcast_buffers=False
+            )
+
+    def remember_random_state(self) -> None:
+        """To be called right before the images of the generator's step are made."""
+        if self.recognizer is not None:
+            self._state = random_state(next(self.recognizer.parameters()).device)
+
+    def add_pair_loss(self, generator: nn.Module, noise: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the perceptual simplicity loss (Eq. 8 and 9) to images that `generator(noise)` just made.
+
+        Returns:
+            The images to go on with, and the mean loss for the logs.
+        """
+        if self.wrapped is None or self._state is None:
+            return images, torch.zeros((), device=images.device)
+        state, self._state = self._state, None
+        module = getattr(generator, "module", generator)
+        record = attachment_of(module)
+
+        def partners(codes: Tensor) -> Tensor:
+            latents = [torch.cat([z[:, : record.z_dim], codes], dim=1) for z in noise]
+            unsynchronized = cast(Any, generator).no_sync() if module is not generator else nullcontext()
+            with unsynchronized, replayed(state, images.device):
+                return cast(Tensor, generator(latents)[0])
+
+        codes = noise[0][:, record.z_dim :]
+        pair = add_pair_loss(images, codes, partners, self.wrapped, self.settings, gain=1.0)
+        return pair.images, pair.loss.mean()
+
+    def state(self) -> dict[str, Any]:
+        """Entries of a checkpoint."""
+        recognizer = {} if self.recognizer is None else {"q": self.recognizer.state_dict()}
+        return {"sc": self.arguments, **recognizer}

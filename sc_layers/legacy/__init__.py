@@ -1,1 +1,0 @@
-"""Reading other programs' checkpoints without running anything from them."""

@@ -1,0 +1,1 @@
+"""Scores of how well codes and factors of variation match, supervised and not."""

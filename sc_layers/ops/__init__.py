@@ -1,0 +1,1 @@
+"""The fused operator `sc_layers::constrict`: schema and derivatives, compilation and loading of its native kernels."""

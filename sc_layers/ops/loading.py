@@ -1,0 +1,184 @@
+"""Native kernels of the fused operator `sc_layers::constrict`, and the choice between them and plain PyTorch.
+
+Nothing here computes: `ops` registers the operator, `build` compiles its kernels, and this module loads them and
+says for each call which path runs. Compiling happens when a layer is made (`prepare`), by
+`sc-layers doctor --build`, or in the first eager call, never while PyTorch traces a function.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import warnings
+from pathlib import Path
+
+import torch
+
+from . import building
+from .schema import constrict, register_reference
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "backends",
+    "constrict",
+    "cpu_instruction_set",
+    "failure",
+    "forced_impl",
+    "is_loaded",
+    "load",
+    "loaded_library",
+    "locate",
+    "prepare",
+    "register_reference",
+    "use_fused",
+]
+
+IMPLEMENTATIONS = ("auto", "fused", "reference")
+
+_lock = threading.RLock()
+_loaded: dict[str, Path] = {}
+_failures: dict[str, str] = {}
+_warned: set[str] = set()
+
+
+def locate(backend: str) -> Path | None:
+    """The library of `backend` that would be loaded without compiling anything, or None if there is none yet.
+
+    Looked for in the folder $SC_LAYERS_PREBUILT if that is set, else in the installed package, then in the cache.
+
+    Raises:
+        building.BuildError: no compiler to know the cache's key by, or $SC_LAYERS_PREBUILT lacks the library.
+    """
+    folder = os.environ.get("SC_LAYERS_PREBUILT")
+    if folder:
+        library = building.prebuilt_library(backend, Path(folder))
+        if library is None:
+            raise building.BuildError(f"$SC_LAYERS_PREBUILT={folder} has no {backend} library made from these sources")
+        return library
+    library = building.prebuilt_library(backend)
+    if library is None:
+        library = building.cached_library(building.RECIPES[backend]())
+    return library if library.exists() else None
+
+
+def load(backend: str) -> bool:
+    """Load the kernels of `backend` ("cpu" or "cuda"), compiling them first if need be; True if they are there.
+
+    The reason of a failure is kept: see `failure`. It is not tried again in this process.
+    """
+    with _lock:
+        if backend in _loaded or backend in _failures:
+            return backend in _loaded
+        try:
+            library = locate(backend) or building.build(building.RECIPES[backend]())
+            torch.ops.load_library(str(library))
+        except (building.BuildError, OSError) as error:
+            _failures[backend] = str(error)
+            return False
+        _loaded[backend] = library
+        return True
+
+
+def is_loaded(backend: str) -> bool:
+    return backend in _loaded
+
+
+def loaded_library(backend: str) -> Path | None:
+    """The loaded library of `backend`, or None."""
+    return _loaded.get(backend)
+
+
+def cpu_instruction_set() -> str | None:
+    """Name of the instruction set that the loaded CPU kernels use, as $SC_LAYERS_CPU_ISA asks for or the best one.
+
+    None if that variable names one that this processor lacks, or if the kernels are not loaded.
+    """
+    if "cpu" not in _loaded:
+        return None
+    function = ctypes.CDLL(str(_loaded["cpu"])).sc_layers_cpu_isa
+    function.restype = ctypes.c_char_p
+    name: bytes | None = function()
+    return None if name is None else name.decode()
+
+
+def backends() -> list[str]:
+    """The backends that this installation of PyTorch can use now."""
+    return [name for name in building.RECIPES if name == "cpu" or torch.cuda.is_available()]
+
+
+def failure(backend: str) -> str | None:
+    """Why `load(backend)` failed, or None if it did not or was not called."""
+    if backend not in building.RECIPES:
+        return f"there are no native kernels for {backend} devices"
+    return _failures.get(backend)
+
+
+def forced_impl(impl: str) -> str:
+    """`impl`, or what the environment variable SC_LAYERS_IMPL forces instead of it.
+
+    Raises:
+        ValueError: either is not one of "auto", "fused", "reference".
+    """
+    forced = os.environ.get("SC_LAYERS_IMPL") or impl
+    for name, value in {"impl": impl, "SC_LAYERS_IMPL": forced}.items():
+        if value not in IMPLEMENTATIONS:
+            raise ValueError(f"{name} must be one of {', '.join(IMPLEMENTATIONS)}, got {value!r}")
+    return forced
+
+
+def _available(impl: str, backend: str, *, may_build: bool) -> bool:
+    if impl == "reference":
+        return False
+    if is_loaded(backend) or (may_build and backend in building.RECIPES and load(backend)):
+        return True
+    if impl == "fused":
+        reason = failure(backend) or "its kernels are not compiled yet, and cannot be while PyTorch traces a function"
+        raise RuntimeError(f"impl='fused' cannot be had on {backend}: {reason}\nSee: sc-layers doctor")
+    return False
+
+
+def _warn_once(backend: str) -> None:
+    reason = failure(backend)
+    if reason is None or backend in _warned or backend not in building.RECIPES:
+        return
+    _warned.add(backend)
+    warnings.warn(
+        f"sc_layers runs spatial constriction on {backend} in plain PyTorch, several times slower than its fused "
+        f"kernels: {reason}\nMore: sc-layers doctor",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def prepare(impl: str = "auto") -> None:
+    """Compile and load the kernels that a layer will need, so that no traced forward has to.
+
+    Raises:
+        ValueError: an unknown `impl`.
+        RuntimeError: `impl` is "fused" and no kernels can be had; the message has the reason.
+    """
+    impl = forced_impl(impl)
+    if impl == "reference":
+        return
+    usable = backends()
+    ready = [load(backend) for backend in usable]
+    if impl == "fused" and not any(ready):
+        _available(impl, "cpu", may_build=True)
+    for backend in usable:
+        _warn_once(backend)
+
+
+def use_fused(impl: str, device_type: str) -> bool:
+    """Whether this call goes to the fused operator; builds it if need be, unless PyTorch is tracing.
+
+    Raises:
+        ValueError: an unknown `impl`.
+        RuntimeError: `impl` is "fused" and its kernels cannot be had on this device.
+    """
+    impl = forced_impl(impl)
+    tracing = torch.compiler.is_compiling()
+    fused = _available(impl, device_type, may_build=not tracing)
+    if not (fused or tracing or impl == "reference"):
+        _warn_once(device_type)
+    return fused

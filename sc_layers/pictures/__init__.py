@@ -1,0 +1,1 @@
+"""Pictures of what a generator does: grids, sweeps of codes, masks."""

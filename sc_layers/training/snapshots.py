@@ -1,0 +1,143 @@
+"""What a training leaves on disk: network snapshots, the state to go on from, statistics."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checkpoints import load_network, save_network
+from ..checkpoints.networks import NetworkRecord
+from .config import TrainingConfig
+from .step import TrainingState
+
+STATE_FILE = "training-state.pt"
+SNAPSHOT_SUFFIXES = (".safetensors", ".pkl")  # ours, and those of NVlabs' programs
+STATS_FILE = "stats.jsonl"
+CONFIG_FILE = "training_options.json"
+
+
+def create_run_dir(outdir: str | Path, description: str) -> Path:
+    """Make the folder `outdir/NNNNN-description`, NNNNN one above the highest there."""
+    outdir = Path(outdir)
+    outdir.mkdir(parents=True, exist_ok=True)
+    numbers = [int(match[1]) for path in outdir.iterdir() if (match := re.match(r"(\d{5})-", path.name))]
+    run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{description}"
+    run_dir.mkdir()
+    return run_dir
+
+
+def append_stats(run_dir: Path, stats: dict[str, Any]) -> None:
+    """Add one line to the run's statistics."""
+    with (run_dir / STATS_FILE).open("a") as file:
+        file.write(json.dumps(stats) + "\n")
+
+
+def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> Path:
+    """Write the networks as `network-snapshot-KIMG.safetensors`, then the state to go on from.
+
+    Only the newest snapshot has a state to go on from: it is twice as large as the networks.
+
+    Args:
+        run_dir: folder of the run.
+        state: the training.
+        meta: what else to keep beside the networks, such as the data set; must fit into JSON.
+
+    Returns:
+        Path of the network snapshot.
+    """
+    path = run_dir / f"network-snapshot-{state.images_seen // 1000:06d}.safetensors"
+    meta = meta | {"images_seen": state.images_seen, "training": state.config.to_dict()}
+    save_network(path, G=state.G, D=state.D, G_ema=state.G_ema, Q=state.Q, Q_ema=state.Q_ema, meta=meta)
+    content = {
+        "snapshot": path.name,
+        "images_seen": state.images_seen,
+        "updates": state.updates,
+        "skipped_updates": state.skipped_updates,
+        "g_optimizer": state.g_optimizer.state_dict(),
+        "d_optimizer": state.d_optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+        "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    partial = run_dir / (STATE_FILE + ".part")
+    torch.save(content, partial)
+    partial.replace(run_dir / STATE_FILE)
+    return path
+
+
+def find_snapshot(path: str | Path) -> Path:
+    """The network file that `path` names: itself, or the newest snapshot of a run's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"no such network file or run folder: {str(path)!r}")
+    found = [path for path in path.glob("network-snapshot-*") if path.suffix in SNAPSHOT_SUFFIXES]
+    if not found:
+        raise FileNotFoundError(f"no network-snapshot-*.safetensors or .pkl in the folder {str(path)!r}")
+    return max(found, key=lambda path: path.stem)
+
+
+def resume_training(path: Path, config: TrainingConfig, device: torch.device) -> tuple[TrainingState, list[str]]:
+    """Go on from a network file, with the optimisers' state where it lies beside it.
+
+    Args:
+        path: file with G, D, and the recogniser if the model has one.
+        config: settings of the training to come.
+        device: where to train.
+
+    Returns:
+        The training, and messages about what the file did not hold.
+
+    Raises:
+        ValueError: the file lacks the generator or the discriminator.
+    """
+    networks = load_network(path)
+    missing = [name for name in ("G", "D") if name not in networks]
+    if missing:
+        raise ValueError(f"cannot resume from {path}: it holds no {' and no '.join(missing)}")
+    if any(isinstance(network, NetworkRecord) for network in networks.values()):
+        raise ValueError(f"cannot resume from {path}: it holds networks of another program")
+    messages = []
+    if "Q" not in networks and config.model != "gan":
+        raise ValueError(f"cannot resume model {config.model!r} from {path}: it holds no recogniser Q")
+
+    def trainable(name: str) -> Any:
+        return networks[name].to(device).train().requires_grad_(True)
+
+    recognizer = trainable("Q") if config.model != "gan" else None
+    state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer)
+    if "G_ema" in networks:
+        state.G_ema.load_state_dict(networks["G_ema"].state_dict())
+    else:
+        messages.append(f"{path.name} holds no averaged generator: the average starts from G")
+    if state.Q_ema is not None and "Q_ema" in networks:
+        state.Q_ema.load_state_dict(networks["Q_ema"].state_dict())
+    state.images_seen = int(networks["meta"].get("images_seen", 0))
+    stored = _stored_state(path)
+    if stored is None:
+        messages.append(f"no {STATE_FILE} of {path.name} beside it: the optimisers start afresh")
+        return state, messages
+    state.updates = stored["updates"]
+    state.skipped_updates = stored["skipped_updates"]
+    state.g_optimizer.load_state_dict(stored["g_optimizer"])
+    state.d_optimizer.load_state_dict(stored["d_optimizer"])
+    torch.set_rng_state(stored["rng"])
+    if stored["rng_cuda"] and torch.cuda.device_count() == len(stored["rng_cuda"]):
+        torch.cuda.set_rng_state_all(stored["rng_cuda"])
+    return state, messages
+
+
+def _stored_state(path: Path) -> dict[str, Any] | None:
+    state_path = path.with_name(STATE_FILE)
+    if not state_path.is_file():
+        return None
+    stored: dict[str, Any] = torch.load(state_path, map_location="cpu", weights_only=True)
+    return stored if stored["snapshot"] == path.name else None

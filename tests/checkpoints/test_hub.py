@@ -1,0 +1,114 @@
+"""Generators in folders of the hub's layout; everything here is offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from sc_layers import CheckpointError
+from sc_layers.models import Generator
+from tests.checkpoints import samples
+
+hub = pytest.importorskip("huggingface_hub")
+
+
+@pytest.fixture
+def generator() -> Generator:
+    return samples.networks()["G"].eval()  # type: ignore[return-value]
+
+
+def test_a_generator_comes_back_from_its_folder(generator: Generator, tmp_path: Path) -> None:
+    generator.save_pretrained(tmp_path / "folder")
+    loaded = Generator.from_pretrained(tmp_path / "folder")
+    assert isinstance(loaded, Generator)
+    assert not loaded.training
+    codes = torch.randn(2, 2)
+    assert torch.equal(loaded(codes, noise_mode="const"), generator(codes, noise_mode="const"))
+
+
+def test_the_folder_has_configuration_card_and_pictures(generator: Generator, tmp_path: Path) -> None:
+    generator.save_pretrained(tmp_path, metrics={"fid": 12.3456, "tpl": 3.0})
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "README.md",
+        "samples.png",
+    }
+    card = hub.ModelCard.load(tmp_path / "README.md")
+    assert card.data.library_name == "sc-layers"
+    assert "| fid | 12.35 |\n| tpl | 3 |" in card.text
+    assert "![Pictures of random codes](samples.png)" in card.text
+    assert samples.MODULES in card.text
+    assert Image.open(tmp_path / "samples.png").size == (6 * 8, 3 * 8)
+
+
+def test_a_card_that_lies_there_is_kept(generator: Generator, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    generator.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        Generator.from_pretrained(tmp_path)
+
+
+def test_damaged_weights_are_an_error(generator: Generator, tmp_path: Path) -> None:
+    generator.save_pretrained(tmp_path)
+    data = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(data[:-1])
+    with pytest.raises(CheckpointError, match="does not fit"):
+        Generator.from_pretrained(tmp_path)
+
+
+def test_a_repository_is_fetched_by_the_library(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator.save_pretrained(tmp_path)
+    asked: list[tuple[str, str, Any]] = []
+
+    def download(repo_id: str, filename: str, **options: Any) -> str:
+        asked.append((repo_id, filename, options.get("revision")))
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub.hub_mixin, "hf_hub_download", download)
+    loaded = Generator.from_pretrained("somebody/something", revision="v1")
+    assert loaded.num_codes == 2
+    assert ("somebody/something", "model.safetensors", "v1") in asked
+
+
+def test_pushing_uploads_what_saving_writes(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: dict[str, Any] = {}
+
+    def upload(self: Any, *, repo_id: str, folder_path: str, **options: Any) -> str:
+        uploaded.update({path.name: path.read_bytes() for path in Path(folder_path).iterdir()}, repo_id=repo_id)
+        return "https://example.org/commit"
+
+    monkeypatch.setattr(
+        hub.HfApi, "create_repo", lambda self, repo_id, **options: type("Repo", (), {"repo_id": repo_id})
+    )
+    monkeypatch.setattr(hub.HfApi, "upload_folder", upload)
+    assert generator.push_to_hub("somebody/something", metrics={"fid": 1.0}) == "https://example.org/commit"
+    assert uploaded["repo_id"] == "somebody/something"
+    assert b"| fid | 1 |" in uploaded["README.md"]
+    assert {"model.safetensors", "config.json", "samples.png"} <= set(uploaded)
+
+
+def test_without_the_library_the_extra_is_named(generator: Generator, tmp_path: Path) -> None:
+    import sys
+
+    from sc_layers.checkpoints.hub import _wrapper_class
+
+    _wrapper_class.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "huggingface_hub", None)
+        with pytest.raises(ImportError, match=r"sc-layers\[hub\]"):
+            generator.save_pretrained(tmp_path)

@@ -1,0 +1,154 @@
+"""Broken kernels are caught by the emulation: this is what makes its silence about the real ones worth something."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sc_layers.ops import building
+from tests.ops.emulation import harness
+
+pytestmark = pytest.mark.skipif(not harness.is_supported(), reason="the emulation runs on Linux")
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("-O1",)
+SANITIZER = ("-O1", "-g1", "-fsanitize=address", "-fno-omit-frame-pointer")
+
+# File, text, replacement, and what the report must say.
+MUTANTS = {
+    "barrier before blending": (
+        "forward.cuh",
+        "        __syncthreads();\n        blend_chunk",
+        "        blend_chunk",
+        "deviates|other results",
+    ),
+    "barrier between sums and norm": (
+        "backward.cuh",
+        "        __syncthreads();\n        settle_norm",
+        "        settle_norm",
+        "deviates|other results",
+    ),
+    "cluster barrier before reading moments": (
+        "forward.cuh",
+        "find_moments(chip, plan, span.pixels);\n if (plan.cluster > 1) cluster_sync();\n else __syncthreads();",
+        "find_moments(chip, plan, span.pixels); __syncthreads();",
+        "deviates|other results|has ended",
+    ),
+    "cluster barrier before ending": (
+        "forward.cuh",
+        "    if (plan.cluster > 1) cluster_sync();\n    else __syncthreads();\n  }\n}",
+        "    __syncthreads();\n  }\n}",
+        "has ended|deviates|other results",
+    ),
+    "one packet too many": (
+        "tile.cuh",
+        "packets = (span.pixels - head) / kSize;",
+        "packets = (span.pixels - head) / kSize + 1;",
+        "beyond the end|outside of all buffers",
+    ),
+    "alignment not looked at": (
+        "tile.cuh",
+        "    if (head == 0) {",
+        "    if (true) {",
+        "misaligned access of 16 bytes",
+    ),
+    "rest of the last quad not cleared": (
+        "tile.cuh",
+        "  pad_tile(tile, plan, span);\n}",
+        "}",
+        "deviates",
+    ),
+    "writes to its input": (
+        "forward.cuh",
+        "store_tile(args.y, chip",
+        "store_tile(const_cast<T*>(args.x), chip",
+        "read-only x",
+    ),
+}
+
+
+def check(library: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.ops.emulation.check", str(library)]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=600)
+
+
+def mutated(tmp_path: Path, name: str, old: str, new: str) -> Path:
+    """A copy of the sources with one replacement; `old` is found however it is laid out."""
+    sources = tmp_path / "csrc"
+    shutil.copytree(building.SOURCES, sources)
+    path = sources / "cuda" / name
+    text = path.read_text()
+    pattern = re.compile(r"\s*".join(map(re.escape, old.split())))
+    assert len(pattern.findall(text)) == 1, f"{old!r} occurs {len(pattern.findall(text))} times in {name}"
+    path.write_text(pattern.sub(lambda _: new, text))
+    return sources
+
+
+def test_unbroken_kernels_pass() -> None:
+    result = check(harness.compile_library(flags=QUICK, float32_only=True))
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda name: name.replace(" ", "-"))
+def test_broken_kernel_is_caught(mutant: str, tmp_path: Path) -> None:
+    name, old, new, expected = MUTANTS[mutant]
+    sources = mutated(tmp_path, name, old, new)
+    result = check(harness.compile_library(sources, QUICK, float32_only=True, cache=tmp_path))
+    assert result.returncode != 0
+    assert re.search(expected, result.stderr), result.stderr
+
+
+def _barriers() -> list[tuple[str, int]]:
+    """Every barrier but those that the code itself calls spare: others nearby do their work."""
+    places = []
+    for name in ("forward.cuh", "backward.cuh", "gates.cuh"):
+        text = (building.SOURCES / "cuda" / name).read_text()
+        places += [(name, match.start()) for match in re.finditer(r"__syncthreads\(\);(?!  // spare)", text)]
+    return places
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("barrier", _barriers(), ids=lambda place: f"{place[0]}-{place[1]}")
+def test_every_barrier_is_needed(barrier: tuple[str, int], tmp_path: Path) -> None:
+    sources = tmp_path / "csrc"
+    shutil.copytree(building.SOURCES, sources)
+    path = sources / "cuda" / barrier[0]
+    text = path.read_text()
+    path.write_text(text[: barrier[1]] + ";" + text[barrier[1] + len("__syncthreads();") :])
+    assert check(harness.compile_library(sources, QUICK, float32_only=True, cache=tmp_path)).returncode != 0
+
+
+def _sanitizer_runtime() -> str:
+    command = [*building.compiler(), "-print-file-name=libasan.so"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _check_sanitized(sources: Path, cache: Path) -> subprocess.CompletedProcess[str]:
+    runtime = _sanitizer_runtime()
+    if not Path(runtime).is_absolute():
+        pytest.skip("this compiler has no address sanitizer")
+    library = harness.compile_library(sources, SANITIZER, float32_only=True, cache=cache)
+    # Leaks at exit are Python's own business.
+    return check(library, LD_PRELOAD=runtime, ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0")
+
+
+@pytest.mark.slow
+def test_address_sanitizer_finds_nothing() -> None:
+    result = _check_sanitized(building.SOURCES, harness.CACHE)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_address_sanitizer_catches_shared_memory_overrun(tmp_path: Path) -> None:
+    # The last thing in shared memory is the record of a block's piece of the work.
+    sources = mutated(tmp_path, "plan.cpp", "layout.span = next(kSpanBytes);", "layout.span = next(16);")
+    result = _check_sanitized(sources, tmp_path)
+    assert result.returncode != 0
+    assert "heap-buffer-overflow" in result.stderr

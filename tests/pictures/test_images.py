@@ -1,0 +1,78 @@
+"""Picture helpers against the authors' pictures, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sc_layers.pictures import images
+from tests.golden import load_golden
+
+
+@pytest.mark.parametrize("kind", ["rgb", "gray"])
+@pytest.mark.parametrize(("outline", "key"), [(True, "grid_png"), (False, "grid_png_nooutline")])
+def test_grid_equals_the_authors_picture(kind: str, outline: bool, key: str) -> None:
+    golden = load_golden("util")
+    grid = images.image_grid(images.to_uint8(golden[f"imgs_{kind}"]), 4, outline)
+    expected = golden[f"{key}_{kind}"]
+    assert torch.equal(grid, expected[None] if kind == "gray" else expected.permute(2, 0, 1))
+
+
+def test_byte_conversions_equal_the_authors() -> None:
+    golden = load_golden("util")
+    assert torch.equal(images.to_uint8(golden["u8_in"]), golden["u8_rint"])
+    torch.testing.assert_close(images.to_network_range(golden["reals_u8"]), golden["reals_net"], atol=1e-6, rtol=0)
+
+
+def test_mask_picture_equals_the_authors() -> None:
+    golden = load_golden("util")
+    stretched = images.normalize_masks(golden["atts"][:, :, 0])
+    picture = torch.stack([stretched[i, i // 4] for i in range(12)])
+    torch.testing.assert_close(picture, golden["atts_canvas"][:, 0].float(), atol=1e-6, rtol=0)
+
+
+def test_constant_masks_become_zero() -> None:
+    assert images.normalize_masks(torch.full((2, 3, 4, 4), 0.3)).eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["grid", "grid_topk"])
+def test_sweeps_equal_the_authors(name: str) -> None:
+    golden = load_golden("util")
+    settings = golden.config[name]
+    codes = images.traversal_codes(golden[f"{name}_base"][0], settings["n_samples_per"], 2.0, settings["topk"])
+    torch.testing.assert_close(codes.flatten(0, 1), golden[f"{name}_latents"], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_holds_the_picture(tmp_path: Path, channels: int) -> None:
+    picture = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
+    images.save_png(picture, tmp_path / "picture.png")
+    stored = np.asarray(Image.open(tmp_path / "picture.png"))
+    assert np.array_equal(stored, picture[0].numpy() if channels == 1 else picture.permute(1, 2, 0).numpy())
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_gif_has_all_frames_and_repeats(tmp_path: Path) -> None:
+    frames = [torch.full((3, 8, 8), value, dtype=torch.uint8) for value in (0, 100, 200)]
+    images.save_gif(frames, tmp_path / "sweep.gif", milliseconds=50)
+    gif = Image.open(tmp_path / "sweep.gif")
+    assert gif.n_frames == 3
+    assert gif.info["loop"] == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: images.image_grid(torch.zeros(5, 3, 2, 2, dtype=torch.uint8), 2), "5 images do not fill rows of 2"),
+        (lambda: images.image_grid(torch.zeros(4, 3, 2, 2), 2), r"must be uint8 \[N, C, H, W\], got torch.float32"),
+        (lambda: images.traversal_codes(torch.zeros(3), 1), "at least 2 points, got 1"),
+        (lambda: images.traversal_codes(torch.zeros(3), 5, dims=[3]), "code 3 does not exist: there are 3 codes"),
+    ],
+)
+def test_bad_input_is_named(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
