@@ -21,7 +21,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def _nothing_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SC_LAYERS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SC_LAYERS_PREBUILT", raising=False)
-    monkeypatch.setattr(loading.build, "PREBUILT", tmp_path)
+    monkeypatch.setattr(loading.building, "PREBUILT", tmp_path)
     for name in ("_loaded", "_failures"):
         monkeypatch.setattr(loading, name, {})
 

@@ -37,7 +37,7 @@ def no_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("SC_LAYERS_CACHE", str(tmp_path))
     monkeypatch.delenv("SC_LAYERS_PREBUILT", raising=False)
-    monkeypatch.setattr(loading.build, "PREBUILT", tmp_path)
+    monkeypatch.setattr(loading.building, "PREBUILT", tmp_path)
     for name in ("_loaded", "_failures"):
         monkeypatch.setattr(loading, name, {})
     monkeypatch.setattr(loading, "_warned", set())
@@ -123,7 +123,7 @@ def test_device_without_kernels_takes_the_reference_or_raises() -> None:
 def test_traced_function_never_compiles_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
     monkeypatch.setattr(loading, "_loaded", {})
-    monkeypatch.setattr(loading.build, "build", lambda recipe: pytest.fail("compiled in a traced function"))
+    monkeypatch.setattr(loading.building, "build", lambda recipe: pytest.fail("compiled in a traced function"))
     inputs = sample_inputs(requires_grad=False)
     function = torch.compile(lambda *tensors: F.constrict(*tensors), fullgraph=True, backend="eager")
     torch.testing.assert_close(function(*inputs), F.constrict(*inputs, impl="reference"))

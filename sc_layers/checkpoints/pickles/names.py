@@ -45,7 +45,7 @@ _RECORDS = (
     ("torch.nn.modules.conv", "Conv2d"),
     ("sc_layers.layers", "SpatialConstriction"),
     ("sc_layers.layers", "SoftmaxConstriction"),
-    ("sc_layers.checkpoints", "rebuild_network"),
+    ("sc_layers.checkpoints.read", "rebuild_network"),
     ("sc_layers.models.discriminator", "Recognizer"),
     ("sc_layers.models.discriminator", "RecognizerConfig"),
     ("sc_layers.models.discriminator", "DownBlock"),
