@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import SpatialConstriction
-from ..pictures.images import traversal_codes
+from ..models.latents import traversal_codes
 from .adapters import lucidrains, rosinality, stylegan2_ada, stylegan3
 from .adapters.base import Adapter, Attachment, NamedLayersAdapter, NamedTwoPartAdapter, Site
 from .hooks import LAYER, InFlight, remove_hooks, split_codes

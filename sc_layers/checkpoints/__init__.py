@@ -5,6 +5,5 @@ from .errors import UntrustedCheckpointError as UntrustedCheckpointError
 from .networks import NetworkRecord as NetworkRecord
 from .read import load_network as load_network
 from .read import read_contents as read_contents
-from .read import rebuild_network as rebuild_network
-from .read import save_network as save_network
-from .read import write_contents as write_contents
+from .write import save_network as save_network
+from .write import write_contents as write_contents

@@ -6,73 +6,81 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 
 from .._optional import require
-from . import load_network, save_network
-
-if TYPE_CHECKING:
-    from ..models import Generator
+from ..models import Generator
+from ..pictures.images import image_grid, save_png, to_uint8
+from .read import load_network
+from .write import save_network
 
 WEIGHTS_FILE = "model.safetensors"
 SAMPLES_FILE = "samples.png"
 _SAMPLE_COLUMNS, _SAMPLE_ROWS = 6, 3
 
-_Hub = TypeVar("_Hub", bound="HubMethods")
+
+def load_pretrained(source: str | os.PathLike[str], *, impl: str = "auto", **download: Any) -> Generator:
+    """Load a generator from a folder that `save_pretrained` wrote, or from the hub.
+
+    Args:
+        source: path of a folder, or a repository such as `"user/name"`.
+        impl: implementation of the constriction layers, "auto", "fused" or "reference".
+        download: options of `huggingface_hub.ModelHubMixin.from_pretrained`, such as `revision` or `token`.
+
+    Returns:
+        The generator, in evaluation mode and without gradients.
+
+    Raises:
+        ImportError: huggingface_hub is missing.
+        FileNotFoundError: the folder holds no `model.safetensors`.
+        CheckpointError: the file is damaged or holds no generator.
+    """
+    return cast(Generator, _wrapper_class().from_pretrained(os.fspath(source), impl=impl, **download).generator)
 
 
-class HubMethods:
-    """What `Generator` offers for the hub; the library is imported when one of these is called."""
+def save_pretrained(
+    generator: Generator,
+    folder: str | os.PathLike[str],
+    *,
+    metrics: Mapping[str, float] | None = None,
+    **options: Any,
+) -> None:
+    """Write weights, configuration and a model card with sample pictures into a folder.
 
-    @classmethod
-    def from_pretrained(
-        cls: type[_Hub], source: str | os.PathLike[str], *, impl: str = "auto", **download: Any
-    ) -> _Hub:
-        """Load a generator from a folder that `save_pretrained` wrote, or from the hub.
+    Args:
+        generator: what to write.
+        folder: made if it does not exist; a card that lies there is kept.
+        metrics: scores by name, for the card.
+        options: of `huggingface_hub.ModelHubMixin.save_pretrained`.
 
-        Args:
-            source: path of a folder, or a repository such as `"user/name"`.
-            impl: of the constriction layers.
-            download: options of `huggingface_hub.ModelHubMixin.from_pretrained`, such as `revision` or `token`.
+    Raises:
+        ImportError: huggingface_hub is missing.
+    """
+    wrapper = _wrapper_class()(generator)
+    wrapper.save_pretrained(Path(folder), model_card_kwargs={"metrics": dict(metrics or {})}, **options)
 
-        Returns:
-            The generator, in evaluation mode and without gradients.
 
-        Raises:
-            ImportError: huggingface_hub is missing.
-            FileNotFoundError: the folder holds no `model.safetensors`.
-            CheckpointError: the file is damaged or holds no generator.
-        """
-        return cast(_Hub, _wrapper_class().from_pretrained(os.fspath(source), impl=impl, **download).generator)
+def push_to_hub(
+    generator: Generator, repo_id: str, *, metrics: Mapping[str, float] | None = None, **options: Any
+) -> str:
+    """Upload what `save_pretrained` writes.
 
-    def save_pretrained(
-        self, folder: str | os.PathLike[str], *, metrics: Mapping[str, float] | None = None, **options: Any
-    ) -> None:
-        """Write weights, configuration and a model card with sample pictures into a folder.
+    Args:
+        generator: what to upload.
+        repo_id: repository such as `"user/name"`.
+        metrics: scores by name, for the card.
+        options: of `huggingface_hub.ModelHubMixin.push_to_hub`, such as `token` or `private`.
 
-        Args:
-            folder: made if it does not exist; a card that lies there is kept.
-            metrics: scores by name, for the card.
-            options: of `huggingface_hub.ModelHubMixin.save_pretrained`.
-        """
-        wrapper = _wrapper_class()(cast("Generator", self))
-        wrapper.save_pretrained(Path(folder), model_card_kwargs={"metrics": dict(metrics or {})}, **options)
+    Returns:
+        The address of the commit.
 
-    def push_to_hub(self, repo_id: str, *, metrics: Mapping[str, float] | None = None, **options: Any) -> str:
-        """Upload what `save_pretrained` writes.
-
-        Args:
-            repo_id: repository such as `"user/name"`.
-            metrics: scores by name, for the card.
-            options: of `huggingface_hub.ModelHubMixin.push_to_hub`, such as `token` or `private`.
-
-        Returns:
-            The address of the commit.
-        """
-        wrapper = _wrapper_class()(cast("Generator", self))
-        return str(wrapper.push_to_hub(repo_id, model_card_kwargs={"metrics": dict(metrics or {})}, **options))
+    Raises:
+        ImportError: huggingface_hub is missing.
+    """
+    wrapper = _wrapper_class()(generator)
+    return str(wrapper.push_to_hub(repo_id, model_card_kwargs={"metrics": dict(metrics or {})}, **options))
 
 
 def model_card(generator: Generator, metrics: Mapping[str, float]) -> str:
@@ -86,9 +94,9 @@ def model_card(generator: Generator, metrics: Mapping[str, float]) -> str:
         "",
         "```python",
         "import torch",
-        "from sc_layers.models import Generator",
+        "from sc_layers.checkpoints.hub import load_pretrained",
         "",
-        'generator = Generator.from_pretrained("this repository or folder")',
+        'generator = load_pretrained("this repository or folder")',
         f"images = generator(torch.randn(1, {generator.num_codes}))",
         "```",
         "",
@@ -103,8 +111,6 @@ def model_card(generator: Generator, metrics: Mapping[str, float]) -> str:
 @torch.no_grad()
 def save_samples(generator: Generator, path: Path) -> None:
     """Write a grid of pictures of normal codes, the same ones each time."""
-    from ..pictures.images import image_grid, save_png, to_uint8
-
     parameter = next(generator.parameters())
     codes = torch.randn(
         _SAMPLE_COLUMNS * _SAMPLE_ROWS, generator.num_codes, generator=torch.Generator().manual_seed(0)

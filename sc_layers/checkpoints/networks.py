@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..attach import attach_spatial_constriction
 from .errors import CheckpointError
 from .pickles.limits import AllocationLimit, Budget
 from .pickles.records import Record
@@ -110,8 +111,6 @@ _MOST_CODES = 4096
 
 
 def _attach(network: nn.Module, arguments: dict[str, Any]) -> None:
-    from ..attach import attach_spatial_constriction
-
     numbers = [value for value in arguments.values() if isinstance(value, int)]
     if max(numbers, default=0) > _MOST_CODES:
         raise CheckpointError(f"constriction with {max(numbers)} codes or rectangles")

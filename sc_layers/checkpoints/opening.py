@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ..attach import AttachedGenerator, draw_latent
-from . import load_network
+from .foreign.checkouts import generator_module
 from .networks import NetworkRecord, rebuild
 from .pickles.limits import Budget
+from .read import load_network
 
 GENERATORS = ("G_ema", "G")  # in the order of preference
 
@@ -60,8 +61,6 @@ def _view(
             f"{path} holds a generator of another program: give --code DIR, your checkout of that program, whose "
             "classes are then imported to run it (nothing in the file is run)"
         )
-    from ..integrations.checkouts import generator_module
-
     module = generator_module(Path(code), record.state)
     budget = Budget(sum(tensor.nbytes for tensor in record.state.values()))
     generator = rebuild(record, module, budget)

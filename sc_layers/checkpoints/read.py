@@ -1,29 +1,27 @@
-"""Loading and saving networks: a file is recognised by its content and written by its extension."""
+"""Loading networks: a file is recognised by its content, and nothing in it is run."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from torch import Tensor, nn
 
-from . import safetensors, state
+from . import ours, safetensors
 from .errors import CheckpointError
 from .foreign import nvlabs, rosinality, tensorflow
-from .networks import Classes, NetworkRecord, rebuild
+from .networks import Classes, rebuild
 from .pickles import torch_files
 from .pickles.limits import Budget
 from .pickles.machine import Machine
 from .pickles.names import names
 from .pickles.records import settle
-from .state import NETWORKS, AnyNetwork, NetworkState
+from .state import AnyNetwork, NetworkState
 
 _PICKLE_START = b"\x80"
 _OTHER_FORMATS = {
@@ -32,12 +30,6 @@ _OTHER_FORMATS = {
     b"\x89HDF": "HDF5",
     b"<": "a web page, so the download went wrong",
     b"version https://git-lfs": "a Git LFS pointer, so the download is not complete",
-}
-_Writer = Callable[[Mapping[str, AnyNetwork], Mapping[str, Any]], bytes]
-_WRITERS: dict[str, _Writer] = {
-    ".safetensors": state.write_safetensors,
-    ".pt": state.write_pt,
-    ".pkl": state.write_pkl,
 }
 
 
@@ -101,11 +93,11 @@ def read_contents(source: str | os.PathLike[str] | IO[bytes]) -> Contents:
 def _contents_of(data: bytes) -> Contents:
     budget = Budget(len(data))
     if safetensors.looks_like(data):
-        return Contents("sc-layers safetensors", *state.read_safetensors(data, budget), budget)
+        return Contents("sc-layers safetensors", *ours.read_safetensors(data, budget), budget)
     if torch_files.is_torch_file(data):
         return _contents_of_torch(torch_files.load(data, budget), budget)
     if data.startswith(_PICKLE_START):
-        machine = Machine(names(budget), budget)
+        machine = Machine(names(budget, torch_files.read_storage), budget)
         return _contents_of_pickle(settle(machine.run(io.BytesIO(data)), budget), budget)
     for start, what in _OTHER_FORMATS.items():
         if data.startswith(start):
@@ -114,16 +106,16 @@ def _contents_of(data: bytes) -> Contents:
 
 
 def _contents_of_torch(content: Any, budget: Budget) -> Contents:
-    if isinstance(content, dict) and state.FORMAT_KEY in content:
-        return Contents("sc-layers .pt", *state.read_pt(content), budget)
+    if isinstance(content, dict) and ours.FORMAT_KEY in content:
+        return Contents("sc-layers .pt", *ours.read_pt(content), budget)
     if rosinality.is_rosinality(content):
         return Contents("rosinality stylegan2-pytorch", *rosinality.networks_of(content), budget)
     raise CheckpointError("this .pt file is neither from sc_layers nor from rosinality's stylegan2-pytorch")
 
 
 def _contents_of_pickle(content: Any, budget: Budget) -> Contents:
-    if state.is_pkl(content):
-        return Contents("sc-layers .pkl", *state.read_pkl(content), budget)
+    if ours.is_pkl(content):
+        return Contents("sc-layers .pkl", *ours.read_pkl(content), budget)
     if nvlabs.is_persistence(content):
         return Contents("stylegan2-ada-pytorch or stylegan3", *nvlabs.networks_of(content), budget)
     if tensorflow.is_tensorflow(content):
@@ -173,66 +165,3 @@ def rebuild_network(kind: str, config: dict[str, Any], state: dict[str, Tensor])
     """Make a network of ours; our `.pkl` files call this when Python's own `pickle` opens them."""
     size = sum(tensor.nbytes for tensor in state.values())
     return NetworkState(kind, config, state).build(Budget(size))
-
-
-def save_network(
-    path: str | os.PathLike[str],
-    *,
-    G: nn.Module | NetworkRecord | None = None,
-    D: nn.Module | NetworkRecord | None = None,
-    G_ema: nn.Module | NetworkRecord | None = None,
-    Q: nn.Module | NetworkRecord | None = None,
-    Q_ema: nn.Module | NetworkRecord | None = None,
-    meta: Mapping[str, Any] | None = None,
-) -> None:
-    """Save networks in one file, in the format that the extension of `path` names.
-
-    Args:
-        path: `.safetensors` (recommended; the configuration is JSON in its metadata), `.pt` (a state that
-            `torch.load` reads with `weights_only=True`) or `.pkl` (the style of dnnlib, for stylegan2-ada's tools;
-            opening it with Python's `pickle` imports sc_layers, and a stranger's pickle could run anything). A
-            `NetworkRecord` of another program's network can go into the first two.
-        G: generator in training.
-        D: discriminator.
-        G_ema: moving average of the generator's weights, the one to draw images with.
-        Q: recogniser.
-        Q_ema: its moving average.
-        meta: anything that JSON can hold; `training_set_kwargs` of it goes where stylegan2-ada looks for it.
-
-    Raises:
-        ValueError: an unknown extension, no network at all, or a `.pkl` without G, D and G_ema.
-        TypeError: a network that is not ours, or `meta` that JSON cannot hold.
-        FileNotFoundError: the folder of `path` does not exist.
-    """
-    given = {"G": G, "D": D, "G_ema": G_ema, "Q": Q, "Q_ema": Q_ema}
-    networks: dict[str, AnyNetwork] = {}
-    for name, net in given.items():
-        if net is not None:
-            networks[name] = net if isinstance(net, NetworkRecord) else NetworkState.of(name, net)
-    write_contents(Path(path), networks, meta or {})
-
-
-def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> None:
-    """`save_network` of networks that are data already."""
-    if path.suffix not in _WRITERS:
-        raise ValueError(f"the extension must be one of {', '.join(_WRITERS)}, got {path.name!r}")
-    if not networks:
-        raise ValueError(f"nothing to save: give at least one of {', '.join(NETWORKS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder {str(path.parent)!r} does not exist")
-    replace_file(path, _WRITERS[path.suffix](networks, json.loads(json.dumps(dict(meta)))))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write beside `path`, then rename: a reader never sees half a file."""
-    handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

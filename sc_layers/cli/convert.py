@@ -33,7 +33,9 @@ def convert(source: Path, target: Path, network: str, masks: bool, noise: Any) -
         raise FileNotFoundError(f"the folder {str(target.parent)!r} does not exist")
     generator = _generator_of(source, network)
     if not target.suffix:
-        generator.save_pretrained(target)
+        from ..checkpoints.hub import save_pretrained
+
+        save_pretrained(generator, target)
     else:
         from ..checkpoints.export import save_onnx, save_pt2, to_program
 

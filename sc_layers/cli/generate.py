@@ -46,8 +46,7 @@ def generate(
     """
     import torch
 
-    from ..metrics.traversal_length import check_images
-    from ..pictures.images import image_grid, save_png, to_uint8
+    from ..pictures.images import check_images, image_grid, save_png, to_uint8
 
     torch_device = pick_device(device)
     generator = load_generator(network, torch_device, code, label)

@@ -20,12 +20,11 @@ from torch.nn import functional as F
 
 from .._optional import require
 from ..models.latents import draw_codes
-from ..pictures.images import to_uint8
+from ..pictures.images import check_images, to_uint8
 from .disentanglement.factors import Floats, Score
 from .distances import DistanceFunction, EfficientNetLite, FeatureDistance, as_feature_distance, prepare_images
 from .traversal_length import (
     GeneratorFunction,
-    check_images,
     device_of,
     evaluating,
     fixed_noise,

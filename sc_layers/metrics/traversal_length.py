@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from .._optional import require
-from ..pictures.images import image_grid, save_png, to_uint8, traversal_codes
+from ..models.latents import traversal_codes
+from ..pictures.images import check_images, image_grid, save_png, to_uint8
 from .distances import DistanceFunction, FeatureDistance, Features, as_feature_distance, prepare_images
 from .report import append_result
 
@@ -435,23 +436,6 @@ def progress_bar(total: int, description: str, shown: bool) -> Any:
     if not shown:
         return contextlib.nullcontext()
     return require("tqdm", "metrics").tqdm(total=total, unit="img", desc=description, leave=False)
-
-
-def check_images(images: Any, codes: Tensor) -> Tensor:
-    """`images` if they are finite images [B, C, H, W] of `codes` [B, K]."""
-    expected = f"expected images [{len(codes)}, C, H, W] for codes {tuple(codes.shape)}"
-    if not isinstance(images, Tensor):
-        raise ValueError(f"the generator returned {type(images).__name__}, {expected}")
-    if images.ndim != 4 or len(images) != len(codes):
-        raise ValueError(f"the generator returned shape {tuple(images.shape)}, {expected}")
-    broken = ~images.flatten(1).isfinite().all(dim=1).cpu()
-    if broken.any():
-        first = [round(value, 3) for value in codes[broken][0].tolist()]
-        raise ValueError(
-            f"the generator returned {int(broken.sum())} of {len(codes)} images with values that are not finite, "
-            f"first for the codes {first}"
-        )
-    return images
 
 
 class TraversalLengthHook:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.hub import HubMethods
 from ..functional import layout_of
 from ..layers import SoftmaxConstriction, SpatialConstriction
 from . import functional
@@ -183,7 +182,7 @@ class SynthesisNetwork(nn.Module):
         return (images, torch.cat(masks, dim=1)) if return_masks else images
 
 
-class Generator(HubMethods, nn.Module):
+class Generator(nn.Module):
     """Generator of the paper (Fig. 1): a learned map, convolutions, and modules through which the codes act.
 
     It has the interface of NVIDIA's StyleGAN2-ADA as well: `mapping`, `synthesis`, `z_dim`, `w_dim`, `num_ws`, `c_dim`,

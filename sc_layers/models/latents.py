@@ -43,3 +43,31 @@ def draw_codes(
     if latents == "uniform":
         return torch.rand(count, num_codes, generator=draws, device=device) * (2 * UNIFORM_BOUND) - UNIFORM_BOUND
     return torch.randn(count, num_codes, generator=draws, device=device)
+
+
+def traversal_codes(base: Tensor, points: int, bound: float = 2.0, dims: list[int] | None = None) -> Tensor:
+    """Codes in which one entry after the other sweeps `linspace(-bound, bound)` while the rest keep `base`.
+
+    Args:
+        base: [K].
+        points: codes a sweep, at least 2.
+        bound: half of the sweep's range.
+        dims: which codes to sweep, in this order; all of them when None.
+
+    Returns:
+        [D, points, K] where D is the number of swept codes.
+
+    Raises:
+        ValueError: fewer than two points, or a code that does not exist.
+    """
+    if points < 2:
+        raise ValueError(f"a sweep needs at least 2 points, got {points}")
+    dims = list(range(len(base))) if dims is None else dims
+    for dim in dims:
+        if not 0 <= dim < len(base):
+            raise ValueError(f"code {dim} does not exist: there are {len(base)} codes, 0 to {len(base) - 1}")
+    codes = base.repeat(len(dims), points, 1)
+    sweep = torch.linspace(-bound, bound, points, dtype=base.dtype, device=base.device)
+    for row, dim in enumerate(dims):
+        codes[row, :, dim] = sweep
+    return codes

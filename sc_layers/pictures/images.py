@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,34 @@ def to_uint8(images: Tensor) -> Tensor:
 def to_network_range(images: Tensor) -> Tensor:
     """Bytes as float32 images in [-1, 1]: `x * 2 / 255 - 1`. Any shape."""
     return images.to(torch.float32) * (2 / 255) - 1
+
+
+def check_images(images: Any, codes: Tensor) -> Tensor:
+    """What a generator returned, if that is finite images of its codes.
+
+    Args:
+        images: what came back; expected are images [B, C, H, W].
+        codes: the codes [B, K] that went in.
+
+    Returns:
+        `images`.
+
+    Raises:
+        ValueError: no tensor, another shape, or values that are not finite; the first codes that gave such are named.
+    """
+    expected = f"expected images [{len(codes)}, C, H, W] for codes {tuple(codes.shape)}"
+    if not isinstance(images, Tensor):
+        raise ValueError(f"the generator returned {type(images).__name__}, {expected}")
+    if images.ndim != 4 or len(images) != len(codes):
+        raise ValueError(f"the generator returned shape {tuple(images.shape)}, {expected}")
+    broken = ~images.flatten(1).isfinite().all(dim=1).cpu()
+    if broken.any():
+        first = [round(value, 3) for value in codes[broken][0].tolist()]
+        raise ValueError(
+            f"the generator returned {int(broken.sum())} of {len(codes)} images with values that are not finite, "
+            f"first for the codes {first}"
+        )
+    return images
 
 
 def image_grid(images: Tensor, columns: int, outline: bool = True) -> Tensor:
@@ -65,34 +94,6 @@ def normalize_masks(masks: Tensor) -> Tensor:
     """
     low, high = masks.amin((0, 2, 3), keepdim=True), masks.amax((0, 2, 3), keepdim=True)
     return (masks - low) / (high - low).clamp_min(torch.finfo(masks.dtype).tiny)
-
-
-def traversal_codes(base: Tensor, points: int, bound: float = 2.0, dims: list[int] | None = None) -> Tensor:
-    """Codes in which one entry after the other sweeps `linspace(-bound, bound)` while the rest keep `base`.
-
-    Args:
-        base: [K].
-        points: codes a sweep, at least 2.
-        bound: half of the sweep's range.
-        dims: which codes to sweep, in this order; all of them when None.
-
-    Returns:
-        [D, points, K] where D is the number of swept codes.
-
-    Raises:
-        ValueError: fewer than two points, or a code that does not exist.
-    """
-    if points < 2:
-        raise ValueError(f"a sweep needs at least 2 points, got {points}")
-    dims = list(range(len(base))) if dims is None else dims
-    for dim in dims:
-        if not 0 <= dim < len(base):
-            raise ValueError(f"code {dim} does not exist: there are {len(base)} codes, 0 to {len(base) - 1}")
-    codes = base.repeat(len(dims), points, 1)
-    sweep = torch.linspace(-bound, bound, points, dtype=base.dtype, device=base.device)
-    for row, dim in enumerate(dims):
-        codes[row, :, dim] = sweep
-    return codes
 
 
 def _as_pil_array(image: Tensor) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..metrics.traversal_length import check_images
-from .images import image_grid, normalize_masks, to_uint8, traversal_codes
+from ..models.latents import traversal_codes
+from .images import check_images, image_grid, normalize_masks, to_uint8
 
 _BATCH = 64
 

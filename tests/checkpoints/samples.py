@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from sc_layers.checkpoints.foreign.tf_variables import variables_from_state_dict
-from sc_layers.checkpoints.state import NetworkState, write_pkl, write_pt, write_safetensors
+from sc_layers.checkpoints.state import NetworkState
+from sc_layers.checkpoints.write import write_pkl, write_pt, write_safetensors
 from sc_layers.models import (
     Discriminator,
     DiscriminatorConfig,
@@ -39,6 +40,16 @@ def networks() -> dict[str, nn.Module]:
         "G_ema": Generator(generator),
         "Q": Recognizer(RecognizerConfig(resolution=8, num_channels=1, num_codes=2, **_SIZES)),
     }
+
+
+def assert_same(network: nn.Module, expected: nn.Module) -> None:
+    assert type(network) is type(expected)
+    assert network.config == expected.config
+    state = network.state_dict()
+    assert list(state) == list(expected.state_dict())
+    for name, tensor in expected.state_dict().items():
+        assert state[name].dtype == tensor.dtype, name
+        assert torch.equal(state[name], tensor), name
 
 
 def states() -> dict[str, NetworkState]:

@@ -13,6 +13,7 @@ from sc_layers.attach import attachment_of, hooks
 from sc_layers.checkpoints.errors import CheckpointError
 from sc_layers.checkpoints.pickles.limits import Budget
 from sc_layers.checkpoints.pickles.names import names
+from sc_layers.checkpoints.pickles.torch_files import read_storage
 from tests.checkpoints import samples
 from tests.integrations import toys
 
@@ -68,7 +69,7 @@ def test_more_codes_than_anything_has_are_refused(generator: toys.AdaLikeGenerat
 
 
 def test_every_hook_that_attaching_can_leave_is_known() -> None:
-    table = names(Budget(0))
+    table = names(Budget(0), read_storage)
     classes = [
         name for name, value in vars(hooks).items() if inspect.isclass(value) and value.__module__ == hooks.__name__
     ]

@@ -271,6 +271,7 @@ def safetensors_with_meta(depth: int) -> bytes:
     return samples.write_safetensors({"G_ema": samples.states()["G_ema"]}, meta)
 
 
+LIES = "not a valid safetensors file"
 ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 # what is said of it, and the file
@@ -377,11 +378,28 @@ BROKEN: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a header beyond the end": ("claims 1000 bytes", lambda: (1000).to_bytes(8, "little") + b"{}"),
     "a header nested 100,000 times": ("not valid JSON", lambda: safetensors_of(b'{"a":' * 100_000)),
     "a header that is no JSON": ("not valid JSON", lambda: safetensors_of(b"{]")),
-    "a tensor beyond the file": ("does not fit", lambda: safetensors_of({"a": ENTRY})),
-    "a tensor of a lying shape": ("does not fit", lambda: safetensors_of({"a": ENTRY | {"shape": [2**40]}}, b"\0" * 8)),
-    "a tensor of negative size": ("no valid shape", lambda: safetensors_of({"a": ENTRY | {"shape": [-2]}}, b"\0" * 8)),
-    "a tensor of an unknown type": ("has dtype", lambda: safetensors_of({"a": ENTRY | {"dtype": "O"}}, b"\0" * 8)),
-    "tensors that overlap": ("overlap", lambda: safetensors_of({"a": ENTRY, "b": ENTRY}, b"\0" * 8)),
+    "a tensor beyond the file": (LIES, lambda: safetensors_of({"a": ENTRY})),
+    "a tensor of a lying shape": (
+        LIES,
+        lambda: safetensors_of({"a": ENTRY | {"shape": [2**40]}}, b"\0" * 8),
+    ),
+    "a tensor of negative size": (
+        LIES,
+        lambda: safetensors_of({"a": ENTRY | {"shape": [-2]}}, b"\0" * 8),
+    ),
+    "a tensor of an unknown type": (
+        LIES,
+        lambda: safetensors_of({"a": ENTRY | {"dtype": "O"}}, b"\0" * 8),
+    ),
+    "a tensor of nothing, 2^62 wide": (
+        LIES,
+        lambda: safetensors_of({"a": {"dtype": "F32", "shape": [0, 2**62, 2**62], "data_offsets": [0, 0]}}),
+    ),
+    "a tensor of four bits": (
+        LIES,
+        lambda: safetensors_of({"a": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}}, b"\0" * 2),
+    ),
+    "tensors that overlap": (LIES, lambda: safetensors_of({"a": ENTRY, "b": ENTRY}, b"\0" * 8)),
 }
 
 

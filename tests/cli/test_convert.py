@@ -10,8 +10,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from sc_layers import load_network
+from sc_layers.checkpoints.hub import load_pretrained
 from sc_layers.cli import main
-from sc_layers.models import Generator
 from tests.checkpoints import samples
 
 
@@ -43,7 +43,7 @@ def test_a_chain_of_conversions_keeps_every_tensor(source: Path, tmp_path: Path)
 def test_a_name_without_extension_becomes_a_folder_of_the_hub(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub")
     assert _run(source, tmp_path / "folder").exit_code == 0
-    generator = Generator.from_pretrained(tmp_path / "folder")
+    generator = load_pretrained(tmp_path / "folder")
     expected = load_network(source)["G_ema"]
     assert torch.equal(generator(torch.ones(1, 2), noise_mode="const"), expected(torch.ones(1, 2), noise_mode="const"))
 

@@ -1,11 +1,14 @@
-"""Random codes have the distributions that they are said to have."""
+"""Codes: their distributions, and sweeps of single ones."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
-from sc_layers.models.latents import draw_codes
+from sc_layers.models.latents import draw_codes, traversal_codes
+from tests.golden import load_golden
 
 
 @pytest.mark.parametrize(("latents", "std"), [("uniform", 4 / 12**0.5), ("normal", 1.0)])
@@ -28,3 +31,23 @@ def test_a_source_of_its_own_repeats_and_leaves_the_global_one_alone() -> None:
 def test_an_unknown_distribution_is_named() -> None:
     with pytest.raises(ValueError, match="latents must be one of uniform, normal, got 'gaussian'"):
         draw_codes(1, 2, "gaussian")
+
+
+@pytest.mark.parametrize("name", ["grid", "grid_topk"])
+def test_sweeps_equal_the_authors(name: str) -> None:
+    golden = load_golden("util")
+    settings = golden.config[name]
+    codes = traversal_codes(golden[f"{name}_base"][0], settings["n_samples_per"], 2.0, settings["topk"])
+    torch.testing.assert_close(codes.flatten(0, 1), golden[f"{name}_latents"], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"points": 1}, "at least 2 points, got 1"),
+        ({"points": 5, "dims": [3]}, "code 3 does not exist: there are 3 codes"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        traversal_codes(torch.zeros(3), **arguments)

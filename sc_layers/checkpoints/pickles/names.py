@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from ..errors import CheckpointError
 from .limits import Budget
-from .machine import Constant, Construct, Table
+from .machine import Constant, Construct, Name, Table
 from .records import (
     ArrayRecord,
     DictRecord,
@@ -20,6 +21,8 @@ from .records import (
     encode_latin1,
     make_array,
 )
+
+StorageReader = Callable[[bytes, Budget], StorageRecord]
 
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -71,16 +74,12 @@ def _arguments(what: str, args: tuple[Any, ...], least: int, most: int) -> tuple
     return args + (None,) * (most - len(args))
 
 
-def _no_keywords(kwargs: dict[str, Any], what: str) -> None:
-    if kwargs:
-        raise CheckpointError(f"{what} takes no keyword arguments")
-
-
 class _Constructors:
     """What the names of numpy, torch and Python make; `budget` pays for everything that is copied."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, read_storage: StorageReader) -> None:
         self.budget = budget
+        self.read_storage = read_storage
 
     def ndarray(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArrayRecord:
         return ArrayRecord()
@@ -166,17 +165,13 @@ class _Constructors:
         return data
 
     def storage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StorageRecord:
-        from .torch_files import read_storage
-
         (raw,) = _arguments("a storage", args, 1, 1)
         if not isinstance(raw, bytes):
             raise CheckpointError("a storage is not made of bytes")
-        return read_storage(raw, self.budget)
+        return self.read_storage(raw, self.budget)
 
     def reconstructor(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`copyreg._reconstructor(class, base, state)`, which protocols 0 and 1 call for every object."""
-        from .machine import Name
-
         target, base, state = _arguments("an object", args, 3, 3)
         if not isinstance(target, Name) or not isinstance(base, Name) or not isinstance(state, (dict, type(None))):
             raise CheckpointError("an object is not made of a class and its base")
@@ -211,9 +206,14 @@ def _persistent_object(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
     return Record("torch_utils.persistence", name, state=state)
 
 
-def names(budget: Budget) -> Table:
-    """The closed table for one file."""
-    make = _Constructors(budget)
+def names(budget: Budget, read_storage: StorageReader) -> Table:
+    """The closed table for one file.
+
+    Args:
+        budget: pays for everything that is copied.
+        read_storage: reads a storage that a pickle holds as a file of `torch.save` within, see `torch_files`.
+    """
+    make = _Constructors(budget, read_storage)
     table: dict[tuple[str, str], Construct | Constant] = {
         ("numpy", "ndarray"): make.ndarray,
         ("numpy", "dtype"): make.dtype,

@@ -96,7 +96,7 @@ def _load_legacy(data: bytes, budget: Budget) -> Any:
     budget.charge(len(data))
     stream = io.BytesIO(data)
     storages = _Storages(budget, lambda key: None)
-    table = names(budget)
+    table = names(budget, read_storage)
     magic, version, system = (Machine(table, budget).run(stream) for _ in range(3))
     if magic != _LEGACY_MAGIC or version != _LEGACY_VERSION:
         raise CheckpointError("not a file of torch.save")
@@ -156,4 +156,4 @@ def _load_zip(data: bytes, budget: Budget) -> Any:
     if "byteorder" in archive.members and archive.read("byteorder") != b"little":
         raise CheckpointError("tensors are stored in big-endian order")
     storages = _Storages(budget, lambda key: archive.read(f"data/{key}"))
-    return Machine(names(budget), budget, storages).run(io.BytesIO(content))
+    return Machine(names(budget, read_storage), budget, storages).run(io.BytesIO(content))

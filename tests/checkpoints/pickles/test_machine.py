@@ -19,6 +19,7 @@ from sc_layers.checkpoints.pickles.limits import Budget
 from sc_layers.checkpoints.pickles.machine import Machine
 from sc_layers.checkpoints.pickles.names import names
 from sc_layers.checkpoints.pickles.records import Record, settle
+from sc_layers.checkpoints.pickles.torch_files import read_storage
 from tests.checkpoints.samples import EasyDict, Network
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -26,7 +27,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 def read(data: bytes) -> Any:
     budget = Budget(len(data))
-    return settle(Machine(names(budget), budget).run(io.BytesIO(data)), budget)
+    return settle(Machine(names(budget, read_storage), budget).run(io.BytesIO(data)), budget)
 
 
 def there_and_back(value: Any, protocol: int) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from . import compat
+from ...integrations import compat
 
 
 @dataclass(frozen=True)
