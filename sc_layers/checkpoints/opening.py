@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,22 @@ from .networks import NetworkRecord, rebuild
 from .pickles.limits import Budget
 from .read import load_network
 
-GENERATORS = ("G_ema", "G")  # in the order of preference
+_GENERATORS = ("G_ema", "G")  # in the order of preference
+
+
+def generator_name(networks: Collection[str]) -> str:
+    """Which of a file's networks draws its images: the averaged generator, else the one in training.
+
+    >>> generator_name(["G", "D", "G_ema"])
+    'G_ema'
+
+    Raises:
+        ValueError: there is no generator.
+    """
+    name = next((name for name in _GENERATORS if name in networks), None)
+    if name is None:
+        raise ValueError(f"no generator {' or '.join(_GENERATORS)}, only {', '.join(networks) or 'nothing'}")
+    return name
 
 
 def open_networks(
@@ -37,9 +53,10 @@ def open_networks(
         CheckpointError: damaged, or not fitting the classes of `code`.
     """
     networks = load_network(path)
-    name = next((name for name in GENERATORS if name in networks), None)
-    if name is None:
-        raise ValueError(f"{path} holds no generator")
+    try:
+        name = generator_name(networks)
+    except ValueError as error:
+        raise ValueError(f"{path} holds no generator") from error
     record = networks[name]
     if isinstance(record, NetworkRecord):
         networks[name] = _view(record, path, code, label, seed)

@@ -69,11 +69,11 @@ def load_generator(
         device: where the generator goes.
         code, label, seed: see `open_networks`.
     """
-    from ..checkpoints.opening import GENERATORS, open_networks
-    from ..training import find_snapshot
+    from ..checkpoints.opening import generator_name, open_networks
+    from ..checkpoints.snapshots import find_snapshot
 
     networks = open_networks(find_snapshot(path), code, label, seed)
-    return next(networks[name] for name in GENERATORS if name in networks).to(device)
+    return networks[generator_name(networks)].to(device)
 
 
 def at_seed(generator: Any, seed: int, latents: str, truncation: float) -> tuple[Any, Tensor]:

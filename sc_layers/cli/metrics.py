@@ -114,9 +114,9 @@ def measure(
     (StyleGAN's vgg16.pt, inception-2015-12-05.pt) run code as they load: only pass files that you trust.
     """
     from ..checkpoints.opening import open_networks
+    from ..checkpoints.snapshots import find_snapshot
     from ..metrics import registry
     from ..metrics.report import append_result
-    from ..training import find_snapshot
 
     registry.check_names(names)
     if plot is not None and not any(name in registry.TPL_NAMES for name in names):

@@ -70,9 +70,10 @@ def train(
     """
     import torch
 
+    from ..checkpoints.snapshots import find_snapshot
     from ..data import open_dataset
     from ..metrics.traversal_length import TraversalLengthHook
-    from ..training import create_run_dir, find_snapshot, training_preset
+    from ..training import create_run_dir, training_preset
     from ..training import train as run
 
     if tensorboard and tpl_preset is None:

@@ -5,7 +5,6 @@ from .config import TrainingConfig as TrainingConfig
 from .config import training_preset as training_preset
 from .loop import train as train
 from .snapshots import create_run_dir as create_run_dir
-from .snapshots import find_snapshot as find_snapshot
 from .snapshots import resume_training as resume_training
 from .step import TrainingState as TrainingState
 from .step import training_step as training_step

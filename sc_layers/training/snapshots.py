@@ -11,11 +11,12 @@ import torch
 
 from ..checkpoints import load_network, save_network
 from ..checkpoints.networks import NetworkRecord
+from ..checkpoints.pickles.torch_files import read_torch_file
+from ..checkpoints.snapshots import snapshot_name
 from .config import TrainingConfig
 from .step import TrainingState
 
 STATE_FILE = "training-state.pt"
-SNAPSHOT_SUFFIXES = (".safetensors", ".pkl")  # ours, and those of NVlabs' programs
 STATS_FILE = "stats.jsonl"
 CONFIG_FILE = "training_options.json"
 
@@ -37,7 +38,7 @@ def append_stats(run_dir: Path, stats: dict[str, Any]) -> None:
 
 
 def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> Path:
-    """Write the networks as `network-snapshot-KIMG.safetensors`, then the state to go on from.
+    """Write the networks under the name that `snapshot_name` gives them, then the state to go on from.
 
     Only the newest snapshot has a state to go on from: it is twice as large as the networks.
 
@@ -49,7 +50,7 @@ def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> 
     Returns:
         Path of the network snapshot.
     """
-    path = run_dir / f"network-snapshot-{state.images_seen // 1000:06d}.safetensors"
+    path = run_dir / snapshot_name(state.images_seen)
     meta = meta | {"images_seen": state.images_seen, "training": state.config.to_dict()}
     save_network(path, G=state.G, D=state.D, G_ema=state.G_ema, Q=state.Q, Q_ema=state.Q_ema, meta=meta)
     content = {
@@ -66,23 +67,6 @@ def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> 
     torch.save(content, partial)
     partial.replace(run_dir / STATE_FILE)
     return path
-
-
-def find_snapshot(path: str | Path) -> Path:
-    """The network file that `path` names: itself, or the newest snapshot of a run's folder.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    path = Path(path)
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise FileNotFoundError(f"no such network file or run folder: {str(path)!r}")
-    found = [path for path in path.glob("network-snapshot-*") if path.suffix in SNAPSHOT_SUFFIXES]
-    if not found:
-        raise FileNotFoundError(f"no network-snapshot-*.safetensors or .pkl in the folder {str(path)!r}")
-    return max(found, key=lambda path: path.stem)
 
 
 def resume_training(path: Path, config: TrainingConfig, device: torch.device) -> tuple[TrainingState, list[str]]:
@@ -139,5 +123,5 @@ def _stored_state(path: Path) -> dict[str, Any] | None:
     state_path = path.with_name(STATE_FILE)
     if not state_path.is_file():
         return None
-    stored: dict[str, Any] = torch.load(state_path, map_location="cpu", weights_only=True)
+    stored: dict[str, Any] = read_torch_file(state_path)
     return stored if stored["snapshot"] == path.name else None

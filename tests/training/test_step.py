@@ -12,9 +12,10 @@ from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dic
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
 from sc_layers.models import Discriminator, Generator, Recognizer
 from sc_layers.training import TrainingConfig, TrainingState
-from sc_layers.training.step import update_averages, update_discriminator, update_generator, update_r1
+from sc_layers.training.step import training_step, update_averages, update_discriminator, update_generator, update_r1
 from tests.golden import Golden, load_golden
 from tests.tolerances import GOLDEN_LAYER_RELATIVE, GOLDEN_TRAINED_ABSOLUTE, assert_close_absolute
+from tests.training.tiny import TINY, tiny_state
 
 CLASSES = {"G": Generator, "D": Discriminator, "I": Recognizer, "Gs": Generator}
 
@@ -169,3 +170,35 @@ def test_r1_penalty_and_gradients_match(end2end) -> None:
     penalty = r1_penalty(state.D, golden["reals"], golden.config["gamma"])
     _close(penalty, golden["D_reg"])
     _assert_gradients(penalty.mean(), state.D, golden, "grad_D_reg/")
+
+
+@pytest.mark.parametrize("model", ["ps_sc", "info_gan", "gan"])
+def test_step_moves_every_network(model: str) -> None:
+    state = tiny_state(TINY.replace(model=model, average_recognizer=model != "gan"))
+    networks = {name: getattr(state, name) for name in ("G", "D", "Q", "G_ema", "Q_ema")}
+    networks = {name: network for name, network in networks.items() if network is not None}
+    assert ("Q" in networks) == (model != "gan")
+    before = {name: [p.clone() for p in network.parameters()] for name, network in networks.items()}
+    losses = training_step(state, torch.randn(8, 3, 32, 32))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    for name, network in networks.items():
+        # Strengths of noise and weights behind zeros may stand still in one step, most must move.
+        moved = [not torch.equal(p, old) for p, old in zip(network.parameters(), before[name], strict=True)]
+        assert sum(moved) > 0.7 * len(moved), name
+    assert state.images_seen == 8
+    assert state.updates == 1
+
+
+def test_r1_runs_in_the_first_step_and_then_at_its_interval() -> None:
+    state = tiny_state()
+    ran = ["loss/R1" in training_step(state, torch.randn(8, 3, 32, 32)) for _ in range(4)]
+    assert ran == [True, False, True, False]
+
+
+def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
+    reals, codes = torch.randn(4, 3, 32, 32), torch.randn(4, 3)
+    one, many = tiny_state(), tiny_state()
+    update_discriminator(one, [reals, reals], [codes, codes])
+    update_discriminator(many, [reals], [codes])
+    for p, q in zip(one.D.parameters(), many.D.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-5, rtol=1e-4)

@@ -7,8 +7,10 @@ magic number, a version, the system, the object, the storages' keys, followed by
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +41,26 @@ def load(data: bytes, budget: Budget) -> Any:
     """
     content = _load_zip(data, budget) if data.startswith(ZIP_MAGIC) else _load_legacy(data, budget)
     return settle(content, budget)
+
+
+def read_torch_file(path: str | os.PathLike[str]) -> Any:
+    """What `torch.save` wrote into a file: plain Python, tensors on the CPU, and records of objects.
+
+    Args:
+        path: the file, of either format of `torch.save`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: not such a file, a damaged one, or one that declares more than it holds.
+        UntrustedCheckpointError: it asks for a name outside the closed table.
+    """
+    data = Path(path).read_bytes()
+    try:
+        if not is_torch_file(data):
+            raise CheckpointError("not a file of torch.save")
+        return load(data, Budget(len(data)))
+    except CheckpointError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
 
 
 def read_storage(data: bytes, budget: Budget) -> StorageRecord:

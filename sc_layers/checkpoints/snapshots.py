@@ -1,0 +1,49 @@
+"""Network snapshots in the folder of a run: how they are named, and which one is meant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PREFIX = "network-snapshot-"
+SUFFIXES = (".safetensors", ".pt", ".pkl")  # ours, and `.pkl` of NVlabs' programs too
+
+
+def snapshot_name(images_seen: int) -> str:
+    """File name of the snapshot after so many real images, which has thousands of them in six digits.
+
+    >>> snapshot_name(72_000)
+    'network-snapshot-000072.safetensors'
+    """
+    return f"{PREFIX}{images_seen // 1000:06d}{SUFFIXES[0]}"
+
+
+def _age(path: Path) -> tuple[int, int]:
+    """Thousands of images in the name of a snapshot; of equal ones the suffix that comes first is the newest."""
+    number = re.match(r"\d+", path.name.removeprefix(PREFIX))
+    return (int(number[0]) if number else -1, -SUFFIXES.index(path.suffix))
+
+
+def snapshots_in(folder: str | Path) -> list[Path]:
+    """All snapshots in a folder, oldest first; none in a folder that holds none."""
+    return sorted((path for path in Path(folder).glob(f"{PREFIX}*") if path.suffix in SUFFIXES), key=_age)
+
+
+def find_snapshot(path: str | Path) -> Path:
+    """The network file that `path` names: itself, or the newest snapshot of a run's folder.
+
+    Args:
+        path: a file, or the folder of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"no such network file or run folder: {str(path)!r}")
+    found = snapshots_in(path)
+    if not found:
+        raise FileNotFoundError(f"no {PREFIX}*{' or '.join(SUFFIXES)} in the folder {str(path)!r}")
+    return found[-1]

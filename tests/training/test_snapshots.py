@@ -1,0 +1,55 @@
+"""What a run leaves on disk, and going on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sc_layers import CheckpointError, UntrustedCheckpointError
+from sc_layers.training import create_run_dir, resume_training
+from sc_layers.training.snapshots import STATE_FILE, save_snapshot
+from tests.training.tiny import TINY, tiny_state
+
+CPU = torch.device("cpu")
+
+
+def test_run_dirs_are_numbered(tmp_path: Path) -> None:
+    assert create_run_dir(tmp_path / "runs", "a").name == "00000-a"
+    assert create_run_dir(tmp_path / "runs", "b").name == "00001-b"
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    state = tiny_state()
+    state.images_seen, state.updates = 32, 4
+    return save_snapshot(tmp_path, state, {})
+
+
+def test_a_training_comes_back_with_its_counters(snapshot: Path) -> None:
+    resumed, messages = resume_training(snapshot, TINY, CPU)
+    assert messages == []
+    assert (resumed.images_seen, resumed.updates) == (32, 4)
+
+
+def test_resuming_without_optimizer_state_says_so(snapshot: Path) -> None:
+    (snapshot.parent / STATE_FILE).unlink()
+    _, messages = resume_training(snapshot, TINY, CPU)
+    assert messages == [f"no {STATE_FILE} of {snapshot.name} beside it: the optimisers start afresh"]
+
+
+def test_the_state_of_a_stranger_is_read_by_the_machine_that_runs_nothing(snapshot: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, ("raise SystemExit",)
+
+    torch.save({"snapshot": snapshot.name, "g_optimizer": Hostile()}, snapshot.parent / STATE_FILE)
+    with pytest.raises(UntrustedCheckpointError, match=r"training-state.pt: the checkpoint asks for __builtin__.exec"):
+        resume_training(snapshot, TINY, CPU)
+
+
+def test_a_damaged_state_is_named(snapshot: Path) -> None:
+    (snapshot.parent / STATE_FILE).write_bytes(b"PK half a file")
+    with pytest.raises(CheckpointError, match=r"training-state.pt: not a file of torch.save"):
+        resume_training(snapshot, TINY, CPU)
