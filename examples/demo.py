@@ -14,8 +14,8 @@ from string import Template
 import torch
 
 from sc_layers.data import open_dataset
+from sc_layers.images import save_gif, save_png
 from sc_layers.models import Discriminator, Generator, Recognizer, network_preset
-from sc_layers.pictures.images import save_gif, save_png
 from sc_layers.pictures.sweeps import sweep_codes
 from sc_layers.training import TrainingState, create_run_dir, train, training_preset
 

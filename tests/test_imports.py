@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # The longest name that a module's own begins with decides.
 ROWS = (
     ("_optional",),
-    ("ops", "data", "pictures.images", "integrations.compat"),
+    ("ops", "data", "images", "integrations.compat"),
     ("functional",),
     ("layers", "losses"),
     ("models",),
@@ -28,8 +28,8 @@ ROWS = (
     ("cli",),
     ("__main__",),
 )
-# In one row, these rooms may use each other this way round.
-WITHIN_A_ROW = {("integrations", "metrics"), ("training", "metrics"), ("training", "pictures"), ("layers", "losses")}
+# Rooms of one row that use each other, this way round.
+WITHIN_A_ROW = {("integrations", "metrics"), ("pictures", "metrics")}
 
 
 def _modules() -> dict[str, Path]:

@@ -11,8 +11,8 @@ from typing import Any, cast
 import torch
 
 from .._optional import require
+from ..images import image_grid, save_png, to_uint8
 from ..models import Generator
-from ..pictures.images import image_grid, save_png, to_uint8
 from .read import load_network
 from .write import save_network
 

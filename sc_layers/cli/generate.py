@@ -46,7 +46,7 @@ def generate(
     """
     import torch
 
-    from ..pictures.images import check_images, image_grid, save_png, to_uint8
+    from ..images import check_images, image_grid, save_png, to_uint8
 
     torch_device = pick_device(device)
     generator = load_generator(network, torch_device, code, label)

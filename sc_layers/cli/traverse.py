@@ -48,7 +48,7 @@ def traverse(
 
     NETWORK is a network file or the folder of a run, of which the newest snapshot is taken.
     """
-    from ..pictures.images import save_gif, save_png
+    from ..images import save_gif, save_png
     from ..pictures.sweeps import sweep_codes
 
     torch_device = pick_device(device)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._optional import require
+from ..images import check_images, to_uint8
 from ..models.latents import draw_codes
-from ..pictures.images import check_images, to_uint8
 from .disentanglement.factors import Floats, Score
 from .distances import DistanceFunction, EfficientNetLite, FeatureDistance, as_feature_distance, prepare_images
 from .traversal_length import (

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from .._optional import require
+from ..images import check_images, image_grid, save_png, to_uint8
 from ..models.latents import traversal_codes
-from ..pictures.images import check_images, image_grid, save_png, to_uint8
 from .distances import DistanceFunction, FeatureDistance, Features, as_feature_distance, prepare_images
 from .report import append_result
 

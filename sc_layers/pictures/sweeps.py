@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..images import check_images, image_grid, normalize_masks, to_uint8
 from ..models.latents import traversal_codes
-from .images import check_images, image_grid, normalize_masks, to_uint8
 
 _BATCH = 64
 

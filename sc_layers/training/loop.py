@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .._optional import require
 from ..data import Dataset, batches
+from ..images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
 from ..models.latents import draw_codes
-from ..pictures.images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
 from .snapshots import CONFIG_FILE, append_stats, save_snapshot
 from .step import TrainingState, training_step
 

@@ -19,9 +19,9 @@ from sc_layers.attach import AttachedGenerator, attach_spatial_constriction, att
 from sc_layers.checkpoints import load_network
 from sc_layers.checkpoints.opening import open_networks
 from sc_layers.cli import main
+from sc_layers.images import to_uint8
 from sc_layers.metrics.registry import Networks
 from sc_layers.metrics.traversal_length import traversal_perceptual_length
-from sc_layers.pictures.images import to_uint8
 from tests.checkpoints import samples
 from tests.integrations import toys
 

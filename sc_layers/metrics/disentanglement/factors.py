@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...pictures.images import to_network_range
+from ...images import to_network_range
 from ..traversal_length import device_of, evaluating
 
 Floats = npt.NDArray[np.float64]

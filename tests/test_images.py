@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sc_layers.pictures import images
+from sc_layers import images
 from tests.golden import load_golden
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._optional import require
+from ._optional import require
 
 WHITE = 255
 
