@@ -54,4 +54,4 @@ $(OTHER_VENV)/.ready:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OTHER_VENV) build dist runs *.egg-info
+	rm -rf $(VENV) $(OTHER_VENV) build dist *.egg-info

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from sc_layers.checkpoints.foreign.tf_variables import variables_from_state_dict
 from sc_layers.checkpoints.state import NetworkState
 from sc_layers.checkpoints.write import write_pkl, write_pt, write_safetensors
 from sc_layers.models import (
@@ -25,6 +24,7 @@ from sc_layers.models import (
     Recognizer,
     RecognizerConfig,
 )
+from tests.checkpoints.foreign.variables import variables_from_state_dict
 from tests.integrations import toys
 
 MODULES = "[Const-2, ResConv-up-1, C_spgroup-1-2, Noise-1]"

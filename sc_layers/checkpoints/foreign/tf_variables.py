@@ -1,8 +1,8 @@
 """The authors' TensorFlow networks as ours: configurations from their keyword arguments, weights from their variables.
 
 TensorFlow stores convolutions as [kh, kw, in, out] and dense layers as [in, out]. Every variable is described by pairs
-of views, one into the TensorFlow array and one into our parameter, with equal shapes; copying over the pairs in one or
-the other direction converts the weights.
+of views, one into the TensorFlow array and one into our parameter, with equal shapes; copying over the pairs converts
+the weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...models.config import NetworkConfig
@@ -30,12 +29,12 @@ from ...models.module_list import (
 )
 
 _GENERATOR_SCOPE = "G_synthesis"
-_PROGRESSIVE_LEVEL = "lod"
+PROGRESSIVE_LEVEL = "lod"
 _View = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class _Variable:
+class Variable:
     """A TensorFlow variable and the parts of our state dict that hold it.
 
     Args:
@@ -49,15 +48,15 @@ class _Variable:
     parts: Sequence[tuple[_View, Tensor]]
 
 
-def _same(name: str, ours: Tensor) -> _Variable:
-    return _Variable(name, tuple(ours.shape), [(lambda array: array, ours)])
+def _same(name: str, ours: Tensor) -> Variable:
+    return Variable(name, tuple(ours.shape), [(lambda array: array, ours)])
 
 
-def _conv_weight(name: str, weight: Tensor) -> _Variable:
+def _conv_weight(name: str, weight: Tensor) -> Variable:
     return _same(name, weight.permute(2, 3, 1, 0))
 
 
-def _layer(scope: str, state: Mapping[str, Tensor], prefix: str) -> Iterator[_Variable]:
+def _layer(scope: str, state: Mapping[str, Tensor], prefix: str) -> Iterator[Variable]:
     """Weight and, where there is one, bias of a convolution or linear layer."""
     weight = state[f"{prefix}.weight"]
     name = f"{scope}/weight"
@@ -66,15 +65,15 @@ def _layer(scope: str, state: Mapping[str, Tensor], prefix: str) -> Iterator[_Va
         yield _same(f"{scope}/bias", state[f"{prefix}.bias"])
 
 
-def _styles(scope: str, state: Mapping[str, Tensor], prefix: str) -> Iterator[_Variable]:
+def _styles(scope: str, state: Mapping[str, Tensor], prefix: str) -> Iterator[Variable]:
     weights, biases = state[f"{prefix}.style_weight"], state[f"{prefix}.style_bias"]
     for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         style = f"{scope}/Att_apply/style_mod-{k}/StyleMod"
-        yield _Variable(f"{style}/weight", (1, weight.numel()), [(lambda array: array.view(2, -1), weight)])
-        yield _Variable(f"{style}/bias", (bias.numel(),), [(lambda array: array.view(2, -1), bias)])
+        yield Variable(f"{style}/weight", (1, weight.numel()), [(lambda array: array.view(2, -1), weight)])
+        yield Variable(f"{style}/bias", (bias.numel(),), [(lambda array: array.view(2, -1), bias)])
 
 
-def _gates(scope: str, state: Mapping[str, Tensor], prefix: str) -> _Variable:
+def _gates(scope: str, state: Mapping[str, Tensor], prefix: str) -> Variable:
     """[C, K * J * 4 * H] in the order h_start, h_end, w_start, w_end, against our two [K, J, 2, H, C]."""
     vertical, horizontal = (state[f"{prefix}.gate_weight_{axis}"].permute(4, 0, 1, 2, 3) for axis in "hw")
     channels, codes, rects, _, size = vertical.shape
@@ -83,10 +82,10 @@ def _gates(scope: str, state: Mapping[str, Tensor], prefix: str) -> _Variable:
         return lambda array: array.view(channels, codes, rects, 2, 2, size)[:, :, :, index]
 
     shape = (channels, codes * rects * 4 * size)
-    return _Variable(f"{scope}/Att_spatial/weight", shape, [(part(0), vertical), (part(1), horizontal)])
+    return Variable(f"{scope}/Att_spatial/weight", shape, [(part(0), vertical), (part(1), horizontal)])
 
 
-def _conv_module(spec: ConvSpec, index: int, state: Mapping[str, Tensor], prefix: str) -> Iterator[_Variable]:
+def _conv_module(spec: ConvSpec, index: int, state: Mapping[str, Tensor], prefix: str) -> Iterator[Variable]:
     kind = f"{_GENERATOR_SCOPE}/{_key(spec)}"
     for layer in range(spec.layers):
         yield from _layer(f"{kind}-{index}-{layer}", state, f"{prefix}.convs.{layer}")
@@ -96,7 +95,7 @@ def _conv_module(spec: ConvSpec, index: int, state: Mapping[str, Tensor], prefix
 
 def _noise_module(
     spec: NoiseSpec, index: int, state: Mapping[str, Tensor], prefix: str, first_map: int
-) -> Iterator[_Variable]:
+) -> Iterator[Variable]:
     for layer in range(spec.layers):
         conv = f"{prefix}.convs.{layer}"
         scope = f"{_GENERATOR_SCOPE}/Noise-{index}-{layer}"
@@ -106,7 +105,7 @@ def _noise_module(
         yield _same(f"{scope}/bias", state[f"{conv}.bias"])
 
 
-def _global_module(scope: str, state: Mapping[str, Tensor], prefix: str) -> Iterator[_Variable]:
+def _global_module(scope: str, state: Mapping[str, Tensor], prefix: str) -> Iterator[Variable]:
     yield _conv_weight(f"{scope}/weight", state[f"{prefix}.weight"])
     yield _same(f"{scope}/mod_weight", state[f"{prefix}.style.weight"].T)
     yield _same(f"{scope}/mod_bias", state[f"{prefix}.style.bias"])
@@ -118,7 +117,7 @@ def _key(spec: ModuleSpec) -> str:
     return str(spec).rpartition("-")[0]
 
 
-def _generator_variables(config: GeneratorConfig, state: Mapping[str, Tensor]) -> Iterator[_Variable]:
+def _generator_variables(config: GeneratorConfig, state: Mapping[str, Tensor]) -> Iterator[Variable]:
     noise_maps = 0
     for index, spec in enumerate(config.module_list):
         prefix = f"synthesis.layers.{index}"
@@ -141,7 +140,7 @@ def _generator_variables(config: GeneratorConfig, state: Mapping[str, Tensor]) -
     yield from _layer(f"{_GENERATOR_SCOPE}/ToRGB", state, "synthesis.to_rgb")
 
 
-def _trunk_variables(config: DiscriminatorConfig, state: Mapping[str, Tensor]) -> Iterator[_Variable]:
+def _trunk_variables(config: DiscriminatorConfig, state: Mapping[str, Tensor]) -> Iterator[Variable]:
     yield from _layer(f"{config.resolution}x{config.resolution}/FromRGB", state, "from_rgb")
     for index, size in enumerate(config.block_sizes()):
         for theirs, ours in {"Conv0": "conv0", "Conv1_down": "conv1", "Skip": "skip"}.items():
@@ -151,7 +150,16 @@ def _trunk_variables(config: DiscriminatorConfig, state: Mapping[str, Tensor]) -
     yield from _layer("Output/Dense_VC" if isinstance(config, RecognizerConfig) else "Output", state, "output")
 
 
-def _variables(config: NetworkConfig, state: Mapping[str, Tensor]) -> list[_Variable]:
+def variables_of(config: NetworkConfig, state: Mapping[str, Tensor]) -> list[Variable]:
+    """The variables of the authors' network, in the order of their program, and where our state dict holds them.
+
+    Args:
+        config: of the generator, discriminator or recogniser.
+        state: the network's state dict.
+
+    Raises:
+        TypeError: a configuration of none of them.
+    """
     if isinstance(config, GeneratorConfig):
         return list(_generator_variables(config, state))
     if isinstance(config, DiscriminatorConfig):
@@ -159,19 +167,17 @@ def _variables(config: NetworkConfig, state: Mapping[str, Tensor]) -> list[_Vari
     raise TypeError(f"config must be of a generator, discriminator or recogniser, got {type(config).__name__}")
 
 
+_NETWORKS: dict[type[NetworkConfig], Callable[[Any], nn.Module]] = {
+    GeneratorConfig: lambda config: Generator(config, impl="reference"),
+    DiscriminatorConfig: Discriminator,
+    RecognizerConfig: Recognizer,
+}
+
+
 def _empty_state(config: NetworkConfig) -> dict[str, Tensor]:
-    """Tensors of any content under the names of the network's state dict."""
-    network: nn.Module
+    """Tensors of any content under the names of the network's state dict; empty for a configuration of none."""
     with torch.random.fork_rng(devices=[]):
-        if isinstance(config, GeneratorConfig):
-            network = Generator(config, impl="reference")
-        elif isinstance(config, RecognizerConfig):
-            network = Recognizer(config)
-        elif isinstance(config, DiscriminatorConfig):
-            network = Discriminator(config)
-        else:
-            raise TypeError(f"config must be of a generator, discriminator or recogniser, got {type(config).__name__}")
-    return network.state_dict()
+        return _NETWORKS[type(config)](config).state_dict() if type(config) in _NETWORKS else {}
 
 
 def _check_names(expected: set[str], given: set[str]) -> None:
@@ -194,10 +200,11 @@ def state_dict_from_tf(config: NetworkConfig, variables: Mapping[str, Any]) -> d
 
     Raises:
         ValueError: a variable is missing, unexpected or of the wrong shape.
+        TypeError: a configuration of no network.
     """
     state = _empty_state(config)
-    described = _variables(config, state)
-    ignored = {_PROGRESSIVE_LEVEL} if isinstance(config, GeneratorConfig) else set()
+    described = variables_of(config, state)
+    ignored = {PROGRESSIVE_LEVEL} if isinstance(config, GeneratorConfig) else set()
     _check_names({variable.name for variable in described}, set(variables) - ignored)
     for variable in described:
         array = torch.from_numpy(np.array(variables[variable.name], dtype=np.float32))
@@ -206,27 +213,6 @@ def state_dict_from_tf(config: NetworkConfig, variables: Mapping[str, Any]) -> d
         for view, ours in variable.parts:
             ours.copy_(view(array))
     return state
-
-
-def variables_from_state_dict(config: NetworkConfig, state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    """The authors' variables from our state dict, in the order of their program: `state_dict_from_tf` backwards.
-
-    Args:
-        config: of the generator, discriminator or recogniser.
-        state: its state dict.
-
-    Returns:
-        float32 arrays by TensorFlow name.
-    """
-    variables: dict[str, NDArray[np.float32]] = {}
-    if isinstance(config, GeneratorConfig):
-        variables[_PROGRESSIVE_LEVEL] = np.zeros([], dtype=np.float32)
-    for variable in _variables(config, state):
-        array = torch.empty(variable.shape)
-        for view, ours in variable.parts:
-            view(array).copy_(ours)
-        variables[variable.name] = array.numpy()
-    return variables
 
 
 # Arguments of the authors' build functions that change the network, and the only value that ours knows. They are
