@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
 from sc_layers.layers import SpatialConstriction
 from sc_layers.models import Generator, network_preset
+from sc_layers.models.module_list import ModuleSpec, format_module_list, module_sizes
 from sc_layers.models.modules import ConvLayer
 from tests.models.golden_networks import FILES, load, network, small_generator
+from tests.models.module_lists import possible_module_lists
 from tests.tolerances import GOLDEN_NETWORK_ABSOLUTE, SAME_FORMULA, assert_close_absolute
 
 EVERY_KIND = (
@@ -21,6 +24,7 @@ EVERY_KIND = (
     "ResConv-id-1, Conv-down-1, Conv-up-1]"
 )
 MASKED = "[Const-6, ResConv-up-1, C_spgroup-2-2, Conv-id-1]"
+ROUNDING = SAME_FORMULA[torch.float32]["atol"]
 NOISY = "[Const-6, Noise-1, ResConv-up-1, C_spgroup-2-2, Noise-1]"
 
 
@@ -215,3 +219,16 @@ def test_the_implementation_of_constriction_is_passed_on() -> None:
     G = Generator(network_preset("demo").generator, impl="reference")
     layers = [module for module in G.modules() if isinstance(module, SpatialConstriction)]
     assert [layer.impl for layer in layers] == ["reference"] * 2
+
+
+@settings(derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
+@given(possible_module_lists)
+def test_any_module_list_makes_images_and_masks_between_0_and_1(specs: tuple[ModuleSpec, ...]) -> None:
+    generator = small_generator(format_module_list(specs), module_sizes(specs)[-1]).eval()
+    codes = 3 * torch.randn(2, generator.num_codes)
+    images, masks = generator(codes, noise_mode="const", return_masks=True)
+    assert images.shape == (2, 3, generator.img_resolution, generator.img_resolution)
+    assert images.isfinite().all()
+    assert masks.shape == (2, len(generator.masked_codes), *images.shape[2:])
+    assert masks.numel() == 0 or (masks.min() >= -ROUNDING and masks.max() <= 1 + ROUNDING)
+    torch.testing.assert_close(generator(codes, noise_mode="const"), images, **SAME_FORMULA[torch.float32])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
 
 from sc_layers.models.module_list import (
     ConstSpec,
     ConvSpec,
     GlobalSpec,
+    ModuleSpec,
     NoiseSpec,
     SoftmaxSpec,
     SpatialSpec,
@@ -17,6 +19,7 @@ from sc_layers.models.module_list import (
     num_codes,
     parse_module_list,
 )
+from tests.models.module_lists import module_lists
 
 EVERY_MODULE = (
     "[Const-16, Conv-up-2, C_global-2, ResConv-down-1, ResConv-up-2, C_spgroup-2-3, Conv-down-1, C_spgroup_sm-2, "
@@ -40,11 +43,17 @@ def test_every_module_becomes_its_record() -> None:
     )
 
 
-def test_text_and_records_round_trip() -> None:
-    specs = parse_module_list(EVERY_MODULE)
-    assert format_module_list(specs) == EVERY_MODULE
-    assert parse_module_list(format_module_list(specs)) == specs
+@settings(derandomize=True, deadline=None)
+@given(module_lists())
+def test_text_and_records_round_trip(specs: tuple[ModuleSpec, ...]) -> None:
+    text = format_module_list(specs)
+    assert parse_module_list(text) == specs
+    assert parse_module_list(text.strip("[]").replace(",", "  ,")) == specs
     assert parse_module_list(specs) == specs
+
+
+def test_the_text_is_that_of_the_authors() -> None:
+    assert format_module_list(parse_module_list(EVERY_MODULE)) == EVERY_MODULE
 
 
 @pytest.mark.parametrize("modules", ["Const-8,C_global-1", " [ Const-8 ,C_global-1 ] ", ["Const-8", GlobalSpec(1)]])
