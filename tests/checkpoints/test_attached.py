@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 
 import pytest
 import torch
 
 from sc_layers import attach_spatial_constriction, load_network
-from sc_layers.attach import attachment_of, hooks
+from sc_layers.attach import attachment_of
 from sc_layers.checkpoints.errors import CheckpointError
-from sc_layers.checkpoints.pickles.limits import Budget
-from sc_layers.checkpoints.pickles.names import names
-from sc_layers.checkpoints.pickles.torch_files import read_storage
 from tests.checkpoints import samples
 from tests.integrations import toys
 
@@ -66,13 +62,3 @@ def test_more_codes_than_anything_has_are_refused(generator: toys.AdaLikeGenerat
     generator._init_kwargs["spatial_constriction"]["num_codes"] = 10**9
     with pytest.raises(CheckpointError, match="1000000000 codes"):
         load_network(io.BytesIO(samples.pickled({"G_ema": generator})), classes=toys)
-
-
-def test_every_hook_that_attaching_can_leave_is_known() -> None:
-    table = names(Budget(0), read_storage)
-    classes = [
-        name for name, value in vars(hooks).items() if inspect.isclass(value) and value.__module__ == hooks.__name__
-    ]
-    left = [name for name in classes if name != "Hook"]  # the base of the others
-    assert left
-    assert [name for name in left if (hooks.__name__, name) not in table] == []

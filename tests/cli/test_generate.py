@@ -1,0 +1,37 @@
+"""`sc-layers generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from tests.cli.running import assert_mistake, run
+
+
+def test_generate_writes_a_picture_a_seed_and_a_grid(run_dir: Path, tmp_path: Path) -> None:
+    result = run("generate", run_dir, "--seeds", "0-2,7", "--outdir", tmp_path)
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["grid.png", "seed0000.png", "seed0001.png", "seed0002.png", "seed0007.png"]
+    assert Image.open(tmp_path / "seed0007.png").size == (32, 32)
+    assert Image.open(tmp_path / "grid.png").size == (4 * 32, 32)
+
+
+def test_seed_decides_the_picture(run_dir: Path, tmp_path: Path) -> None:
+    for folder, seeds in (("a", "5"), ("b", "4-6")):
+        assert run("generate", run_dir, "--seeds", seeds, "--outdir", tmp_path / folder).exit_code == 0
+    alone, among_others = ((tmp_path / folder / "seed0005.png").read_bytes() for folder in "ab")
+    assert alone == among_others
+    assert alone != (tmp_path / "b" / "seed0004.png").read_bytes()
+
+
+def test_mistakes_in_pictures_are_named_and_write_nothing(run_dir: Path, tmp_path: Path) -> None:
+    outdir = tmp_path / "out"
+    no_network = tmp_path / "notes.txt"
+    no_network.write_text("no network")
+    assert_mistake(run("generate", no_network, "--outdir", outdir), "notes.txt")
+    assert_mistake(run("generate", tmp_path / "absent", "--outdir", outdir), "no such network file or run folder")
+    assert_mistake(run("generate", run_dir, "--outdir", outdir, "--seeds", "0-x"), "0-x")
+    assert_mistake(run("generate", run_dir, "--outdir", outdir, "--seeds", "5-2"), "5-2")
+    assert not outdir.exists()
