@@ -1,5 +1,8 @@
 # make demo   train the PS-SC model on rendered 3D shapes for about ten minutes and show what it learned
 # make test   lint and test everything
+# make versions   install, compile and test under every PyTorch and Python that is supported
+# make gpu    everything that needs a CUDA card: tests, sanitizers, the short benchmark
+# make wheel  a wheel in dist/ with compiled kernels, for every Python
 # make sweep (the CUDA kernels compiled for every card, every barrier taken out in turn)
 # make lint, make bench, make sanitize (the native code under AddressSanitizer and UndefinedBehaviorSanitizer)
 # Each target sets up its own virtual environment in .venv when there is none.
@@ -11,11 +14,17 @@ CPP_SOURCES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 # Fresh memory for every large tensor costs a tenth of the time on a CPU; glibc keeps it instead.
 NO_PAGE_FAULTS = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=17179869184
 
-# `make test` proves that one native library serves several versions of PyTorch where this environment exists.
-OTHER_TORCH = 2.13.0
-OTHER_VENV = .venv-torch-2.13
+# What `make wheel` compiles: the CPU's kernels, and CUDA's where there is a CUDA compiler.
+comma := ,
+PREBUILD ?= cpu$(if $(shell command -v nvcc),$(comma)cuda)
+WHEEL_CARDS = 8.0;8.6;8.9;9.0;10.0;12.0+PTX
+# PyTorch's own libraries are already in the process that loads ours.
+NOT_BUNDLED = --exclude 'libtorch*.so' --exclude 'libc10*.so'
 
-.PHONY: demo test sweep lint bench sanitize other-torch clean
+# PyTorch versions of `make versions`, such as TORCH="2.10 2.12"; all that are supported if empty.
+TORCH ?=
+
+.PHONY: demo test versions gpu wheel sweep lint bench sanitize clean
 
 $(VENV)/.ready: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,12 +55,18 @@ bench: $(VENV)/.ready
 sanitize: $(VENV)/.ready
 	$(BIN)/python tests/ops/sanitize.py
 
-other-torch: $(OTHER_VENV)/.ready
+versions: $(VENV)/.ready
+	$(BIN)/python tests/versions.py $(TORCH)
 
-$(OTHER_VENV)/.ready:
-	$(PYTHON) -m venv $(OTHER_VENV)
-	$(OTHER_VENV)/bin/python -m pip install --quiet torch==$(OTHER_TORCH) numpy pytest hypothesis click
-	touch $@
+# Needs no environment: a machine with a card, PyTorch and pytest is enough.
+gpu:
+	$(PYTHON) tests/gpu.py
+
+wheel: $(VENV)/.ready
+	rm -rf build/wheel dist
+	SC_LAYERS_PREBUILD=$(PREBUILD) TORCH_CUDA_ARCH_LIST='$(WHEEL_CARDS)' \
+	    $(BIN)/python -m build --no-isolation --outdir build/wheel
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair $(NOT_BUNDLED) --wheel-dir dist build/wheel/*.whl
 
 clean:
-	rm -rf $(VENV) $(OTHER_VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-torch-* build dist *.egg-info

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 import sys
 import tarfile
@@ -129,6 +131,54 @@ def test_command_of_the_installed_wheel_runs(installed: Path, tmp_path: Path) ->
 def test_checkout_shadows_an_installed_wheel_as_a_whole(installed: Path) -> None:
     output = _run(sys.executable, "-c", PACKAGE_DATA, cwd=ROOT, PYTHONPATH=str(installed))
     assert Path(output.split()[0]).parent == ROOT / "sc_layers" / "ops"
+
+
+@pytest.fixture(scope="module")
+def binary_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make wheel` makes of a fresh checkout, with the CPU's kernels alone."""
+    source = _copy_checkout(tmp_path_factory.mktemp("binary") / "source")
+    environment = ("--old-file", f"{sys.prefix}/.ready", f"VENV={sys.prefix}")
+    _run("make", "wheel", *environment, "PREBUILD=cpu", cwd=source, SC_LAYERS_CACHE=str(source / "cache"))
+    (wheel,) = (source / "dist").glob("*.whl")
+    return wheel
+
+
+@pytest.mark.slow
+def test_binary_wheel_is_for_every_python_and_many_linuxes(binary_wheel: Path) -> None:
+    machine = platform.machine()
+    assert re.fullmatch(rf"sc_layers-[\d.]+-py3-none-manylinux[\w.]+_{machine}\.whl", binary_wheel.name), binary_wheel
+    names = {name for name in zipfile.ZipFile(binary_wheel).namelist() if not re.search(r"\.dist-info/|/$", name)}
+    prebuilt = {f"sc_layers/ops/prebuilt/sc_layers_cpu.so{suffix}" for suffix in ("", ".json")}
+    assert names == _expected_files() | prebuilt  # and no library of PyTorch's or of the system
+
+
+USE_OF_THE_LAYER = """
+import torch
+from sc_layers import SpatialConstriction
+from sc_layers.ops import loading
+
+layer = SpatialConstriction(8, 16, num_codes=2, impl="fused")
+x = torch.randn(2, 8, 16, 16, requires_grad=True)
+layer(x, torch.randn(2, 2)).square().sum().backward()
+assert x.grad.isfinite().all()
+print(loading.loaded_library("cpu"))
+"""
+
+
+@pytest.mark.slow
+def test_binary_wheel_needs_no_compiler(binary_wheel: Path, tmp_path: Path) -> None:
+    environment, cache = tmp_path / "environment", tmp_path / "cache"
+    _run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=tmp_path)
+    python = environment / "bin" / "python"
+    site = Path(_run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
+    options = ("--quiet", "--no-deps", "--no-index", "--disable-pip-version-check")
+    _run(sys.executable, "-m", "pip", "install", *options, "--target", site, binary_wheel, cwd=tmp_path)
+    # PyTorch and NumPy are lent by this environment; its own sc_layers comes after the one just installed.
+    (site / "lent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    lonely = {"PATH": str(python.parent), "CXX": "", "PYTHONPATH": "", "SC_LAYERS_CACHE": str(cache)}
+    library = _run(python, "-c", USE_OF_THE_LAYER, cwd=tmp_path, **lonely)
+    assert Path(library.strip()).is_relative_to(site)
+    assert not cache.exists()
 
 
 def test_import_is_light(tmp_path: Path) -> None:

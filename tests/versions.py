@@ -1,0 +1,207 @@
+"""The package under each PyTorch and Python that it supports, installed from a wheel, with a table at the end.
+
+    python tests/versions.py [VERSION ...]
+
+For every PyTorch of `ENVIRONMENTS`, or those named: an environment `.venv-torch-VERSION` with a wheel of this checkout
+in it, both native libraries compiled with that version's headers (CUDA's where there is nvcc, whatever its version),
+and the tests run away from the sources. Then binaries change places: those of the first version run under the PyTorch
+that runs this script, and the other way round. Reports lie in `build/versions/`. Exits with 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests import reports  # noqa: E402
+
+FOLDER = ROOT / "build" / "versions"
+STAGE = FOLDER / "checkout"  # the tests, without the package beside them
+STAGED = ("tests", "examples", "benchmarks", "pyproject.toml")
+
+# PyTorch -> Python, so that each of both has its turn.
+ENVIRONMENTS = {"2.10": "3.10", "2.11": "3.11", "2.12": "3.12", "2.13": "3.13", "2.14": "3.12"}
+HERE = "here"  # the environment that runs this script, with the newest PyTorch
+# Not the kernels alone, emulated or as nvcc sees them, where there is no PyTorch; nor what needs the sources beside it.
+LEFT_OUT = ("ops/test_cuda_emulation", "ops/test_cuda_mutants", "ops/test_cuda_compile", "test_packaging")
+SWAPPED = ("tests/ops/test_twin.py", "tests/ops/test_schema.py", "tests/test_layers.py", "tests/test_functional.py")
+MARKED = "not slow and not sweep and not gpu"
+TIME_LIMIT = 1800  # seconds for one run of pytest
+
+COMPILE = """
+import json, sys, time
+from pathlib import Path
+import torch
+from sc_layers.ops import building, cuda_toolkit
+# Whether the sources compile with these headers is the question, not whether the toolkit is that of this PyTorch.
+cuda_toolkit.find_toolkit = lambda version: cuda_toolkit.inspect(cuda_toolkit.find_nvcc())
+seconds = {}
+for backend in sys.argv[2:]:
+    start = time.monotonic()
+    building.prebuild(Path(sys.argv[1]), [building.RECIPES[backend]()])
+    seconds[backend] = f"{time.monotonic() - start:.0f} s"
+print(json.dumps({"torch": torch.__version__, "python": sys.version.split()[0], **seconds}))
+"""
+LOAD = """
+import sys
+from sc_layers.ops import loading
+for backend in sys.argv[1:]:
+    assert loading.load(backend), loading.failure(backend)
+"""
+
+
+class Failed(RuntimeError):
+    """A step failed; the message is what the table shows, with the report to read."""
+
+
+@dataclass
+class Row:
+    """One line of the table: what was tried, seconds of compiling, outcome of the tests."""
+
+    what: str
+    compiled: str
+    tests: str
+    seconds: float
+    passed: bool
+
+
+def report(command: Sequence[str | Path], name: str, cwd: Path = STAGE, **variables: str) -> str:
+    """Run a command, write all that it prints to `FOLDER/name.log`, return that.
+
+    Raises:
+        Failed: it did not end with 0, or not within the time limit.
+    """
+    log = FOLDER / f"{name}.log"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
+    failure = reports.run(command, log, TIME_LIMIT, cwd, environment)
+    if failure:
+        details = ", ".join(filter(None, [failure, reports.counts(log.read_text())]))
+        raise Failed(f"{details}: see {log.relative_to(ROOT)}")
+    return log.read_text()
+
+
+def interpreter(version: str) -> str:
+    """A Python of this version: this one, the PATH's, or pyenv's."""
+    pyenv = os.environ.get("PYENV_ROOT") or str(Path.home() / ".pyenv")
+    candidates = [sys.executable, f"python{version}", *sorted(glob.glob(f"{pyenv}/versions/{version}.*/bin/python"))]
+    for candidate in filter(shutil.which, candidates):
+        command = [candidate, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])"]
+        if subprocess.run(command, capture_output=True, text=True).stdout.strip() == version:
+            return candidate
+    raise Failed(f"no Python {version} here (looked for python{version} on the PATH and in {pyenv})")
+
+
+def python_of(version: str) -> Path:
+    return Path(sys.executable) if version == HERE else ROOT / f".venv-torch-{version}" / "bin" / "python"
+
+
+def environment(version: str, wheel: Path) -> Path:
+    """The interpreter of `.venv-torch-VERSION`, made if need be, with `wheel` freshly installed."""
+    python = python_of(version)
+    folder = python.parents[1]
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    ready = folder / ".ready"
+    install = [python, "-m", "pip", "install", "--quiet"]
+    if not ready.exists() or ready.read_text() != wanted:
+        if not python.exists():
+            report([interpreter(ENVIRONMENTS[version]), "-m", "venv", folder], f"{version}-venv")
+        report([*install, f"torch=={version}.*", f"{wheel}[all,test]"], f"{version}-install")
+        # As in the Makefile: some tests run against this package, and what it needs besides is for its own training.
+        report([*install, "--no-deps", "stylegan2-pytorch"], f"{version}-stylegan2-pytorch")
+        ready.write_text(wanted)
+    report([*install, "--no-deps", "--force-reinstall", wheel], f"{version}-wheel")
+    return python
+
+
+def prepare() -> Path:
+    """Stage the tests and build the wheel; its path."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    for name in STAGED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        STAGE.mkdir(exist_ok=True)
+        copy(ROOT / name, STAGE / name)
+    report([sys.executable, "-m", "build", "--no-isolation", "--outdir", FOLDER, ROOT], "wheel")
+    (wheel,) = FOLDER.glob("*.whl")
+    return wheel
+
+
+def pytest_under(python: Path, name: str, paths: Sequence[str], **variables: str) -> str:
+    ignored = [f"--ignore=tests/{name}.py" for name in LEFT_OUT]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", MARKED, *ignored, *paths]
+    return reports.counts(report(command, name, **variables))
+
+
+def compile_under(python: Path, name: str, backends: Sequence[str]) -> dict[str, str]:
+    """Compile the libraries into `FOLDER/NAME-binaries`; versions, and seconds for each backend."""
+    command = [python, "-c", COMPILE, FOLDER / f"{name}-binaries", *backends]
+    # One card is enough: the kernels include none of PyTorch's headers.
+    variables = {"TORCH_CUDA_ARCH_LIST": "9.0", **cache_of(name)}
+    facts: dict[str, str] = json.loads(report(command, f"{name}-compile", **variables).splitlines()[-1])
+    return facts
+
+
+def cache_of(name: str) -> dict[str, str]:
+    return {"SC_LAYERS_CACHE": str(FOLDER / f"{name}-cache")}
+
+
+def try_version(version: str, wheel: Path, backends: Sequence[str]) -> Row:
+    """Install, compile and test under one version."""
+    start = time.monotonic()
+    what, compiled = f"torch {version}, Python {ENVIRONMENTS[version]}", ""
+    try:
+        python = environment(version, wheel)
+        facts = compile_under(python, version, backends)
+        what = f"torch {facts['torch']}, Python {facts['python']}"
+        compiled = ", ".join(f"{backend} {facts[backend]}" for backend in backends)
+        tests, passed = pytest_under(python, f"{version}-tests", ("tests",), **cache_of(version)), True
+    except Failed as failure:
+        tests, passed = str(failure), False
+    return Row(what, compiled, tests, time.monotonic() - start, passed)
+
+
+def try_swapped(built: str, used: str, backends: Sequence[str]) -> Row:
+    """The binaries of one environment in another, which has no compiler."""
+    start = time.monotonic()
+    variables = {"SC_LAYERS_PREBUILT": str(FOLDER / f"{built}-binaries"), "CXX": "no-compiler"}
+    name = f"{built}-under-{used}"
+    try:
+        report([python_of(used), "-c", LOAD, *backends], f"{name}-load", **variables)
+        tests, passed = pytest_under(python_of(used), name, SWAPPED, **variables), True
+    except Failed as failure:
+        tests, passed = str(failure), False
+    return Row(f"binaries of torch {built} under {used}", "", tests, time.monotonic() - start, passed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("versions", nargs="*", default=list(ENVIRONMENTS), metavar="VERSION", help="such as 2.10")
+    versions: list[str] = parser.parse_args().versions
+    unknown = set(versions) - set(ENVIRONMENTS)
+    if unknown:
+        parser.error(f"unknown version {', '.join(sorted(unknown))}: expected some of {', '.join(ENVIRONMENTS)}")
+    backends = ["cpu", *(["cuda"] if shutil.which("nvcc") else [])]
+    wheel = prepare()
+    rows = [try_version(version, wheel, backends) for version in versions]
+    compile_under(python_of(HERE), HERE, backends)
+    rows += [try_swapped(*pair, backends) for pair in ((versions[0], HERE), (HERE, versions[0]))]
+    cells = [(row.what, row.compiled, row.tests, f"{row.seconds:.0f}") for row in rows]
+    reports.print_table([("", "compiled", "tests", "seconds"), *cells])
+    sys.exit(0 if all(row.passed for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
