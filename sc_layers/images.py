@@ -15,12 +15,32 @@ WHITE = 255
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as bytes: `rint(x * 127.5 + 127.5)`, clamped. Any shape, uint8."""
+    """Images as bytes: `rint(x * 127.5 + 127.5)`, clamped.
+
+    Args:
+        images: values in [-1, 1], of any shape.
+
+    Returns:
+        uint8, same shape.
+
+    >>> to_uint8(torch.tensor([-1.0, 0.0, 1.0, 1.5]))
+    tensor([  0, 128, 255, 255], dtype=torch.uint8)
+    """
     return (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_network_range(images: Tensor) -> Tensor:
-    """Bytes as float32 images in [-1, 1]: `x * 2 / 255 - 1`. Any shape."""
+    """Bytes as images in [-1, 1]: `x * 2 / 255 - 1`.
+
+    Args:
+        images: uint8, of any shape.
+
+    Returns:
+        float32, same shape.
+
+    >>> to_network_range(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([-1.,  1.])
+    """
     return images.to(torch.float32) * (2 / 255) - 1
 
 
@@ -102,7 +122,15 @@ def _as_pil_array(image: Tensor) -> np.ndarray:
 
 
 def save_png(image: Tensor, path: str | Path) -> None:
-    """Write a uint8 picture [C, H, W], C = 1 or 3, as PNG, whole or not at all."""
+    """Write a picture as PNG, whole or not at all.
+
+    Args:
+        image: uint8 [C, H, W], C = 1 or 3.
+        path: the file, in a folder that exists.
+
+    Raises:
+        ImportError: pillow is missing.
+    """
     path = Path(path)
     partial = path.with_name(path.name + ".part")
     require("PIL.Image", "train").fromarray(_as_pil_array(image)).save(partial, format="PNG")
@@ -110,7 +138,16 @@ def save_png(image: Tensor, path: str | Path) -> None:
 
 
 def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) -> None:
-    """Write uint8 pictures [C, H, W] as an endless GIF, whole or not at all."""
+    """Write pictures as an endless GIF, whole or not at all.
+
+    Args:
+        frames: uint8 [C, H, W] each, C = 1 or 3.
+        path: the file, in a folder that exists.
+        milliseconds: how long each frame is shown.
+
+    Raises:
+        ImportError: pillow is missing.
+    """
     path = Path(path)
     partial = path.with_name(path.name + ".part")
     pictures = [require("PIL.Image", "train").fromarray(_as_pil_array(frame)) for frame in frames]

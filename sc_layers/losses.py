@@ -39,6 +39,14 @@ def perceptual_simplicity_loss(
         ValueError: shapes that do not fit, or an unknown reduction.
         TypeError: `dims` is not of integers.
 
+    Example: a recogniser that reads both images rightly costs nothing, one that takes the shared code for moved does.
+
+    >>> codes, perturbed, dims = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 5.0]]), torch.tensor([1])
+    >>> perceptual_simplicity_loss(codes, perturbed, codes, perturbed, dims)
+    tensor([0.])
+    >>> perceptual_simplicity_loss(codes, torch.tensor([[3.0, 5.0]]), codes, perturbed, dims)
+    tensor([1.])
+
     Source: paper Eq. 8-9; SPEC of the authors' loss.
     """
     if reduction not in REDUCTIONS:
@@ -83,10 +91,21 @@ class PerceptualSimplicityLoss(nn.Module):
     Args:
         weight: lambda, multiplies the loss.
         eps: size of the perturbation: `eps * N(0, std 2)`, or the constant `eps` where `random_eps` is False.
-        random_eps: draw the size at random.
+        random_eps: whether to draw the size at random.
         cascade_kimg: None draws the perturbed code uniformly; otherwise every sample perturbs code
             `(images seen // (1000 * cascade_kimg)) mod K`.
         reduction: see `perceptual_simplicity_loss`.
+
+    Raises:
+        ValueError: an unknown reduction, or a `cascade_kimg` of less than one image.
+
+    Example: any functions codes -> images and images -> codes will do, here of 3 codes.
+
+    >>> ps_loss = PerceptualSimplicityLoss(weight=0.01)
+    >>> generator, recognizer = nn.Linear(3, 16).requires_grad_(), nn.Linear(16, 3)
+    >>> loss, images = ps_loss(generator, recognizer, torch.randn(4, 3))
+    >>> loss.shape, images.shape
+    (torch.Size([4]), torch.Size([4, 16]))
 
     Source: paper Sec. 3.2; SPEC of the authors' program, whose CelebA run has weight 0.01 and eps 3.
     """
@@ -111,7 +130,15 @@ class PerceptualSimplicityLoss(nn.Module):
         self.reduction = reduction
 
     def perturb(self, codes: Tensor, images_seen: int = 0) -> PerturbedCodes:
-        """Move one entry of every row of `codes` [B, K]."""
+        """Move one entry of every row of the codes.
+
+        Args:
+            codes: [B, K].
+            images_seen: position in the training in images, for `cascade_kimg`.
+
+        Returns:
+            The moved codes [B, K], and which entry of each row was moved, [B].
+        """
         batch, num_codes = codes.shape
         if self.cascade_kimg is None:
             dims = torch.randint(num_codes, (batch,), device=codes.device)
@@ -130,13 +157,16 @@ class PerceptualSimplicityLoss(nn.Module):
         codes: Tensor,  # [B, K]
         images_seen: int = 0,
     ) -> PairedLoss:
-        """The weighted loss [B], and the images [B, C, H, W] of the unperturbed codes for an adversarial loss.
+        """Perturb the codes, make both images and weigh how well the recogniser tells what was moved (Eq. 8-9).
 
         Args:
             generator: codes [2B, K] -> images [2B, C, H, W].
             recognizer: images -> codes [2B, K].
             codes: [B, K].
-            images_seen: position in the training, for `cascade_kimg`.
+            images_seen: position in the training in images, for `cascade_kimg`.
+
+        Returns:
+            The weighted loss [B], and the images [B, C, H, W] of the unperturbed codes for an adversarial loss.
         """
         perturbed = self.perturb(codes, images_seen)
         images = generator(torch.cat([codes, perturbed.codes]))
@@ -145,6 +175,7 @@ class PerceptualSimplicityLoss(nn.Module):
         return PairedLoss(self.weight * loss, images[: len(codes)])
 
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return (
             f"weight={self.weight}, eps={self.eps}, random_eps={self.random_eps}, "
             f"cascade_kimg={self.cascade_kimg}, reduction={self.reduction!r}"
@@ -177,17 +208,47 @@ def code_regression_loss(pred: Tensor, codes: Tensor, norm: float | str = 2) -> 
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Non-saturating logistic loss `softplus(-D(fake))`, same shape as the logits."""
+    """Non-saturating logistic loss `softplus(-D(fake))` of the generator.
+
+    Args:
+        fake_logits: what the discriminator makes of generated images, of any shape.
+
+    Returns:
+        Losses of the same shape.
+
+    Source: SPEC, losses and training.
+    """
     return nn.functional.softplus(-fake_logits)
 
 
 def discriminator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
-    """Logistic loss `softplus(D(fake)) + softplus(-D(real))`, same shape as the logits."""
+    """Logistic loss `softplus(D(fake)) + softplus(-D(real))` of the discriminator.
+
+    Args:
+        fake_logits: what it makes of generated images, of any shape.
+        real_logits: what it makes of real images, of the same shape.
+
+    Returns:
+        Losses of the same shape.
+
+    Source: SPEC, losses and training.
+    """
     return nn.functional.softplus(fake_logits) + nn.functional.softplus(-real_logits)
 
 
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], reals: Tensor, gamma: float) -> Tensor:
-    """Gradient penalty on real images, `gamma / 2 * |grad D|^2` of every image, [B]."""
+    """Gradient penalty on real images, `gamma / 2 * |grad D|^2` of every image.
+
+    Args:
+        discriminator: images [B, C, H, W] -> logits of any shape.
+        reals: [B, C, H, W].
+        gamma: its weight.
+
+    Returns:
+        The penalty of each image, [B]; it can be differentiated.
+
+    Source: SPEC, losses and training.
+    """
     reals = reals.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(reals).sum(), reals, create_graph=True)
     return gamma / 2 * gradient.square().sum((1, 2, 3))

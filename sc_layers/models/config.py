@@ -19,6 +19,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def check_power_of_two(resolution: int, smallest: int) -> None:
+    """Raise ValueError unless the resolution is a power of two from `smallest` on."""
     if resolution < smallest or resolution & (resolution - 1):
         raise ValueError(f"the resolution must be a power of two from {smallest}, got {resolution}")
 
@@ -65,6 +66,9 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls: type[_Config], fields: Mapping[str, Any]) -> _Config:
         """The configuration that `to_dict` wrote.
+
+        Args:
+            fields: its fields by name, as JSON knows them.
 
         Raises:
             ValueError: a field is unknown, missing, of the wrong type or out of range.

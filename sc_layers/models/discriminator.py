@@ -59,8 +59,9 @@ class RecognizerConfig(DiscriminatorConfig):
 class DownBlock(nn.Module):
     """Residual block that halves the resolution: `(conv_down(conv(x)) + skip(x)) / sqrt(2)`.
 
-    Shapes:
-        x [N, in, H, W] -> [N, out, H / 2, W / 2].
+    Args:
+        in_channels: channels of the features that go in.
+        out_channels: channels of those that come out.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -73,12 +74,18 @@ class DownBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features x [N, in, H, W] at half of their resolution, [N, out, H / 2, W / 2]."""
         y: Tensor = self.conv1(self.conv0(x)) + self.skip(x)
         return y
 
 
 class ResidualTrunk(nn.Module):
-    """Images [N, C, H, W] -> `num_outputs` numbers each [N, num_outputs]."""
+    """Some numbers from every image, by residual blocks that halve the resolution down to 4x4.
+
+    Args:
+        config: what it is made of.
+        num_outputs: how many numbers.
+    """
 
     def __init__(self, config: DiscriminatorConfig, num_outputs: int) -> None:
         super().__init__()
@@ -93,6 +100,17 @@ class ResidualTrunk(nn.Module):
         self.output = LinearLayer(config.width(0), num_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
+        """The numbers of every image.
+
+        Args:
+            images: [N, C, H, W], about in [-1, 1]; with minibatch statistics N must be at most 4 or a multiple of 4.
+
+        Returns:
+            [N, num_outputs].
+
+        Raises:
+            ValueError: images of another shape, or a batch that `functional.minibatch_std` cannot group.
+        """
         expected = (self.config.num_channels, self.config.resolution, self.config.resolution)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(f"images must have shape (N, {', '.join(map(str, expected))}), got {tuple(images.shape)}")
@@ -111,8 +129,9 @@ class Discriminator(ResidualTrunk):
     Args:
         config: what it is made of.
 
-    Raises:
-        ValueError: images of another shape, or a batch that `functional.minibatch_std` cannot group.
+    >>> discriminator = Discriminator(DiscriminatorConfig(resolution=16))
+    >>> discriminator(torch.randn(2, 3, 16, 16)).shape
+    torch.Size([2, 1])
 
     Source: SPEC, D and I.
     """
@@ -127,8 +146,9 @@ class Recognizer(ResidualTrunk):
     Args:
         config: what it is made of.
 
-    Raises:
-        ValueError: images of another shape, or a batch that `functional.minibatch_std` cannot group.
+    >>> recognizer = Recognizer(RecognizerConfig(resolution=16, num_codes=5))
+    >>> recognizer(torch.randn(2, 3, 16, 16)).shape
+    torch.Size([2, 5])
 
     Source: SPEC, D and I.
     """

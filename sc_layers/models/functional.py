@@ -104,12 +104,12 @@ def downsample_conv(
 
 
 def upsample_nearest(x: Tensor, factor: int = 2) -> Tensor:
-    """Repeat every pixel `factor` times along height and width: [N, C, H, W] -> [N, C, factor H, factor W]."""
+    """Repeat every pixel `factor` times along height and width: x [N, C, H, W] -> [N, C, factor H, factor W]."""
     return F.interpolate(x, scale_factor=float(factor), mode="nearest")
 
 
 def downsample_mean(x: Tensor, factor: int = 2) -> Tensor:
-    """Mean over blocks of `factor` x `factor` pixels: [N, C, H, W] -> [N, C, H / factor, W / factor]."""
+    """Mean over blocks of `factor` x `factor` pixels: x [N, C, H, W] -> [N, C, H / factor, W / factor]."""
     return F.avg_pool2d(x, factor)
 
 

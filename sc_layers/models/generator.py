@@ -74,6 +74,7 @@ class GeneratorConfig(NetworkConfig):
         return tuple(widths)
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON knows them, the modules as text."""
         return {**super().to_dict(), "module_list": format_module_list(self.module_list)}
 
     @classmethod
@@ -86,7 +87,7 @@ class GeneratorConfig(NetworkConfig):
 
     @classmethod
     def from_dict(cls: type[_Config], fields: Mapping[str, Any]) -> _Config:
-        """The configuration that `to_dict` wrote; see `NetworkConfig.from_dict`."""
+        """The configuration whose `fields` `to_dict` wrote; see `NetworkConfig.from_dict`."""
         return super().from_dict(fields)
 
 
@@ -113,8 +114,8 @@ def _expand_batch(x: Tensor, batch: int) -> Tensor:
 class MappingNetwork(nn.Module):
     """z -> w of StyleGAN's interface: here w is the codes themselves, pulled towards their mean 0 by truncation.
 
-    Shapes:
-        z [N, K] -> w [N, K].
+    Args:
+        num_codes: K.
     """
 
     def __init__(self, num_codes: int) -> None:
@@ -122,6 +123,17 @@ class MappingNetwork(nn.Module):
         self.num_codes = num_codes
 
     def forward(self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0) -> Tensor:
+        """w [N, K] of codes.
+
+        Args:
+            z: the codes [N, K].
+            c: None, or labels of no columns as StyleGAN tools pass them.
+            truncation_psi: factor on the codes.
+
+        Raises:
+            TypeError: codes are not of floating point.
+            ValueError: codes of the wrong shape, or labels.
+        """
         if z.ndim != 2 or z.shape[1] != self.num_codes:
             raise ValueError(f"codes must have shape (N, {self.num_codes}), got {tuple(z.shape)}")
         if not z.is_floating_point():
@@ -137,9 +149,6 @@ class SynthesisNetwork(nn.Module):
     Args:
         config: the generator's configuration.
         impl: of the spatial constriction, see `SpatialConstriction`.
-
-    Shapes:
-        w [N, K] -> images [N, C, H, W], with `return_masks=True` also masks [N, M, H, W].
     """
 
     def __init__(self, config: GeneratorConfig, impl: str = "auto") -> None:
@@ -159,6 +168,16 @@ class SynthesisNetwork(nn.Module):
         noise_mode: NoiseMode = "random",
         return_masks: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] of w [N, K], and with `return_masks` their masks [N, M, H, W], as the generator has them.
+
+        Args:
+            w: the codes [N, K], truncated.
+            noise_mode: "random", "const" or "none", see `Generator.forward`.
+            return_masks: whether to return the masks as well.
+
+        Raises:
+            ValueError: an unknown noise mode.
+        """
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}, got {noise_mode!r}")
         dtype = self.to_rgb.weight.dtype
@@ -195,6 +214,11 @@ class Generator(nn.Module):
     Attributes:
         num_codes: K, the length of the code vector.
         masked_codes: indices of the codes that have a mask, in the order of the returned masks.
+
+    >>> config = GeneratorConfig(module_list="[Const-16, ResConv-up-1, C_spgroup-4-5, ResConv-up-1]", resolution=16)
+    >>> images, masks = Generator(config)(torch.randn(2, 5), return_masks=True)
+    >>> images.shape, masks.shape
+    (torch.Size([2, 3, 16, 16]), torch.Size([2, 5, 16, 16]))
 
     Source: SPEC of the authors' program; paper Sec. 3.
     """

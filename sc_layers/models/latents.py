@@ -10,7 +10,7 @@ UNIFORM_BOUND = 2.0
 
 
 def check_latents(latents: str) -> None:
-    """Raise ValueError for a distribution that does not exist."""
+    """Raise ValueError if `latents` names a distribution that does not exist."""
     if latents not in LATENTS:
         raise ValueError(f"latents must be one of {', '.join(LATENTS)}, got {latents!r}")
 
@@ -59,6 +59,9 @@ def traversal_codes(base: Tensor, points: int, bound: float = 2.0, dims: list[in
 
     Raises:
         ValueError: fewer than two points, or a code that does not exist.
+
+    >>> traversal_codes(torch.zeros(2), points=3, bound=1.0).tolist()
+    [[[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0]], [[0.0, -1.0], [0.0, 0.0], [0.0, 1.0]]]
     """
     if points < 2:
         raise ValueError(f"a sweep needs at least 2 points, got {points}")

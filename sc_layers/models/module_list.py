@@ -153,6 +153,9 @@ def parse_module_list(modules: str | Iterable[str | ModuleSpec]) -> tuple[Module
         ValueError: an unknown module (the message lists the known ones), a size that makes no sense, or a list that
             does not start with its only Const-n.
 
+    >>> parse_module_list("[Const-512, ResConv-up-1, C_spgroup-4-5]")[2]
+    SpatialSpec(num_rects=4, num_codes=5)
+
     Source: SPEC of the authors' module lists.
     """
     if isinstance(modules, str):
@@ -165,15 +168,25 @@ def parse_module_list(modules: str | Iterable[str | ModuleSpec]) -> tuple[Module
 
 
 def format_module_list(specs: Iterable[ModuleSpec]) -> str:
-    """The text that `parse_module_list` reads as `specs`."""
+    """The text that `parse_module_list` reads as `specs`.
+
+    >>> format_module_list([ConstSpec(512), ConvSpec("up", 1, residual=True), GlobalSpec(2)])
+    '[Const-512, ResConv-up-1, C_global-2]'
+    """
     return f"[{', '.join(map(str, specs))}]"
 
 
 def module_sizes(specs: Sequence[ModuleSpec]) -> tuple[int, ...]:
     """Height (and width) in pixels of the features after each module.
 
+    Args:
+        specs: the modules, from the first.
+
     Raises:
         ValueError: the modules scale the features down to less than one pixel.
+
+    >>> module_sizes(parse_module_list("[Const-512, ResConv-up-1, C_spgroup-4-5, Conv-up-2]"))
+    (4, 8, 8, 32)
     """
     sizes: list[int] = []
     size = START_SIZE
@@ -189,7 +202,7 @@ def module_sizes(specs: Sequence[ModuleSpec]) -> tuple[int, ...]:
 
 
 def check_resolution(specs: Sequence[ModuleSpec], resolution: int) -> None:
-    """Raise a ValueError unless the up and down steps of the list lead from 4x4 to the resolution."""
+    """Raise a ValueError unless the up and down steps of `specs` lead from 4x4 to the resolution."""
     size = module_sizes(specs)[-1]
     if size != resolution:
         raise ValueError(
@@ -199,5 +212,5 @@ def check_resolution(specs: Sequence[ModuleSpec], resolution: int) -> None:
 
 
 def num_codes(spec: ModuleSpec) -> int:
-    """How many codes a module reads."""
+    """How many codes the module of a record `spec` reads."""
     return spec.num_codes if isinstance(spec, CODE_SPECS) else 0

@@ -30,9 +30,6 @@ class ConvLayer(nn.Module):
         activate: leaky ReLU of slope 0.2 times sqrt(2); otherwise linear.
         bias: whether there is a bias.
         gain: factor on the result.
-
-    Shapes:
-        x [N, in, H, W] -> [N, out, H', W'].
     """
 
     bias: nn.Parameter | None
@@ -59,7 +56,7 @@ class ConvLayer(nn.Module):
             self.register_buffer("fir", functional.fir_kernel(), persistent=False)
 
     def convolve(self, x: Tensor) -> Tensor:
-        """What goes into the activation."""
+        """What goes into the activation, for features x [N, in, H, W]."""
         weight = self.weight * (self.gain / math.sqrt(self.weight[0].numel()))
         bias = None if self.bias is None else self.bias * self.gain
         if self.resample == "up":
@@ -69,10 +66,12 @@ class ConvLayer(nn.Module):
         return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features x [N, in, H, W] -> [N, out, H', W'], with H' = H, 2H or H / 2 as `resample` says."""
         y = self.convolve(x)
         return F.leaky_relu_(y, functional.LEAKY_SLOPE) if self.activate else y
 
     def extra_repr(self) -> str:
+        """The sizes and options, as `print` shows them."""
         out_channels, in_channels, kernel_size, _ = self.weight.shape
         return (
             f"{in_channels}, {out_channels}, kernel_size={kernel_size}, resample={self.resample!r}, "
@@ -87,9 +86,6 @@ class LinearLayer(nn.Module):
         in_features: input features.
         out_features: output features.
         activate: leaky ReLU of slope 0.2 times sqrt(2); otherwise linear.
-
-    Shapes:
-        x [N, in] -> [N, out].
     """
 
     def __init__(self, in_features: int, out_features: int, activate: bool = False) -> None:
@@ -100,21 +96,29 @@ class LinearLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N, in] -> [N, out]."""
         y = F.linear(x, self.weight * (self.gain / math.sqrt(self.weight.shape[1])), self.bias * self.gain)
         return F.leaky_relu_(y, functional.LEAKY_SLOPE) if self.activate else y
 
     def extra_repr(self) -> str:
+        """The sizes and options, as `print` shows them."""
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, activate={self.activate}"
 
 
 class Const(nn.Module):
-    """`Const-n`: a learned map [1, n, size, size], the same for every sample."""
+    """`Const-n`: a learned map, the same for every sample.
+
+    Args:
+        channels: its channels n.
+        size: its height and width.
+    """
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
         self.const = nn.Parameter(torch.randn(1, channels, size, size))
 
     def forward(self) -> Tensor:
+        """The map [1, n, size, size]."""
         return self.const
 
 
@@ -149,6 +153,7 @@ class ConvModule(nn.Module):
         return functional.upsample_nearest(y, factor) if self.resample == "up" else y
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features x [N, in, H, W] -> [N, out, H', W'], resampled once by every convolution."""
         y = x
         for conv in self.convs:
             y = conv(y)
@@ -180,6 +185,12 @@ class NoiseConv(ConvLayer):
         return torch.randn(batch, 1, height, width, dtype=y.dtype, device=y.device)
 
     def forward(self, x: Tensor, noise_mode: NoiseMode = "random") -> Tensor:
+        """Features x [N, in, size, size] -> [N, out, size, size].
+
+        Args:
+            x: the features.
+            noise_mode: "random" draws a map for each sample, "const" takes the stored one, "none" adds nothing.
+        """
         y = self.convolve(x)
         if noise_mode != "none":
             y = y + (self._noise(y, noise_mode) * (self.noise_strength * self.gain)).to(y.dtype)
@@ -187,7 +198,14 @@ class NoiseConv(ConvLayer):
 
 
 class NoiseModule(nn.Module):
-    """`Noise-n`: n convolutions with noise."""
+    """`Noise-n`: n convolutions with noise.
+
+    Args:
+        in_channels: input channels.
+        out_channels: channels of every convolution.
+        layers: the number n of convolutions.
+        size: height and width of the features.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, layers: int, size: int) -> None:
         super().__init__()
@@ -196,6 +214,7 @@ class NoiseModule(nn.Module):
         )
 
     def forward(self, x: Tensor, noise_mode: NoiseMode = "random") -> Tensor:
+        """Features x [N, in, size, size] -> [N, out, size, size]; `noise_mode` as `NoiseConv` has it."""
         for conv in self.convs:
             x = conv(x, noise_mode)
         return x
@@ -208,9 +227,6 @@ class GlobalModule(nn.Module):
         in_channels: input channels.
         out_channels: output channels.
         num_codes: codes K.
-
-    Shapes:
-        x [N, in, H, W], codes [N, K] -> [N, out, H, W].
     """
 
     def __init__(self, in_channels: int, out_channels: int, num_codes: int) -> None:
@@ -220,6 +236,7 @@ class GlobalModule(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Features x [N, in, H, W] under codes [N, K] -> [N, out, H, W]."""
         weight = self.weight / math.sqrt(9 * self.weight.shape[1])
         y = functional.modulated_conv(x, weight, self.style(codes) + 1)
         y = (y + self.bias.to(y.dtype)[:, None, None]) * functional.LEAKY_GAIN
