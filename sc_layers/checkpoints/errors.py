@@ -7,6 +7,9 @@ class CheckpointError(ValueError):
     """The file is damaged, of an unknown format, or holds something that does not fit our networks.
 
     Messages quote names from the file; characters that could steer a terminal are replaced.
+
+    Args:
+        message: what is wrong.
     """
 
     def __init__(self, message: str) -> None:

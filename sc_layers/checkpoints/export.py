@@ -59,12 +59,16 @@ def to_program(
 
 
 def save_pt2(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program that `torch.export.load` reads."""
+    """Write a program, see `to_program`, into a file at `path` that `torch.export.load` reads."""
     torch.export.save(program, path)
 
 
 def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program as ONNX, with input `codes` and outputs `images` and, where it returns them, `masks`.
+
+    Args:
+        program: see `to_program`.
+        path: the file.
 
     Raises:
         ImportError: onnx or onnxscript is missing.

@@ -84,7 +84,12 @@ def push_to_hub(
 
 
 def model_card(generator: Generator, metrics: Mapping[str, float]) -> str:
-    """Text of the model card: pictures, what the network is made of, and scores."""
+    """Text of the model card: pictures, what the network is made of, and scores.
+
+    Args:
+        generator: the network.
+        metrics: scores by name; a table of them ends the card.
+    """
     config = generator.config
     lines = [
         f"![Pictures of random codes]({SAMPLES_FILE})",
@@ -110,7 +115,12 @@ def model_card(generator: Generator, metrics: Mapping[str, float]) -> str:
 
 @torch.no_grad()
 def save_samples(generator: Generator, path: Path) -> None:
-    """Write a grid of pictures of normal codes, the same ones each time."""
+    """Write a grid of pictures of normal codes, the same ones each time.
+
+    Args:
+        generator: draws the pictures, with its stored noise.
+        path: the file to write, a PNG.
+    """
     parameter = next(generator.parameters())
     codes = torch.randn(
         _SAMPLE_COLUMNS * _SAMPLE_ROWS, generator.num_codes, generator=torch.Generator().manual_seed(0)

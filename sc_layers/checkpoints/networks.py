@@ -16,6 +16,7 @@ from .pickles.limits import AllocationLimit, Budget
 from .pickles.records import Record
 
 MAX_MODULES = 20_000
+_MOST_CODES = 4096
 Classes = ModuleType | Mapping[str, type] | Iterable[ModuleType]
 
 
@@ -42,6 +43,11 @@ class NetworkRecord:
 
 def check_state(what: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     """Compare names and shapes of a stored state with the expected ones, and name every difference.
+
+    Args:
+        what: name of the network, for the error.
+        expected: the state dict of the network that was made.
+        state: the stored one.
 
     Raises:
         CheckpointError: something is missing, left over, or of another shape.
@@ -70,6 +76,9 @@ def _tensors_in(state: Mapping[str, Any], key: str) -> Iterable[tuple[str, Tenso
 
 def module_state(record: Record) -> dict[str, Tensor]:
     """The state dict of a pickled `nn.Module`: its parameters and persistent buffers, those of its parts included.
+
+    Args:
+        record: the module as the pickle held it.
 
     Raises:
         CheckpointError: it is not a module, or has more parts than any network.
@@ -105,9 +114,6 @@ def _find_class(name: str, classes: Classes) -> type[nn.Module]:
     if not isinstance(found[0], type) or not issubclass(found[0], nn.Module):
         raise CheckpointError(f"{name!r:.80} among the given classes is not a torch.nn.Module")
     return found[0]
-
-
-_MOST_CODES = 4096
 
 
 def _attach(network: nn.Module, arguments: dict[str, Any]) -> None:

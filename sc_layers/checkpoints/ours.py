@@ -22,13 +22,21 @@ REBUILD = ("sc_layers.checkpoints.read", "rebuild_network")  # what a `.pkl` cal
 
 
 def is_pkl(content: Any) -> bool:
-    """Whether an unpickled file is one of `write.write_pkl`."""
+    """Whether `content`, an unpickled file, is one of `write.write_pkl`."""
     return isinstance(content, dict) and any(
         isinstance(value, Record) and (value.module, value.name) == REBUILD for value in content.values()
     )
 
 
 def read_pkl(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+    """The networks by name, and meta, of what an unpickled `.pkl` holds.
+
+    Args:
+        content: the file's dict, in which networks are records of a call of `rebuild_network`.
+
+    Raises:
+        CheckpointError: something else stands where a network should be.
+    """
     networks: dict[str, AnyNetwork] = {}
     for name, value in content.items():
         if name in NETWORKS:
@@ -40,6 +48,14 @@ def read_pkl(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[st
 
 
 def read_pt(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+    """The networks by name, and meta, of what a `.pt` holds.
+
+    Args:
+        content: the file's dict.
+
+    Raises:
+        CheckpointError: a version of the format that is not known, or networks that are not described.
+    """
     parts = content.get("networks")
     if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
         raise CheckpointError("the file does not describe its networks")
@@ -48,6 +64,15 @@ def read_pt(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str
 
 
 def read_safetensors(data: bytes, budget: Budget) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+    """The networks by name, and meta, of a `.safetensors` file.
+
+    Args:
+        data: the file.
+        budget: pays for what the metadata unfolds to.
+
+    Raises:
+        CheckpointError: damaged, written by another program, or of a version of the format that is not known.
+    """
     tensors, metadata = safetensors.load(data)
     if FORMAT_KEY not in metadata:
         raise CheckpointError("this safetensors file was not written by sc_layers")

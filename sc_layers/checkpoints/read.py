@@ -162,6 +162,15 @@ def load_network(
 
 
 def rebuild_network(kind: str, config: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
-    """Make a network of ours; our `.pkl` files call this when Python's own `pickle` opens them."""
+    """Make a network of ours; our `.pkl` files call this when Python's own `pickle` opens them.
+
+    Args:
+        kind: name of its class.
+        config: its configuration, as `to_dict` writes it.
+        state: its state dict.
+
+    Raises:
+        CheckpointError: an unknown class, an invalid configuration, or tensors that do not fit it.
+    """
     size = sum(tensor.nbytes for tensor in state.values())
     return NetworkState(kind, config, state).build(Budget(size))

@@ -55,6 +55,9 @@ def _metadata_of(data: bytes) -> dict[str, str]:
 def load(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and the metadata, of a safetensors file.
 
+    Args:
+        data: the file.
+
     Raises:
         CheckpointError: anything declared that the file does not hold, or overlapping tensors.
     """

@@ -10,7 +10,7 @@ SUFFIXES = (".safetensors", ".pt", ".pkl")  # ours, and `.pkl` of NVlabs' progra
 
 
 def snapshot_name(images_seen: int) -> str:
-    """File name of the snapshot after so many real images, which has thousands of them in six digits.
+    """File name of the snapshot after `images_seen` real images, with thousands of them in six digits.
 
     >>> snapshot_name(72_000)
     'network-snapshot-000072.safetensors'
@@ -25,7 +25,7 @@ def _age(path: Path) -> tuple[int, int]:
 
 
 def snapshots_in(folder: str | Path) -> list[Path]:
-    """All snapshots in a folder, oldest first; none in a folder that holds none."""
+    """All snapshots in a folder, oldest first: an empty list where there are none."""
     return sorted((path for path in Path(folder).glob(f"{PREFIX}*") if path.suffix in SUFFIXES), key=_age)
 
 

@@ -25,7 +25,13 @@ _FEW_MODULES = 100
 
 @dataclass
 class NetworkState:
-    """One of our networks as data: the name of its class, its configuration as a dict, its state dict."""
+    """One of our networks as data.
+
+    Attributes:
+        kind: name of its class, one of `KINDS`.
+        config: its configuration, as `to_dict` writes it.
+        state: its state dict.
+    """
 
     kind: str
     config: Mapping[str, Any]
@@ -33,6 +39,15 @@ class NetworkState:
 
     @classmethod
     def of(cls, name: str, network: nn.Module) -> NetworkState:
+        """The data of a network.
+
+        Args:
+            name: what to call it in an error, such as `"G_ema"`.
+            network: a generator, discriminator or recogniser of this package.
+
+        Raises:
+            TypeError: it is none.
+        """
         kind = type(network).__name__
         if kind not in KINDS or not type(network).__module__.startswith("sc_layers."):
             raise TypeError(f"{name} must be a {' or '.join(KINDS)} of sc_layers, got {type(network)!r}")
@@ -78,6 +93,10 @@ def _make(kind: str, config: Mapping[str, Any], impl: str) -> nn.Module:
 
 def check_module_list(text: Any, num_tensors: int) -> None:
     """Refuse a module list that is larger than the stored tensors allow, before it is unfolded.
+
+    Args:
+        text: the module list, or whatever stands in its place.
+        num_tensors: how many tensors the network has.
 
     Raises:
         CheckpointError: more layers than tensors, or numbers that no network has.

@@ -39,6 +39,7 @@ def _described(network: AnyNetwork) -> dict[str, Any]:
 
 
 def write_safetensors(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
+    """A `.safetensors` file: the tensors of `networks` by name, what they are and `meta` as JSON in its metadata."""
     tensors = {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state.items()}
     parts = {name: _described(net) for name, net in networks.items()}
     description = {"version": FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
@@ -46,6 +47,7 @@ def write_safetensors(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any
 
 
 def write_pt(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
+    """A `.pt` file of `networks` and `meta`, of plain data and tensors, as `torch.load` reads with `weights_only`."""
     parts = {name: {**_described(net), "state": dict(net.state)} for name, net in networks.items()}
     content = {FORMAT_KEY: FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
     buffer = io.BytesIO()
@@ -63,6 +65,15 @@ class _NetworkPickler(pickle.Pickler):
 
 
 def write_pkl(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
+    """A `.pkl` file in the style of dnnlib, which Python's own `pickle` opens where this package is installed.
+
+    Args:
+        networks: by name, all of them ours, with G, D and G_ema among them.
+        meta: anything plain; its `training_set_kwargs` goes where stylegan2-ada looks for it.
+
+    Raises:
+        ValueError: one of the three is missing, or a network is another program's.
+    """
     missing = [name for name in _DNNLIB_NETWORKS if name not in networks]
     if missing:
         raise ValueError(f"a .pkl in the dnnlib style needs G, D and G_ema; missing: {', '.join(missing)}")
@@ -118,7 +129,16 @@ def save_network(
 
 
 def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> None:
-    """`save_network` of networks that are data already."""
+    """`save_network` of networks that are data already.
+
+    Args:
+        path: the file, whose extension names the format.
+        networks: by name.
+        meta: anything that JSON can hold.
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: see `save_network`.
+    """
     if path.suffix not in _WRITERS:
         raise ValueError(f"the extension must be one of {', '.join(_WRITERS)}, got {path.name!r}")
     if not networks:
@@ -129,7 +149,7 @@ def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write beside `path`, then rename: a reader never sees half a file."""
+    """Write `data` beside `path`, then rename: a reader never sees half a file."""
     handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

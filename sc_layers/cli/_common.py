@@ -31,6 +31,7 @@ class Integers(click.ParamType[list[int]]):
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """The numbers in the text `value`; click passes `param` and `ctx` for its usage errors."""
         if isinstance(value, list):
             return value
         numbers: list[int] = []
@@ -81,6 +82,12 @@ def at_seed(generator: Any, seed: int, latents: str, truncation: float) -> tuple
 
     A generator of another program gets a z of that seed, and its truncation leaves codes alone.
 
+    Args:
+        generator: ours, or an `AttachedGenerator`.
+        seed: of the picture.
+        latents: how codes are drawn, "normal" or "uniform".
+        truncation: factor on codes, or psi of the other program.
+
     Raises:
         ValueError: codes of such a generator are to be uniform.
     """
@@ -96,7 +103,13 @@ def at_seed(generator: Any, seed: int, latents: str, truncation: float) -> tuple
 
 
 def codes_of_seed(seed: int, num_codes: int, latents: str) -> Tensor:
-    """Codes [1, K] drawn with a seed of their own."""
+    """Codes [1, K] drawn with a seed of their own; PyTorch's random numbers stay as they are.
+
+    Args:
+        seed: of the codes.
+        num_codes: K.
+        latents: "normal" or "uniform".
+    """
     import torch
 
     from ..models.latents import draw_codes

@@ -97,21 +97,27 @@ class TrainingConfig:
         return self.batch // self.batch_per_pass
 
     def ema_beta(self, images_seen: int) -> float:
-        """Share of the old average that one update keeps: `0.5 ^ (batch / half-life)`."""
+        """Share of the old average that one update keeps after `images_seen` images: `0.5 ^ (batch / half-life)`.
+
+        >>> TrainingConfig(batch=32, ema_kimg=0.032).ema_beta(0)
+        0.5
+        """
         half_life = self.ema_kimg * 1000
         if self.ema_rampup is not None:
             half_life = min(half_life, max(200.0, self.ema_rampup * images_seen))
         return float(0.5 ** (self.batch / half_life))
 
     def replace(self, **changes: Any) -> TrainingConfig:
-        """The same settings with some of them changed."""
+        """The same settings with `changes`, by name, in place of theirs; checked as new ones are."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON knows them."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
+        """The settings whose `values` `to_dict` wrote."""
         return cls(**values)
 
 

@@ -41,7 +41,13 @@ class _Averages:
 
 
 class Pictures:
-    """Pictures of the data and of fixed codes, to watch a training by."""
+    """Pictures of the data and of fixed codes, to watch a training by. Those of the data are written at once.
+
+    Args:
+        run_dir: folder to write to.
+        state: the training, whose seed chooses images and codes.
+        dataset: real images.
+    """
 
     def __init__(self, run_dir: Path, state: TrainingState, dataset: Dataset) -> None:
         self.run_dir = run_dir
@@ -54,7 +60,11 @@ class Pictures:
             self.codes = draw_codes(count, state.G.num_codes, state.config.latents, "cpu")
 
     def save(self, state: TrainingState) -> None:
-        """Write `fakesKIMG.png`, and `masksKIMG.png` (a row: an image and its masks) where there are masks."""
+        """Write `fakesKIMG.png`, and `masksKIMG.png` (a row: an image and its masks) where there are masks.
+
+        Args:
+            state: the training, whose averaged generator draws.
+        """
         kimg = f"{state.images_seen // 1000:06d}"
         device = next(state.G_ema.parameters()).device
         with torch.no_grad():

@@ -50,6 +50,7 @@ class Adam(torch.optim.Adam):
         return True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the `state_dict` of another optimiser of this class."""
         super().load_state_dict(state_dict)
         (self._group,) = self.param_groups
 
@@ -58,6 +59,13 @@ def lazy_adam(params: Iterable[nn.Parameter], lr: float, beta2: float, eps: floa
     """Adam with beta1 = 0, corrected for a regulariser that runs every `interval` steps in an update of its own.
 
     With `c = interval / (interval + 1)` the learning rate is `lr * c` and the decay `beta2^c`.
+
+    Args:
+        params: the parameters.
+        lr: learning rate before the correction.
+        beta2: decay of the second moment before the correction.
+        eps: see `Adam`.
+        interval: in steps.
     """
     correction = interval / (interval + 1)
     return Adam(params, lr * correction, (0.0, beta2**correction), eps)

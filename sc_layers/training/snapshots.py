@@ -32,7 +32,7 @@ def create_run_dir(outdir: str | Path, description: str) -> Path:
 
 
 def append_stats(run_dir: Path, stats: dict[str, Any]) -> None:
-    """Add one line to the run's statistics."""
+    """Add one line of JSON with `stats` to the statistics in the folder `run_dir`."""
     with (run_dir / STATS_FILE).open("a") as file:
         file.write(json.dumps(stats) + "\n")
 

@@ -49,6 +49,12 @@ class TrainingState:
     def create(cls, config: TrainingConfig, G: Generator, D: Discriminator, Q: Recognizer | None) -> TrainingState:
         """Start a training of these networks; the averages start as their copies.
 
+        Args:
+            config: the settings.
+            G: generator.
+            D: discriminator.
+            Q: recogniser, or None for the model "gan".
+
         Raises:
             ValueError: a recogniser is missing that the model needs, or given to one without; or a pass is of a size
                 that the minibatch standard deviation of D or Q cannot group.
@@ -107,7 +113,15 @@ def _code_loss(state: TrainingState, codes: Tensor) -> PairedLoss:
 
 
 def update_generator(state: TrainingState, codes: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Update generator and recogniser together on codes [B, K], one tensor a pass; returns the mean losses."""
+    """Update generator and recogniser together.
+
+    Args:
+        state: changed in place.
+        codes: [B, K], one tensor a pass.
+
+    Returns:
+        Mean losses "loss/G" and "loss/codes", 0-d tensors.
+    """
     state.g_optimizer.zero_grad(set_to_none=True)
     adversarial, code_losses = [], []
     with _frozen(state.D):
@@ -122,7 +136,16 @@ def update_generator(state: TrainingState, codes: Sequence[Tensor]) -> dict[str,
 
 
 def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Update the discriminator on images [B, C, H, W] in [-1, 1] and codes [B, K], one pair of tensors a pass."""
+    """Update the discriminator.
+
+    Args:
+        state: changed in place.
+        reals: real images [B, C, H, W] in [-1, 1], one tensor a pass.
+        codes: [B, K] of the images to tell from them, one tensor a pass.
+
+    Returns:
+        The mean loss "loss/D", a 0-d tensor.
+    """
     state.d_optimizer.zero_grad(set_to_none=True)
     losses = []
     for reals_of_pass, codes_of_pass in zip(reals, codes, strict=True):
@@ -136,7 +159,15 @@ def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: S
 
 
 def update_r1(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Regularise the discriminator on images [B, C, H, W], with the weight that makes up for the skipped steps."""
+    """Regularise the discriminator by R1, with the weight that makes up for the skipped steps.
+
+    Args:
+        state: changed in place.
+        reals: real images [B, C, H, W] in [-1, 1], one tensor a pass.
+
+    Returns:
+        The mean penalty "loss/R1", a 0-d tensor without that weight.
+    """
     state.d_optimizer.zero_grad(set_to_none=True)
     penalties = []
     for reals_of_pass in reals:
@@ -148,7 +179,7 @@ def update_r1(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, Tensor
 
 
 def update_averages(state: TrainingState) -> None:
-    """Move the averaged networks towards the trained ones."""
+    """Move the averaged networks of `state` towards the trained ones."""
     beta = state.config.ema_beta(state.images_seen)
     average_into(state.G_ema, state.G, beta)
     if state.Q is not None and state.Q_ema is not None:

@@ -18,7 +18,7 @@ _ATTACHMENT = "spatial_constriction"  # where attaching leaves its arguments amo
 
 
 def is_persistence(content: Any) -> bool:
-    """Whether an unpickled file holds networks of persistent classes under the names that those programs use."""
+    """Whether `content`, an unpickled file, holds networks of persistent classes under the names of those programs."""
     return isinstance(content, dict) and any(
         isinstance(content.get(name), Record) and content[name].module == _PERSISTENT for name in ("G", "D", "G_ema")
     )
@@ -46,6 +46,9 @@ def _recognizer_of(record: Any) -> NetworkState:
 
 def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
     """The networks of such a file as records, our recogniser where there is one, and `meta`.
+
+    Args:
+        content: what the file held.
 
     Raises:
         CheckpointError: a network without arguments or tensors.

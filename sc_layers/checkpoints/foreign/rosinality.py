@@ -19,7 +19,7 @@ _GENERATORS = {"g": "G", "g_ema": "G_ema"}
 
 
 def is_rosinality(content: Any) -> bool:
-    """Whether an unpickled file has the generator under the name that this program uses."""
+    """Whether `content`, an unpickled file, has the generator under the name that this program uses."""
     return isinstance(content, dict) and isinstance(content.get("g_ema"), dict)
 
 
@@ -92,6 +92,9 @@ def _recognizer(state: dict[str, Tensor]) -> NetworkState:
 
 def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
     """The networks of such a file as records, our recogniser where there is one, and `meta` with the command line.
+
+    Args:
+        content: what the file held.
 
     Raises:
         CheckpointError: something that should be a state dict is not one.

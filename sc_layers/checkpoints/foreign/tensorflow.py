@@ -30,7 +30,7 @@ Variables = dict[str, npt.NDArray[Any]]
 
 
 def is_tensorflow(content: Any) -> bool:
-    """Whether an unpickled file is a tuple of TensorFlow networks."""
+    """Whether `content`, an unpickled file, is a tuple of TensorFlow networks."""
     return (
         isinstance(content, (tuple, list))
         and len(content) > 0
@@ -116,6 +116,10 @@ def networks_of(
     content: tuple[Record, ...], budget: Budget
 ) -> tuple[dict[str, NetworkState | NetworkRecord], dict[str, Any]]:
     """The networks of such a tuple, and `meta`.
+
+    Args:
+        content: what the file held.
+        budget: pays for the tensors.
 
     Raises:
         CheckpointError: a tuple of another length, or networks that are neither the authors' nor StyleGAN2's.

@@ -19,18 +19,24 @@ _ITEM_SIZE = 4
 
 
 class Budget:
-    """Bytes that one file may make us copy or allocate, over all pickles nested in it, and tokens it may hold."""
+    """Bytes that one file may make us copy or allocate, over all pickles nested in it, and tokens it may hold.
+
+    Args:
+        size: of the file in bytes; it may unfold to 16 times that and 16 MB more.
+    """
 
     def __init__(self, size: int) -> None:
         self.bytes_left = _FACTOR * size + _SLACK
         self.tokens_left = MAX_TOKENS
 
     def charge(self, count: int) -> None:
+        """Pay for `count` bytes; raises CheckpointError when there are none left."""
         self.bytes_left -= count
         if self.bytes_left < 0:
             raise CheckpointError("the checkpoint unfolds to much more data than the file holds")
 
     def token(self) -> None:
+        """Pay for one token of a pickle; raises CheckpointError when there are none left."""
         self.tokens_left -= 1
         if self.tokens_left < 0:
             raise CheckpointError(f"the checkpoint has more than {MAX_TOKENS} tokens")

@@ -104,48 +104,48 @@ class Machine:
                 for opcode, argument, _ in pickletools.genops(stream):
                     self.budget.token()
                     if opcode.name == "STOP":
-                        return self.pop()
-                    self.step(opcode.name, argument)
+                        return self._pop()
+                    self._step(opcode.name, argument)
         except CheckpointError:
             raise
         except (ValueError, OverflowError) as error:  # what genops raises for bytes that are no pickle
             raise CheckpointError(f"not a valid pickle: {error!s:.200}") from error
         raise CheckpointError("a pickle without an end")
 
-    def step(self, opcode: str, argument: Any) -> None:
+    def _step(self, opcode: str, argument: Any) -> None:
         if opcode in _LITERALS:
             self.stack.append(argument)
         elif opcode in _CONSTANTS:
             self.stack.append(_CONSTANTS[opcode]())
         elif opcode in _GETS:
-            self.get(int(argument))
+            self._get(int(argument))
         elif opcode == "MEMOIZE":
-            self.memo[len(self.memo)] = self.top()
+            self.memo[len(self.memo)] = self._top()
         elif opcode in _PUTS:
-            self.memo[int(argument)] = self.top()
+            self.memo[int(argument)] = self._top()
         elif opcode in _SHORT_TUPLES:
-            self.stack.append(tuple(self.pop_several(_SHORT_TUPLES[opcode])))
+            self.stack.append(tuple(self._pop_several(_SHORT_TUPLES[opcode])))
         elif opcode in _EXTENSIONS:
             raise UntrustedCheckpointError(f"the checkpoint asks for entry {argument} of the extension registry")
         elif opcode in _BUFFERS:
             raise CheckpointError("the pickle needs buffers that are not in the file")
         elif opcode not in _IGNORED:
-            getattr(self, f"op_{opcode.lower()}")(argument)
+            getattr(self, f"_op_{opcode.lower()}")(argument)
 
-    def top(self) -> Any:
+    def _top(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
             raise CheckpointError("not a valid pickle: the stack is empty")
         return self.stack[-1]
 
-    def pop(self) -> Any:
-        value = self.top()
+    def _pop(self) -> Any:
+        value = self._top()
         self.stack.pop()
         return value
 
-    def pop_several(self, count: int) -> list[Any]:
-        return [self.pop() for _ in range(count)][::-1]
+    def _pop_several(self, count: int) -> list[Any]:
+        return [self._pop() for _ in range(count)][::-1]
 
-    def pop_mark(self) -> list[Any]:
+    def _pop_mark(self) -> list[Any]:
         items: list[Any] = []
         while self.stack:
             item = self.stack.pop()
@@ -154,12 +154,12 @@ class Machine:
             items.append(item)
         raise CheckpointError("not a valid pickle: no mark on the stack")
 
-    def get(self, index: int) -> None:
+    def _get(self, index: int) -> None:
         if index not in self.memo:
             raise CheckpointError(f"not a valid pickle: nothing was remembered as number {index}")
         self.stack.append(self.memo[index])
 
-    def find(self, module: Any, name: Any) -> Any:
+    def _find(self, module: Any, name: Any) -> Any:
         known = isinstance(module, str) and isinstance(name, str) and (module, name) in self.names
         if not known:
             raise UntrustedCheckpointError(
@@ -169,105 +169,105 @@ class Machine:
         entry = self.names[module, name]
         return entry.value if isinstance(entry, Constant) else Name(module, name, entry)
 
-    def make(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def _make(self, target: Any, args: Any, kwargs: Any) -> Any:
         if not isinstance(target, Name):
             raise CheckpointError(f"the pickle calls a {type(target).__name__}")
         if not isinstance(args, tuple) or not isinstance(kwargs, dict):
             raise CheckpointError(f"the pickle calls {target.name} with a {type(args).__name__}")
         return target.construct(args, kwargs)
 
-    def op_mark(self, _: Any) -> None:
+    def _op_mark(self, _: Any) -> None:
         self.stack.append(_MARK)
 
-    def op_pop(self, _: Any) -> None:
+    def _op_pop(self, _: Any) -> None:
         if not self.stack:
             raise CheckpointError("not a valid pickle: the stack is empty")
         self.stack.pop()
 
-    def op_pop_mark(self, _: Any) -> None:
-        self.pop_mark()
+    def _op_pop_mark(self, _: Any) -> None:
+        self._pop_mark()
 
-    def op_dup(self, _: Any) -> None:
-        self.stack.append(self.top())
+    def _op_dup(self, _: Any) -> None:
+        self.stack.append(self._top())
 
-    def op_list(self, _: Any) -> None:
-        self.stack.append(self.pop_mark())
+    def _op_list(self, _: Any) -> None:
+        self.stack.append(self._pop_mark())
 
-    def op_tuple(self, _: Any) -> None:
-        self.stack.append(tuple(self.pop_mark()))
+    def _op_tuple(self, _: Any) -> None:
+        self.stack.append(tuple(self._pop_mark()))
 
-    def op_dict(self, _: Any) -> None:
-        items = self.pop_mark()
+    def _op_dict(self, _: Any) -> None:
+        items = self._pop_mark()
         self.stack.append({})
-        self.set_items(items)
+        self._set_items(items)
 
-    def op_frozenset(self, _: Any) -> None:
-        self.stack.append(frozenset(map(_check_key, self.pop_mark())))
+    def _op_frozenset(self, _: Any) -> None:
+        self.stack.append(frozenset(map(_check_key, self._pop_mark())))
 
-    def op_additems(self, _: Any) -> None:
-        items = self.pop_mark()
-        if not isinstance(self.top(), set):
+    def _op_additems(self, _: Any) -> None:
+        items = self._pop_mark()
+        if not isinstance(self._top(), set):
             raise CheckpointError("the pickle adds to something that is not a set")
-        self.top().update(map(_check_key, items))
+        self._top().update(map(_check_key, items))
 
-    def op_append(self, _: Any) -> None:
-        self.extend([self.pop()])
+    def _op_append(self, _: Any) -> None:
+        self._extend([self._pop()])
 
-    def op_appends(self, _: Any) -> None:
-        self.extend(self.pop_mark())
+    def _op_appends(self, _: Any) -> None:
+        self._extend(self._pop_mark())
 
-    def extend(self, items: list[Any]) -> None:
-        if not isinstance(self.top(), list):
+    def _extend(self, items: list[Any]) -> None:
+        if not isinstance(self._top(), list):
             raise CheckpointError("the pickle appends to something that is not a list")
-        self.top().extend(items)
+        self._top().extend(items)
 
-    def op_setitem(self, _: Any) -> None:
-        self.set_items(self.pop_several(2))
+    def _op_setitem(self, _: Any) -> None:
+        self._set_items(self._pop_several(2))
 
-    def op_setitems(self, _: Any) -> None:
-        self.set_items(self.pop_mark())
+    def _op_setitems(self, _: Any) -> None:
+        self._set_items(self._pop_mark())
 
-    def set_items(self, items: list[Any]) -> None:
-        if not isinstance(self.top(), dict) or len(items) % 2:
+    def _set_items(self, items: list[Any]) -> None:
+        if not isinstance(self._top(), dict) or len(items) % 2:
             raise CheckpointError("the pickle sets items of something that is not a dict, or a key without value")
-        self.top().update(zip(map(_check_key, items[::2]), items[1::2], strict=True))
+        self._top().update(zip(map(_check_key, items[::2]), items[1::2], strict=True))
 
-    def op_global(self, argument: str) -> None:
-        self.stack.append(self.find(*argument.split(" ", 1)))
+    def _op_global(self, argument: str) -> None:
+        self.stack.append(self._find(*argument.split(" ", 1)))
 
-    def op_stack_global(self, _: Any) -> None:
-        self.stack.append(self.find(*self.pop_several(2)))
+    def _op_stack_global(self, _: Any) -> None:
+        self.stack.append(self._find(*self._pop_several(2)))
 
-    def op_reduce(self, _: Any) -> None:
-        target, args = self.pop_several(2)
-        self.stack.append(self.make(target, args, {}))
+    def _op_reduce(self, _: Any) -> None:
+        target, args = self._pop_several(2)
+        self.stack.append(self._make(target, args, {}))
 
-    op_newobj = op_reduce
+    _op_newobj = _op_reduce
 
-    def op_newobj_ex(self, _: Any) -> None:
-        self.stack.append(self.make(*self.pop_several(3)))
+    def _op_newobj_ex(self, _: Any) -> None:
+        self.stack.append(self._make(*self._pop_several(3)))
 
-    def op_inst(self, argument: str) -> None:
-        args = tuple(self.pop_mark())
-        self.stack.append(self.make(self.find(*argument.split(" ", 1)), args, {}))
+    def _op_inst(self, argument: str) -> None:
+        args = tuple(self._pop_mark())
+        self.stack.append(self._make(self._find(*argument.split(" ", 1)), args, {}))
 
-    def op_obj(self, _: Any) -> None:
-        items = self.pop_mark()
+    def _op_obj(self, _: Any) -> None:
+        items = self._pop_mark()
         if not items:
             raise CheckpointError("not a valid pickle: no class before the arguments")
-        self.stack.append(self.make(items[0], tuple(items[1:]), {}))
+        self.stack.append(self._make(items[0], tuple(items[1:]), {}))
 
-    def op_build(self, _: Any) -> None:
-        state = self.pop()
-        build = getattr(type(self.top()), "build", None)
+    def _op_build(self, _: Any) -> None:
+        state = self._pop()
+        build = getattr(type(self._top()), "build", None)
         if build is None:
-            raise CheckpointError(f"the pickle sets the state of a {type(self.top()).__name__}")
-        build(self.top(), state)
+            raise CheckpointError(f"the pickle sets the state of a {type(self._top()).__name__}")
+        build(self._top(), state)
 
-    def op_persid(self, argument: Any) -> None:
+    def _op_persid(self, argument: Any) -> None:
         if self.persistent is None:
             raise CheckpointError("the pickle refers to something outside of it, which its format does not have")
         self.stack.append(self.persistent(argument))
 
-    def op_binpersid(self, _: Any) -> None:
-        self.op_persid(self.pop())
+    def _op_binpersid(self, _: Any) -> None:
+        self._op_persid(self._pop())

@@ -32,6 +32,7 @@ class Record:
     state: Any = field(default=None, repr=False)
 
     def build(self, state: Any) -> None:
+        """Keep what the pickle sets as the object's state."""
         self.state = state
 
 
@@ -39,12 +40,17 @@ class DictRecord(dict[Any, Any]):
     """A dict with attributes, which are dropped: the metadata of a state dict says nothing that we need."""
 
     def build(self, state: Any) -> None:
+        """Drop the attributes in `state`."""
         if not isinstance(state, (dict, tuple)):
             raise CheckpointError(f"a dict cannot take the state {type(state).__name__}")
 
 
 class DtypeRecord:
-    """A number's type and byte order."""
+    """A number's type and byte order.
+
+    Args:
+        name: numpy's name of it, such as `"f4"`.
+    """
 
     def __init__(self, name: Any) -> None:
         order = name[:1] if isinstance(name, str) and name[:1] in "<>=|" else ""
@@ -53,6 +59,7 @@ class DtypeRecord:
         self.dtype = np.dtype(name)
 
     def build(self, state: Any) -> None:
+        """Take the byte order from `state`, where numpy keeps it second."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
             raise CheckpointError("a dtype without byte order")
         self.dtype = self.dtype.newbyteorder(state[1])
@@ -72,6 +79,12 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 def make_array(raw: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray[Any, Any]:
     """An array over the bytes `raw`, whose number must be what shape and dtype ask for.
+
+    Args:
+        raw: bytes, or text with one character for each.
+        dtype: a `DtypeRecord`.
+        shape: a tuple of sizes.
+        fortran: whether the first index runs fastest.
 
     Raises:
         CheckpointError: it is not, or one of the arguments is not what it should be.
@@ -105,12 +118,14 @@ class ArrayRecord:
     array: np.ndarray[Any, Any] | None = None
 
     def build(self, state: Any) -> None:
+        """Fill the array from `state`, which is (version, shape, dtype, order, bytes)."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise CheckpointError("the state of an array is not (version, shape, dtype, order, bytes)")
         _, shape, dtype, fortran, raw = state
         self.array = make_array(raw, dtype, shape, bool(fortran))
 
     def settle(self) -> np.ndarray[Any, Any]:
+        """The array; raises CheckpointError if it was never filled."""
         if self.array is None:
             raise CheckpointError("an array was announced and never filled")
         return self.array
@@ -125,6 +140,7 @@ class StorageRecord:
     flat: Tensor | None = None
 
     def fill(self, raw: bytes | memoryview) -> None:
+        """Take the numbers from their bytes `raw`; raises CheckpointError if they are not as many as announced."""
         if len(raw) != self.count * self.dtype.itemsize:
             raise CheckpointError(f"a storage of {self.count} {self.dtype} cannot have {len(raw)} bytes")
         if self.count == 0:
@@ -157,6 +173,7 @@ class TensorRecord:
             )
 
     def settle(self) -> Tensor:
+        """The tensor; raises CheckpointError if its numbers never came."""
         if self.storage.flat is None:
             raise CheckpointError("a tensor's storage is missing")
         if 0 in self.shape:
@@ -227,6 +244,10 @@ class _Settler:
 
 def settle(value: Any, budget: Budget) -> Any:
     """Plain Python, arrays, tensors and records from what an unpickler left.
+
+    Args:
+        value: what it left.
+        budget: pays for arrays and tensors.
 
     Raises:
         CheckpointError: something refers to itself, is nested too deeply, or was announced and never filled.

@@ -35,6 +35,10 @@ def is_torch_file(data: bytes) -> bool:
 def load(data: bytes, budget: Budget) -> Any:
     """What was saved: plain Python, tensors, and records of objects.
 
+    Args:
+        data: the file.
+        budget: pays for what it unfolds to.
+
     Raises:
         CheckpointError: a damaged file, or one that declares more than it holds.
         UntrustedCheckpointError: it asks for a name outside the closed table.
@@ -65,6 +69,10 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
 
 def read_storage(data: bytes, budget: Budget) -> StorageRecord:
     """A storage that an ordinary pickle holds as a nested file of the older format.
+
+    Args:
+        data: the nested file.
+        budget: pays for its numbers.
 
     Raises:
         CheckpointError: it holds anything else.
