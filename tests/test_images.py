@@ -11,6 +11,7 @@ from PIL import Image
 
 from sc_layers import images
 from tests.golden import load_golden
+from tests.tolerances import ROUNDING
 
 
 @pytest.mark.parametrize("kind", ["rgb", "gray"])
@@ -25,14 +26,14 @@ def test_grid_equals_the_authors_picture(kind: str, outline: bool, key: str) -> 
 def test_byte_conversions_equal_the_authors() -> None:
     golden = load_golden("util")
     assert torch.equal(images.to_uint8(golden["u8_in"]), golden["u8_rint"])
-    torch.testing.assert_close(images.to_network_range(golden["reals_u8"]), golden["reals_net"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(images.to_network_range(golden["reals_u8"]), golden["reals_net"], **ROUNDING)
 
 
 def test_mask_picture_equals_the_authors() -> None:
     golden = load_golden("util")
     stretched = images.normalize_masks(golden["atts"][:, :, 0])
     picture = torch.stack([stretched[i, i // 4] for i in range(12)])
-    torch.testing.assert_close(picture, golden["atts_canvas"][:, 0].float(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(picture, golden["atts_canvas"][:, 0].float(), **ROUNDING)
 
 
 def test_constant_masks_become_zero() -> None:

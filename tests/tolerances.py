@@ -16,6 +16,13 @@ SAME_FORMULA = {
 GOLDEN_LAYER_RELATIVE = 1e-5
 GOLDEN_NETWORK_ABSOLUTE = 1e-4
 GOLDEN_TRAINED_ABSOLUTE = 1e-5
+GOLDEN_LOSS = {"atol": 1e-5, "rtol": 1e-5}
+
+# A float32 result of a few operations against the same numbers in another precision.
+ROUNDING = {"atol": 1e-6, "rtol": 1e-6}
+
+# A network in another runtime, whose convolutions sum in another order; absolute.
+OTHER_RUNTIME = {"atol": 1e-4, "rtol": 0.0}
 
 
 def assert_close_to_largest(actual: torch.Tensor, expected: torch.Tensor, fraction: float, what: str = "") -> float:

@@ -23,7 +23,8 @@ def test_the_benchmark_prints_its_table_and_writes_json(
     sizes = ["--points", "5", "--sweeps", "2", "--size", "16", "--batch", "4", "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", ["bench_tpl", "--distance", "mse", *sizes, "--json", str(tmp_path / "tpl.json")])
     module.main()
-    assert "whole TPL" in capsys.readouterr().out
+    table = capsys.readouterr().out
     result = json.loads((tmp_path / "tpl.json").read_text())
-    assert result["limit"] == pytest.approx(2 * 4 / 5)
-    assert result["speedup"] > 0
+    assert result["limit"] == 2 * 4 / 5
+    assert f"speedup, wall         {result['speedup']:8.2f}    (limit 1.60)" in table
+    assert f"whole TPL             {result['whole_tpl_s']:8.3f} s for 2 sweeps" in table

@@ -9,8 +9,8 @@ import torch
 
 from sc_layers.checkpoints.export import save_onnx, save_pt2, to_program
 from sc_layers.models import Generator, GeneratorConfig
+from tests.tolerances import OTHER_RUNTIME
 
-TOLERANCE = 1e-4
 MODULES = "[Const-2, ResConv-up-1, C_spgroup-1-2, Noise-1, C_spgroup_sm-1, C_global-1]"
 
 
@@ -40,7 +40,7 @@ def test_pt2_program_gives_the_same_images_and_masks(
         codes = torch.randn(batch, 4)
         expected = generator(codes, noise_mode="const", return_masks=True)
         for result, wanted in zip(loaded(codes), expected, strict=True):
-            torch.testing.assert_close(result, wanted, atol=TOLERANCE, rtol=0)
+            torch.testing.assert_close(result, wanted, **OTHER_RUNTIME)
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_onnx_program_gives_the_same_images_and_masks(
         results = session.run(None, {"codes": codes.numpy()})
         expected = generator(codes, noise_mode="const", return_masks=True)
         for result, wanted in zip(results, expected, strict=True):
-            torch.testing.assert_close(torch.from_numpy(result), wanted, atol=TOLERANCE, rtol=0)
+            torch.testing.assert_close(torch.from_numpy(result), wanted, **OTHER_RUNTIME)
 
 
 def test_random_noise_is_refused(generator: Generator) -> None:

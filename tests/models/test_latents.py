@@ -9,6 +9,7 @@ import torch
 
 from sc_layers.models.latents import draw_codes, traversal_codes
 from tests.golden import load_golden
+from tests.tolerances import SAME_FORMULA
 
 
 @pytest.mark.parametrize(("latents", "std"), [("uniform", 4 / 12**0.5), ("normal", 1.0)])
@@ -38,7 +39,7 @@ def test_sweeps_equal_the_authors(name: str) -> None:
     golden = load_golden("util")
     settings = golden.config[name]
     codes = traversal_codes(golden[f"{name}_base"][0], settings["n_samples_per"], 2.0, settings["topk"])
-    torch.testing.assert_close(codes.flatten(0, 1), golden[f"{name}_latents"], atol=1e-12, rtol=0)
+    torch.testing.assert_close(codes.flatten(0, 1), golden[f"{name}_latents"], **SAME_FORMULA[torch.float64])
 
 
 @pytest.mark.parametrize(

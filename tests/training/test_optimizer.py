@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sc_layers.training.optimizer import Adam, average_into, lazy_adam
+from tests.tolerances import ROUNDING
 
 
 def _tensorflow_adam(start: torch.Tensor, gradients: list[torch.Tensor], lr, betas, eps) -> torch.Tensor:
@@ -33,7 +34,7 @@ def test_adam_is_tensorflows(betas: tuple[float, float], eps: float) -> None:
         parameter.grad = gradient.clone()
         assert optimizer.update()
     expected = _tensorflow_adam(start, gradients, 0.01, betas, eps)
-    torch.testing.assert_close(parameter.detach().double(), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(parameter.detach().double(), expected, **ROUNDING)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

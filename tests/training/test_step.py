@@ -14,7 +14,13 @@ from sc_layers.models import Discriminator, Generator, Recognizer
 from sc_layers.training import TrainingConfig, TrainingState
 from sc_layers.training.step import training_step, update_averages, update_discriminator, update_generator, update_r1
 from tests.golden import Golden, load_golden
-from tests.tolerances import GOLDEN_LAYER_RELATIVE, GOLDEN_TRAINED_ABSOLUTE, assert_close_absolute
+from tests.tolerances import (
+    GOLDEN_LAYER_RELATIVE,
+    GOLDEN_LOSS,
+    GOLDEN_TRAINED_ABSOLUTE,
+    SAME_FORMULA,
+    assert_close_absolute,
+)
 from tests.training.tiny import TINY, tiny_state
 
 CLASSES = {"G": Generator, "D": Discriminator, "I": Recognizer, "Gs": Generator}
@@ -80,11 +86,11 @@ def test_three_training_steps_match_authors_program() -> None:
         losses |= update_discriminator(state, [given["reals"]], [given["z_D"]])
         update_averages(state)
         total = losses["loss/G"] + losses["loss/codes"]
-        torch.testing.assert_close(total, golden["G_loss"][step], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(losses["loss/D"], golden["D_loss"][step], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(total, golden["G_loss"][step], **GOLDEN_LOSS)
+        torch.testing.assert_close(losses["loss/D"], golden["D_loss"][step], **GOLDEN_LOSS)
         if step % golden.config["D_reg_interval"] == 0:
             penalty = update_r1(state, [given["reals"]])["loss/R1"]
-            torch.testing.assert_close(penalty, golden["D_reg"][step], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(penalty, golden["D_reg"][step], **GOLDEN_LOSS)
         for name, network in {"G": state.G, "D": state.D, "I": state.Q, "Gs": state.G_ema}.items():
             _assert_network(network, golden, f"step{step}/{name}/")
 
@@ -114,7 +120,7 @@ def end2end() -> tuple[Golden, TrainingState]:
 
 
 def _close(actual: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual, expected, **GOLDEN_LOSS)
 
 
 def test_adversarial_loss_and_gradients_match(end2end) -> None:
@@ -201,4 +207,4 @@ def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
     update_discriminator(one, [reals, reals], [codes, codes])
     update_discriminator(many, [reals], [codes])
     for p, q in zip(one.D.parameters(), many.D.parameters(), strict=True):
-        torch.testing.assert_close(p, q, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(p, q, **SAME_FORMULA[torch.float32])
