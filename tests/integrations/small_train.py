@@ -14,7 +14,7 @@ from tests.integrations.nvlabs_checks import four_images
 from tests.integrations.on_cpu import CudaMeansCpu, replace_gpu_functions
 
 BATCHES_PER_TICK = 8
-NUM_BATCHES = 20  # the lazy regularisation of D has its second turn after 16
+NUM_BATCHES = 17  # the lazy regularisation of D has its second turn after 16
 
 
 def make_small(loop: Any) -> None:
