@@ -261,6 +261,19 @@ def names(cfg: str, folder: Path) -> None:
     assert not missing
 
 
+def dataset_tool(cfg: str, folder: Path) -> None:
+    """Pictures of any size become a data set of the wanted one, whose images the code base's own class reads."""
+    (folder / "pictures").mkdir()
+    for index in range(3):
+        PIL.Image.new("RGB", (48, 40), (80 * index, 200, 90)).save(folder / "pictures" / f"{index}.png")
+    size = ["--width=32", "--height=32"] if cfg == "ada" else ["--resolution=32x32"]
+    paths = [f"--source={folder / 'pictures'}", f"--dest={folder / 'made.zip'}"]
+    process("dataset_tool.py", *paths, *size, "--transform=center-crop")
+    made = importlib.import_module("training.dataset").ImageFolderDataset(str(folder / "made.zip"))
+    assert made.image_shape == [3, 32, 32]
+    assert [int(made[index][0][0, 0, 0]) for index in range(3)] == [0, 80, 160]
+
+
 def dotted_names(tree: ast.AST) -> Iterator[str]:
     """`numpy.random.randn` for `np.random.randn` and the like."""
     imports = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]

@@ -65,7 +65,7 @@ def test_the_patch_is_reverted_byte_for_byte(name: str, tmp_path: Path) -> None:
 
 CONFIGURATIONS = [("stylegan2-ada", "ada")] + [("stylegan3", f"stylegan{suffix}") for suffix in ("2", "3-t", "3-r")]
 CHECKS = ["identity", "codes_act", "half_precision", "tools", "pickled", "force_fp16", "phases"]
-OF_THE_CODE_BASE = ["augmentation", "plugin", "names"]  # whatever the networks
+OF_THE_CODE_BASE = ["augmentation", "plugin", "names", "dataset_tool"]  # whatever the networks
 RUNS = ["scripts", "training", "fine_tuning", "without_flags"]
 RUN_CONFIGURATIONS = [pair for pair in CONFIGURATIONS if pair[1] != "stylegan3-r"]  # it runs as stylegan3-t does
 
