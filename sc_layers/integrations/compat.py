@@ -12,26 +12,124 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from .grid_sampling import grid_sample
+
 
 def enabled() -> bool:
     return os.environ.get("SC_LAYERS_COMPAT", "1") != "0"
 
 
-def provide_pkg_resources() -> None:
-    """stylegan3 compares versions with `pkg_resources.parse_version`, which setuptools no longer ships."""
-    if not enabled() or importlib.util.find_spec("pkg_resources") is not None:
+def provide_modules() -> None:
+    """Stand-ins for what NVlabs' code imports and no longer comes with setuptools (since 81) or Python (since 3.12)."""
+    if not enabled():
         return
-    stand_in = ModuleType("pkg_resources", "Stand-in for a module that setuptools no longer ships.")
-    stand_in.parse_version = torch.torch_version.TorchVersion  # type: ignore[attr-defined]
-    stand_in.__spec__ = importlib.util.spec_from_loader("pkg_resources", loader=None)
-    sys.modules["pkg_resources"] = stand_in
+    if importlib.util.find_spec("pkg_resources") is None:
+        _provide("pkg_resources", parse_version=torch.torch_version.TorchVersion)
+    if importlib.util.find_spec("distutils") is None:
+        _provide("distutils")
+        _provide("distutils.util", strtobool=_strtobool)
+
+
+def _provide(name: str, **members: Any) -> None:
+    stand_in = ModuleType(name, "Stand-in for a module that is shipped no longer.")
+    vars(stand_in).update(members)
+    stand_in.__spec__ = importlib.util.spec_from_loader(name, loader=None)
+    sys.modules[name] = stand_in
+
+
+TRUE, FALSE = ("y", "yes", "t", "true", "on", "1"), ("n", "no", "f", "false", "off", "0")
+
+
+def _strtobool(value: str) -> int:
+    if value.lower() not in TRUE + FALSE:
+        raise ValueError(f"expected one of {', '.join(TRUE + FALSE)}, got {value!r}")
+    return int(value.lower() in TRUE)
+
+
+PluginLoader = Callable[..., Any]
+
+
+def importable(get_plugin: PluginLoader) -> PluginLoader:
+    """Decorates NVlabs' `custom_ops.get_plugin`, which imports by its name what PyTorch has compiled and loaded.
+
+    Extensions made with pybind11 3, which PyTorch has by now, are not to be found so: the import fails, and everything
+    runs without the plugins. A plugin that failed fails at once from then on, with the same words: stylegan2-ada would
+    try to build `upfirdn2d_plugin` at every call.
+    """
+    if not enabled() or hasattr(get_plugin, "__wrapped__"):
+        return get_plugin
+    failures: dict[str, str] = {}
+
+    @functools.wraps(get_plugin)
+    def get_importable(module_name: str, *args: Any, **options: Any) -> Any:
+        if module_name in failures:
+            raise RuntimeError(failures[module_name])
+        try:
+            with _replaced_build(_registering):
+                return get_plugin(module_name, *args, **options)
+        except Exception as error:
+            failures[module_name] = f"{type(error).__name__}: {error}"
+            raise
+
+    return get_importable
+
+
+def _registering(load: PluginLoader) -> PluginLoader:
+    def load_and_register(name: str, *args: Any, **options: Any) -> Any:
+        module = load(name, *args, **options)
+        sys.modules.setdefault(name, module)
+        return module
+
+    return load_and_register
+
+
+@contextmanager
+def _replaced_build(replacement: Callable[[PluginLoader], PluginLoader]) -> Iterator[None]:
+    from torch.utils import cpp_extension
+
+    original = cpp_extension.load
+    cpp_extension.load = replacement(original)
+    try:
+        yield
+    finally:
+        cpp_extension.load = original
+
+
+def repair_gradients(conv2d_gradfix: Any, grid_sample_gradfix: Any) -> None:
+    """The two modules of stylegan2-ada are for PyTorch 1.7 to 1.9; with any other they warn and turn themselves off.
+
+    Convolutions: off is right today, without words. PyTorch's have all derivatives and spare those of weights that
+    nobody asks for, which `no_weight_gradients` is about. Sampling: ours, with the second derivative that R1 needs.
+    """
+    if enabled():
+        conv2d_gradfix._should_use_custom_op = lambda input: False
+        grid_sample_gradfix.grid_sample = grid_sample
+
+
+def repair_matrix_root() -> None:
+    """NVlabs' FID takes a pair from `scipy.linalg.sqrtm(..., disp=False)`; SciPy 1.18 returns the root alone."""
+    if not enabled() or importlib.util.find_spec("scipy") is None:
+        return
+    linalg = importlib.import_module("scipy.linalg")
+    original = linalg.sqrtm
+    if "disp" in inspect.signature(original).parameters:
+        return
+
+    @functools.wraps(original)
+    def sqrtm(matrix: Any, disp: bool = True, **options: Any) -> Any:
+        root = original(matrix, **options)
+        if disp:
+            return root
+        return root, linalg.norm(root @ root - matrix) ** 2 / linalg.norm(matrix)
+
+    linalg.sqrtm = sqrtm  # type: ignore[attr-defined]
 
 
 class _SamplerWithDataSource(torch.utils.data.Sampler[Any]):
@@ -46,10 +144,11 @@ def repair_sampler(sampler: type) -> None:
         sampler.__bases__ = (_SamplerWithDataSource,)
 
 
-def clear_unset(latent: torch.Tensor) -> None:
+def clear_unset(*inputs: torch.Tensor) -> None:
     """stylegan2-ada sends memory that was never set through G in training mode; not-a-number there stays in w_avg."""
     if enabled():
-        latent.zero_()
+        for tensor in inputs:
+            tensor.zero_()
 
 
 def repair_betas(optimizer_options: MutableMapping[str, Any]) -> None:
@@ -94,14 +193,8 @@ def without_cuda_builds() -> Iterator[None]:
     if not enabled() or torch.cuda.is_available():
         yield
         return
-    from torch.utils import cpp_extension
-
-    original = cpp_extension.load
-    cpp_extension.load = lambda *args, **options: None
-    try:
+    with _replaced_build(lambda load: lambda *args, **options: None):
         yield
-    finally:
-        cpp_extension.load = original
 
 
 def repair_similarity() -> None:

@@ -35,7 +35,7 @@ PAYING_PHASES = ("Gmain", "Gboth")
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-compat.provide_pkg_resources()
+compat.provide_modules()
 
 
 def train_options(command: FunctionT) -> FunctionT:
@@ -260,6 +260,7 @@ def register_metrics(register: Callable[[Callable[[Any], dict[str, float]]], Any
 
     The distance is LPIPS, or what the environment variable SC_LAYERS_TPL_DISTANCE names.
     """
+    compat.repair_matrix_root()
     for name, preset in METRICS.items():
         register(_metric(name, preset))
 

@@ -5,16 +5,20 @@ A process of its own for each: the code bases share module names. CFG is ada, st
 
 from __future__ import annotations
 
+import ast
 import copy
 import hashlib
 import importlib
 import json
 import os
 import pickle
+import pkgutil
+import re
 import subprocess
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,7 @@ from sc_layers.attach import (
 )
 from sc_layers.integrations import compat, nvlabs
 from tests.integrations.on_cpu import CudaMeansCpu, replace_gpu_functions
+from tests.tolerances import assert_close_to_largest
 
 K = 4
 RESOLUTIONS = [16, 32]
@@ -210,15 +215,94 @@ def phases(cfg: str, folder: Path) -> None:
     assert attachment_of(network).flight.codes is None
 
 
-def make_data(folder: Path) -> str:
-    """16 coloured squares as the code bases' zip data set."""
+def augmentation(cfg: str, folder: Path) -> None:
+    """R1 through ADA's augmentations, which are affine: the second derivative is a difference of first ones."""
+    conv2d_gradfix, grid_sample_gradfix = (
+        importlib.import_module(f"torch_utils.ops.{name}_gradfix") for name in ("conv2d", "grid_sample")
+    )
+    grid_sample_gradfix.enabled = True
+    if cfg == "ada":
+        compat.repair_gradients(conv2d_gradfix, grid_sample_gradfix)
+    geometry = dict.fromkeys(("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"), 1)
+    colours = dict.fromkeys(("brightness", "contrast", "lumaflip", "hue", "saturation", "imgfilter"), 1)
+    augment = importlib.import_module("training.augment").AugmentPipe(**geometry, **colours)
+
+    def gradient(images: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        return torch.autograd.grad(augment(images).square().sum(), images, create_graph=True)[0]
+
+    images = torch.randn(4, 3, 32, 32, requires_grad=True)
+    change = torch.randn_like(images)
+    (second,) = torch.autograd.grad((gradient(images) * change).sum(), images)
+    first = gradient(images + change) - gradient(images)
+    assert_close_to_largest(second, first.detach(), 1e-5)
+
+
+PLUGIN = """#include <pybind11/pybind11.h>
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) { module.def("twice", [](int number) { return 2 * number; }); }
+"""
+
+
+def plugin(cfg: str, folder: Path) -> None:
+    """The code base's own loader compiles a plugin and finds it."""
+    torch.cuda.get_device_name = lambda: "none"  # type: ignore[assignment]
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
+    (folder / "toy.cpp").write_text(PLUGIN)
+    custom_ops = importlib.import_module("torch_utils.custom_ops")
+    assert custom_ops.get_plugin("toy_plugin", sources=[str(folder / "toy.cpp")]).twice(21) == 42
+
+
+def names(cfg: str, folder: Path) -> None:
+    """Everything that the code base takes from NumPy, Pillow and SciPy by its name exists."""
+    sources = [file for file in Path(sys.path[0]).rglob("*.py") if file.is_file()]
+    taken = {name for file in sources for name in dotted_names(ast.parse(file.read_text("utf-8-sig")))}
+    assert {"numpy.random.RandomState", "PIL.Image.LANCZOS", "scipy.linalg.sqrtm"} <= taken
+    missing = [name for name in sorted(taken) if name.startswith(("numpy.", "PIL.", "scipy.")) and not exists(name)]
+    assert not missing
+
+
+def dataset_tool(cfg: str, folder: Path) -> None:
+    """Pictures of any size become a data set of the wanted one, whose images the code base's own class reads."""
+    (folder / "pictures").mkdir()
+    for index in range(3):
+        PIL.Image.new("RGB", (48, 40), (80 * index, 200, 90)).save(folder / "pictures" / f"{index}.png")
+    size = ["--width=32", "--height=32"] if cfg == "ada" else ["--resolution=32x32"]
+    paths = [f"--source={folder / 'pictures'}", f"--dest={folder / 'made.zip'}"]
+    process("dataset_tool.py", *paths, *size, "--transform=center-crop")
+    made = importlib.import_module("training.dataset").ImageFolderDataset(str(folder / "made.zip"))
+    assert made.image_shape == [3, 32, 32]
+    assert [int(made[index][0][0, 0, 0]) for index in range(3)] == [0, 80, 160]
+
+
+def dotted_names(tree: ast.AST) -> Iterator[str]:
+    """`numpy.random.randn` for `np.random.randn` and the like."""
+    imports = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    modules = {alias.asname: alias.name for alias in imports if alias.asname}
+    attributes = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    for first, *rest in (text.split(".") for text in attributes if re.fullmatch(r"[\w.]+", text)):
+        yield ".".join([modules.get(first, first), *rest])
+
+
+def exists(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+
+def make_data(folder: Path, size: int = 64) -> str:
+    """16 coloured squares of three classes as the code bases' zip data set."""
     random = np.random.default_rng(0)
+    names = [f"{index:05d}.png" for index in range(16)]
     with zipfile.ZipFile(folder / "data.zip", "w") as archive:
-        for index in range(16):
-            picture = np.full((64, 64, 3), random.integers(0, 255, 3), np.uint8)
-            picture[8:40, 16:48] = random.integers(0, 255, 3)
-            with archive.open(f"{index:05d}.png", "w") as file:
+        for name in names:
+            picture = np.full((size, size, 3), random.integers(0, 255, 3), np.uint8)
+            picture[size // 8 : 5 * size // 8, size // 4 : 3 * size // 4] = random.integers(0, 255, 3)
+            with archive.open(name, "w") as file:
                 PIL.Image.fromarray(picture).save(file, "PNG")
+        labels = [[name, index % 3] for index, name in enumerate(names)]
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
     return str(folder / "data.zip")
 
 

@@ -48,7 +48,6 @@ class IdleEvent:
 
 
 def replace_gpu_functions() -> None:
-    torch.utils.cpp_extension.load = lambda *args, **options: None  # rosinality compiles CUDA code that no CPU calls
     torch.cuda.Event = IdleEvent  # type: ignore[assignment, misc]
     torch.cuda.current_stream = lambda device=None: None  # type: ignore[assignment]
     torch.cuda.reset_peak_memory_stats = lambda device=None: None
@@ -64,6 +63,7 @@ if __name__ == "__main__":
     del sys.argv[0]
     sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
     replace_gpu_functions()
+    torch.utils.cpp_extension.load = lambda *args, **options: None  # rosinality compiles CUDA code that no CPU calls
     random.seed(0)
     torch.manual_seed(0)
     with CudaMeansCpu():

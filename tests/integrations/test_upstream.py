@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ import torch
 
 from sc_layers.integrations import patching
 
+from .nvlabs_checks import make_data
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 VARIABLES = {"stylegan2-ada": "STYLEGAN2_ADA_DIR", "stylegan3": "STYLEGAN3_DIR", "rosinality": "ROSINALITY_DIR"}
@@ -30,6 +33,8 @@ def unpatched_copy(name: str, copy: Path) -> Path:
     variable = VARIABLES[name]
     if variable not in os.environ:
         pytest.skip(f"set {variable} to a checkout of {patching.CODE_BASES[name].repository}")
+    if name != "rosinality":
+        pytest.importorskip("psutil", reason="NVlabs' training loops need psutil")
     shutil.copytree(os.environ[variable], copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
     return copy
 
@@ -59,17 +64,66 @@ def test_the_patch_is_reverted_byte_for_byte(name: str, tmp_path: Path) -> None:
 
 
 CONFIGURATIONS = [("stylegan2-ada", "ada")] + [("stylegan3", f"stylegan{suffix}") for suffix in ("2", "3-t", "3-r")]
-CHECKS = ["identity", "codes_act", "half_precision", "tools", "pickled", "force_fp16", "phases", "scripts"]
-RUNS = ["training", "fine_tuning", "without_flags"]
+CHECKS = ["identity", "codes_act", "half_precision", "tools", "pickled", "force_fp16", "phases"]
+OF_THE_CODE_BASE = ["augmentation", "plugin", "names", "dataset_tool"]  # whatever the networks
+RUNS = ["scripts", "training", "fine_tuning", "without_flags"]
+RUN_CONFIGURATIONS = [pair for pair in CONFIGURATIONS if pair[1] != "stylegan3-r"]  # it runs as stylegan3-t does
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS + RUNS)
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(("name", "cfg"), CONFIGURATIONS)
 def test_nvlabs(name: str, cfg: str, check: str, tmp_path: Path) -> None:
-    if check in (*RUNS, "scripts") and cfg == "stylegan3-r":
-        pytest.skip("runs as stylegan3-t does")
     run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), check, tmp_path, cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", RUNS)
+@pytest.mark.parametrize(("name", "cfg"), RUN_CONFIGURATIONS)
+def test_nvlabs_runs(name: str, cfg: str, check: str, tmp_path: Path) -> None:
+    run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), check, tmp_path, cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", OF_THE_CODE_BASE)
+@pytest.mark.parametrize(("name", "cfg"), CONFIGURATIONS[:2])
+def test_what_nvlabs_need_of_others(name: str, cfg: str, check: str, tmp_path: Path) -> None:
+    run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), check, tmp_path, cfg)
+
+
+def train_nvlabs(copy: Path, outdir: Path, *arguments: str) -> tuple[Path, list[dict[str, Any]]]:
+    """Run train.py for 17 batches in three ticks; its last snapshot, and the statistics of the ticks."""
+    quiet = ("-W", "error:grid_sample_gradfix not supported", "-W", "error:conv2d_gradfix not supported")
+    small = ("--gpus=1", "--batch=4", "--workers=1", "--snap=1", "--metrics=none", "--sc-codes=4", "--sc-res=8,16")
+    script = HERE / "small_train.py"
+    printed = run(*quiet, script, f"--outdir={outdir}", *small, *arguments, cwd=copy, OMP_NUM_THREADS="1")
+    print(*arguments, *[line for line in printed.splitlines() if line.startswith("tick")][-1:])
+    folder = max(outdir.iterdir())
+    ticks = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    return max(folder.glob("network-snapshot-*.pkl")), ticks
+
+
+TRAINED = [("stylegan2-ada", ("--cfg=auto",)), ("stylegan3", ("--cfg=stylegan2", "--gamma=1"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cond", ["--cond=0", "--cond=1"])
+@pytest.mark.parametrize("augmentation", [("--aug=ada",), ("--aug=fixed", "--p=0.8")], ids=["ada", "fixed"])
+@pytest.mark.parametrize(("name", "options"), TRAINED, ids=[name for name, _ in TRAINED])
+def test_train_py_runs_with_augmentation_and_resumes(
+    name: str, options: tuple[str, ...], augmentation: tuple[str, ...], cond: str, tmp_path: Path
+) -> None:
+    copy = patched_copy(name, tmp_path)
+    arguments = (f"--data={make_data(tmp_path, 32)}", *options, *augmentation, cond)
+    snapshot, first = train_nvlabs(copy, tmp_path / "runs", *arguments)
+    _, second = train_nvlabs(copy, tmp_path / "runs", *arguments, f"--resume={snapshot}")
+    for ticks in (first, second):
+        assert [tick["Progress/tick"]["mean"] for tick in ticks] == [0, 1, 2]
+        losses = {key: value for tick in ticks for key, value in tick.items() if key.startswith("Loss/")}
+        assert all(math.isfinite(loss["mean"]) for loss in losses.values())
+        assert {"Loss/G/loss", "Loss/D/loss", "Loss/pl_penalty", "Loss/r1_penalty", "Loss/PS/loss"} <= losses.keys()
+        assert len({tick["Loss/r1_penalty"]["mean"] for tick in ticks}) == 2  # of batches 0 and 16
+        assert all(tick["Progress/augment"]["mean"] == pytest.approx(0.8) for tick in ticks) == ("--p=0.8" in arguments)
 
 
 @pytest.mark.slow
@@ -96,7 +150,7 @@ def assert_same(first: Any, second: Any, where: str = "") -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "cfg"), [pair for pair in CONFIGURATIONS if pair[1] != "stylegan3-r"])
+@pytest.mark.parametrize(("name", "cfg"), RUN_CONFIGURATIONS)
 def test_without_flags_the_training_gives_the_bits_of_the_unpatched_code_base(
     name: str, cfg: str, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ...integrations import compat
 
@@ -67,7 +68,7 @@ def generator_module(directory: Path, tensors: Collection[str]) -> ModuleType:
 
 
 def _import(name: str, directory: Path) -> ModuleType:
-    compat.provide_pkg_resources()
+    compat.provide_modules()
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
     try:
@@ -78,4 +79,7 @@ def _import(name: str, directory: Path) -> ModuleType:
     source = Path(module.__file__ or "").resolve()
     if not source.is_relative_to(directory):
         raise ImportError(f"{name} of {directory} cannot be imported: {source} has that name and is loaded already")
+    custom_ops: Any = sys.modules.get("torch_utils.custom_ops")  # only NVlabs' code bases have it
+    if custom_ops is not None:
+        custom_ops.get_plugin = compat.importable(custom_ops.get_plugin)
     return module
