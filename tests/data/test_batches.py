@@ -68,6 +68,12 @@ def test_a_batch_is_known_by_its_number(tmp_path: Path, opened: Opener) -> None:
     assert torch.equal(batch_at(data, 4, 3, 2), whole[2])
 
 
+def test_the_order_of_a_seed_stays_what_it_was(tmp_path: Path) -> None:
+    shown = _take(batches(_numbered_pngs(tmp_path), 4, seed=3), 6)[:, :, 0, 4, 4]
+    first_runs_with_this_seed = [[9, 6, 0, 2], [1, 4, 7, 5], [3, 8, 3, 8], [9, 7, 4, 6], [1, 2, 0, 5], [7, 1, 2, 3]]
+    assert shown.tolist() == first_runs_with_this_seed
+
+
 @pytest.mark.parametrize("batch_size", [4, 10, 23])
 def test_every_epoch_shows_every_file_once_in_another_order(tmp_path: Path, batch_size: int) -> None:
     stream = batches(_numbered_pngs(tmp_path), batch_size, seed=0)
