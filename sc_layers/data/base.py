@@ -11,24 +11,38 @@ import torch
 from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
 
 
 class Dataset(ABC):
-    """A finite set of square images of one size, addressed by index.
+    """A finite set of square images of one size, addressed by index. It can be pickled: a worker opens files anew.
 
     Attributes:
         name: what the user asked for.
         resolution: height and width of the images in pixels.
         num_channels: 1 (grey) or 3 (RGB).
-        labels: what the files say of each image, [N] int64 or [N, L] float32, or None.
-        decodes: whether images are decoded from files on request, which is worth doing ahead in threads.
+        factors: values [N, F] of the factors of variation, one row an image, as the files give them; or None.
+        factor_names: names of the F factors, empty where nobody gives them.
+        decodes: whether images are decoded from files on request, which is worth doing ahead in processes.
+        notes: what a user should be told of how the files were read, a line each.
     """
 
     name: str
     resolution: int
     num_channels: int
-    labels: npt.NDArray[Any] | None = None
+    factors: npt.NDArray[Any] | None = None
+    factor_names: tuple[str, ...] = ()
     decodes: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> npt.NDArray[Any] | None:
+        """What the files say of each image, [N] int64 or [N, L] float32, or None; read when it is asked for.
+
+        Raises:
+            ValueError: the labels are damaged or do not fit the images.
+        """
+        return None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -47,6 +61,15 @@ class Dataset(ABC):
             IndexError: an index is out of range.
         """
 
+    def picture(self, index: int) -> Pixels:
+        """One image as pixels [H, W, C]."""
+        pixels: Pixels = self.images_at([index])[0].permute(1, 2, 0).numpy()
+        return pixels
+
+    def picture_name(self, index: int) -> str:
+        """What messages call the image with this index."""
+        return f"image {index} of {self.name}"
+
     def _checked(self, indices: npt.ArrayLike) -> IntArray:
         array = np.asarray(indices)
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
@@ -64,11 +87,9 @@ class RenderedDataset(Dataset):
     """All combinations of some factors of variation, rendered on request; the last factor runs fastest.
 
     Attributes:
-        factor_names: names of the F factors.
-        factor_sizes: number of values of each.
+        factor_sizes: number of values of each of the F factors.
     """
 
-    factor_names: tuple[str, ...]
     factor_sizes: tuple[int, ...]
 
     @abstractmethod

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from sc_layers.data import DSprites, IdxImages, ImageFiles, Shapes3D, open_dataset
+from sc_layers.data import Clevr, DSprites, IdxImages, ImageFiles, Shapes3D, open_dataset
 from tests.data.files import idx_bytes, random_pixels, write_pngs, zip_folder
 
 
-@pytest.mark.parametrize(("name", "kind"), [("shapes3d", Shapes3D), ("dsprites", DSprites)])
+@pytest.mark.parametrize(("name", "kind"), [("shapes3d", Shapes3D), ("dsprites", DSprites), ("clevr", Clevr)])
 def test_rendered_sets_are_opened_by_name(name: str, kind: type) -> None:
     assert type(open_dataset(name)) is kind
     assert open_dataset(name).resolution == 64
@@ -46,14 +46,14 @@ def test_a_folder_called_like_a_rendered_set_is_reached_by_path(
 
 
 def test_a_name_that_is_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no data set '.*absent': expected shapes3d, dsprites, or an existing"):
+    with pytest.raises(FileNotFoundError, match=r"no data set '.*absent': expected shapes3d, dsprites, clevr, or"):
         open_dataset(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("content", [b"", b"some text", b"\x1f\x8bxx"])
 def test_a_file_that_is_no_data_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes").write_bytes(content)
-    with pytest.raises(ValueError, match="notes is neither a zip archive nor an idx-ubyte file of images"):
+    with pytest.raises(ValueError, match="notes is neither a zip archive nor an idx-ubyte, npz, npy or h5 file"):
         open_dataset(tmp_path / "notes")
 
 

@@ -1,16 +1,11 @@
-"""Images that lie as files in a folder or in a zip, with the labels of a `dataset.json` if there is one."""
+"""Images that lie as files in a folder, a zip or an LMDB, with the labels of a `dataset.json` if there is one."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import struct
-import zipfile
-import zlib
+import functools
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,182 +13,197 @@ import torch
 from torch import Tensor
 
 from ..._optional import require
-from ..base import Dataset
+from ..base import Dataset, Pixels
+from ..limits import MAX_SIDE
+from .decoding import Header, decode, parse_background, read_header
+from .files import DAMAGED, LABEL_FILE, Files
+from .labels import read_labels
+from .resizing import CELEBA_CROP, CELEBA_SIZE, celeba_crop
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Pixels = npt.NDArray[np.uint8]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-LABEL_FILE = "dataset.json"
+class PictureFiles:
+    """Picture files of any sizes, decoded on request.
 
-GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
-COLOUR_MODES = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+    The headers of all files are read at once, so that a file that is no picture is named before anything starts. The
+    pictures are grey if all files are, else RGB. Hidden files are left out; the order is that of sorted names.
 
-CELEBA_SIZE = (178, 218)
-CELEBA_ROWS, CELEBA_COLUMNS = slice(57, 185), slice(25, 153)
-CELEBA_CROP = 128
-
-# What Pillow and zipfile raise for a file that is damaged or no image at all.
-DAMAGED = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
-
-
-class Files(Protocol):
-    """Named files in a folder or archive."""
-
-    path: Path
-
-    def names(self) -> list[str]:
-        """Paths of all files relative to the root, with forward slashes."""
-
-    def open(self, name: str) -> IO[bytes]: ...
-
-
-class FolderFiles:
-    """The files below a folder, subfolders included."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def names(self) -> list[str]:
-        return [
-            (Path(folder) / name).relative_to(self.path).as_posix()
-            for folder, _, names in os.walk(self.path, onerror=_raise)
-            for name in names
-        ]
-
-    def open(self, name: str) -> IO[bytes]:
-        return (self.path / name).open("rb")
-
-
-class ZipFiles:
-    """The files in a zip archive, which stays open; several threads may read from it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{path} cannot be read as a zip archive: {error}") from error
-
-    def names(self) -> list[str]:
-        return [entry.filename for entry in self._archive.infolist() if not entry.is_dir()]
-
-    def open(self, name: str) -> IO[bytes]:
-        return self._archive.open(name)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
-
-
-class ImageFiles(Dataset):
-    """Square images of one size from PNG, JPEG, BMP, WebP or TIFF files, decoded on request.
-
-    The headers of all files are read at once, so that a file that does not fit is named before anything starts. The
-    images are grey if all files are, else RGB (palettes count as colour); alpha is dropped, 16-bit grey loses its lower
-    8 bits, any other colour space is converted to RGB. Hidden files are left out; the order is that of sorted names.
+    Attributes:
+        headers: of the pictures, in their order.
+        damaged: what is wrong with the files that were left out for it, by name.
+        num_channels: 1 (grey) or 3 (RGB).
 
     Args:
         files: where they lie.
-        resolution: height and width that every image must have; None takes those of the first.
-        crop: "celeba" cuts rows 57 to 184 and columns 25 to 152 out of images of 178x218 pixels, as the authors do.
+        background: what transparent pixels show, `white`, `black` or `#rrggbb`.
+        skip_bad: leave out files whose header cannot be read, instead of raising.
 
     Raises:
         ImportError: Pillow is missing.
-        ValueError: there is no image; one is unreadable, not square or of another size; labels do not fit.
+        ValueError: there is no picture, or one that cannot be read.
     """
 
-    decodes = True
+    def __init__(self, files: Files, background: str = "white", skip_bad: bool = False) -> None:
+        require("PIL.Image", "train")
+        self.files = files
+        self.background = background
+        self._colour = parse_background(background)
+        self.damaged: dict[str, str] = {}
+        headers = {name: header for name in files.names() if (header := self._try_header(name, skip_bad)) is not None}
+        if not headers:
+            raise ValueError(f"{files.path} holds no images that Pillow reads, such as .png or .jpg{self._left_out()}")
+        self.names = list(headers)
+        self.headers = list(headers.values())
+        self._has_alpha = any(header.has_alpha for header in self.headers)
+        tinted = self._has_alpha and len(set(self._colour)) > 1
+        self.num_channels = 1 if all(header.is_grey for header in self.headers) and not tinted else 3
 
-    def __init__(self, files: Files, resolution: int | None = None, crop: str | None = None) -> None:
-        if crop not in (None, "celeba"):
-            raise ValueError(f'crop must be "celeba" or None, got {crop!r}')
-        if crop and resolution not in (None, CELEBA_CROP):
-            raise ValueError(f"the celeba crop has {CELEBA_CROP}x{CELEBA_CROP} pixels, got resolution {resolution}")
-        self._pillow = require("PIL.Image", "train")
-        self._files = files
-        self.name = str(files.path)
-        self.crop = crop
-        all_names = files.names()
-        self._names = sorted(filter(_is_image, all_names))
-        if not self._names:
-            raise ValueError(f"{files.path} holds no images: expected files ending in {', '.join(SUFFIXES)}")
-        headers = [self._header(name) for name in self._names]
-        self.resolution = CELEBA_CROP if crop else headers[0][0][0] if resolution is None else resolution
-        self._check(headers)
-        self.num_channels = 1 if all(mode in GREY_MODES for _, mode in headers) else 3
-        self.labels = _read_labels(files, self._names) if LABEL_FILE in all_names else None
+    @property
+    def name(self) -> str:
+        """The folder or archive."""
+        return str(self.files.path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told of these files, a line each."""
+        notes = []
+        if self.files.left_out:
+            notes.append(f"{len(self)} images{self._left_out()}")
+        if self.damaged:
+            notes.append(f"{len(self.damaged)} damaged files left out: {'; '.join(self.damaged.values())}")
+        if self._has_alpha:
+            count = sum(header.has_alpha for header in self.headers)
+            notes.append(f"{count} of {len(self)} images have an alpha channel: shown on {self.background}")
+        return tuple(notes)
+
+    def _left_out(self) -> str:
+        left_out = self.files.left_out
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common())
+        return f", {left_out.total()} files left out: {reasons}" if left_out else ""
+
+    def _try_header(self, name: str, skip_bad: bool) -> Header | None:
+        try:
+            with self._opened(name) as image:
+                return read_header(image)
+        except ValueError as error:
+            if not skip_bad:
+                raise
+            self.damaged[name] = str(error)
+            return None
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[Image]:
         """Open an image file; what goes wrong while it is open is told with its name."""
+        pillow = require("PIL.Image", "train")
         try:
-            with self._files.open(name) as file, self._pillow.open(file) as image:
+            with self.files.open(name) as file, pillow.open(file) as image:
                 yield image
-        except (*DAMAGED, self._pillow.DecompressionBombError) as error:
-            raise ValueError(f"{self._files.path / name} cannot be read as an image: {error}") from error
-
-    def _header(self, name: str) -> tuple[tuple[int, int], str]:
-        with self._opened(name) as image:
-            return image.size, image.mode
-
-    def _check(self, headers: list[tuple[tuple[int, int], str]]) -> None:
-        expected = CELEBA_SIZE if self.crop else (self.resolution, self.resolution)
-        for name, (size, mode) in zip(self._names, headers, strict=True):
-            where = self._files.path / name
-            if size != expected:
-                raise ValueError(f"{where} has {size[0]}x{size[1]} pixels, expected {expected[0]}x{expected[1]}")
-            if mode not in GREY_MODES | COLOUR_MODES:
-                raise ValueError(f"{where} has pixels of mode {mode!r}, expected 8-bit or 16-bit images")
-
-    def _decode(self, name: str) -> Pixels:
-        """Pixels [H, W, C] of one file."""
-        with self._opened(name) as image:
-            if image.mode.startswith("I"):
-                image = self._pillow.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-            pixels = np.asarray(image.convert("L" if self.num_channels == 1 else "RGB"))
-        if self.crop:
-            pixels = pixels[CELEBA_ROWS, CELEBA_COLUMNS]
-        return pixels.reshape(self.resolution, self.resolution, self.num_channels)
+        except (*DAMAGED, pillow.DecompressionBombError) as error:
+            raise ValueError(f"{self.files.path / name} cannot be read as an image: {error}") from error
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
+
+    def picture_name(self, index: int) -> str:
+        """Path of the picture with this index."""
+        return str(self.files.path / self.names[index])
+
+    def picture(self, index: int) -> Pixels:
+        """Pixels [H, W, C] of the picture with this index.
+
+        Raises:
+            ValueError: its file is damaged.
+        """
+        with self._opened(self.names[index]) as image:
+            return decode(image, self.num_channels, self._colour)
+
+    @functools.cached_property
+    def labels(self) -> npt.NDArray[Any] | None:
+        """Labels from the `dataset.json`, see `read_labels`; None where there is none."""
+        return read_labels(self.files, self.names) if self.files.has_labels else None
+
+
+class ImageFiles(Dataset):
+    """Square images of one size from the files of any format that Pillow reads, decoded on request.
+
+    Args:
+        pictures: the files.
+        resolution: height and width that every image must have; None takes those of the first.
+        crop: "celeba" cuts rows 57 to 184 and columns 25 to 152 out of images of 178x218 pixels, as the authors do.
+
+    Raises:
+        ValueError: an image is not square or of another size.
+    """
+
+    decodes = True
+
+    def __init__(self, pictures: PictureFiles, resolution: int | None = None, crop: str | None = None) -> None:
+        if crop not in (None, "celeba"):
+            raise ValueError(f'crop must be "celeba" or None, got {crop!r}')
+        if crop and resolution not in (None, CELEBA_CROP):
+            raise ValueError(f"the celeba crop has {CELEBA_CROP}x{CELEBA_CROP} pixels, got resolution {resolution}")
+        self._pictures = pictures
+        self.name = pictures.name
+        self.crop = crop
+        self.num_channels = pictures.num_channels
+        self.resolution = CELEBA_CROP if crop else resolution or pictures.headers[0].width
+        self._check_sizes()
+        unread = (f"{LABEL_FILE} is not read: nothing here uses labels",) if pictures.files.has_labels else ()
+        self.notes = (*pictures.notes, *unread)
+
+    def _check_sizes(self) -> None:
+        expected = CELEBA_SIZE if self.crop else (self.resolution, self.resolution)
+        if self.resolution > MAX_SIDE:
+            raise ValueError(
+                f"{self.name} has images of {self.resolution} pixels, expected at most {MAX_SIDE}{self._hint()}"
+            )
+        for index, header in enumerate(self._pictures.headers):
+            size = (header.width, header.height)
+            if size != expected:
+                where = self._pictures.picture_name(index)
+                hint = self._hint(size)
+                raise ValueError(f"{where} has {size[0]}x{size[1]} pixels, expected {expected[0]}x{expected[1]}{hint}")
+
+    def _hint(self, size: tuple[int, int] | None = None) -> str:
+        """What to do about sizes that do not fit."""
+        if self.crop:
+            return ""
+        if size == CELEBA_SIZE:
+            return ": for aligned CelebA images give --crop celeba (crop='celeba')"
+        return f": make the sizes equal with {conversion_command(self.name, self.resolution)}"
+
+    @property
+    def labels(self) -> npt.NDArray[Any] | None:
+        return self._pictures.labels
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def picture_name(self, index: int) -> str:
+        return self._pictures.picture_name(index)
 
     def images_at(self, indices: npt.ArrayLike) -> Tensor:
         checked = self._checked(indices)
         images = np.empty((len(checked), self.num_channels, self.resolution, self.resolution), np.uint8)
         for image, index in zip(images, checked, strict=True):
-            image[:] = self._decode(self._names[index]).transpose(2, 0, 1)
+            image[:] = self._decode(int(index)).transpose(2, 0, 1)
         return torch.from_numpy(images)
 
+    def _decode(self, index: int) -> Pixels:
+        """Pixels [R, R, C] of one file."""
+        pixels = self._pictures.picture(index)
+        expected = CELEBA_SIZE if self.crop else (self.resolution, self.resolution)
+        if pixels.shape[1::-1] != expected:
+            raise ValueError(
+                f"{self.picture_name(index)} has {pixels.shape[1]}x{pixels.shape[0]} pixels, its header told "
+                f"{expected[0]}x{expected[1]}"
+            )
+        return celeba_crop(pixels) if self.crop else pixels
 
-def _read_labels(files: Files, names: list[str]) -> npt.NDArray[Any] | None:
-    """Labels in the order of `names`: `{"labels": [[name, class or vector], ...]}`, or null for none."""
-    where = files.path / LABEL_FILE
-    try:
-        with files.open(LABEL_FILE) as file:
-            entries = json.load(file).get("labels")
-        by_name = {name.replace("\\", "/"): label for name, label in entries or []}
-    except (*DAMAGED, AttributeError, TypeError) as error:
-        raise ValueError(f'{where} must hold {{"labels": [[file name, label], ...]}}: {error}') from error
-    if not by_name:
-        return None
-    missing = [name for name in names if name not in by_name]
-    if missing:
-        raise ValueError(f"{where} has no label for {missing[0]} ({len(missing)} of {len(names)} images lack one)")
-    try:
-        labels = np.array([by_name[name] for name in names])
-    except ValueError as error:
-        raise ValueError(f"{where} mixes labels of different lengths") from error
-    if labels.ndim > 2 or not np.issubdtype(labels.dtype, np.number):
-        raise ValueError(f"{where} must give every image a class number or a list of numbers, got {labels.dtype}")
-    is_class = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
-    return labels.astype(np.int64) if is_class else labels.astype(np.float32).reshape(len(names), -1)
+
+def conversion_command(source: str, resolution: int) -> str:
+    """The command that gives the images of a data set one square size, a power of two."""
+    rounded = max(4, min(1024, 1 << (max(resolution, 1).bit_length() - 1)))
+    return f"`sc-layers dataset convert {source} OUT.zip --crop center --resolution {rounded}`"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import functools
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,47 +13,48 @@ import torch
 from torch import Tensor
 
 from ..base import Dataset
+from ..limits import is_gzipped, read_gzipped
+from ..per_process import PerProcess
 
-GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 8
+MOST_DIMENSIONS = 3
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        if file.read(2) != GZIP_MAGIC:
-            file.seek(0)
-            return file.read(4)
+def _head(path: Path, size: int) -> bytes:
+    """The first bytes of a file, unpacked; none of a damaged one."""
+    if not is_gzipped(path):
+        with path.open("rb") as file:
+            return file.read(size)
     try:
-        with gzip.open(path) as file:
-            return file.read(4)
-    except (OSError, EOFError, zlib.error):
+        return read_gzipped(path, size)
+    except ValueError:
         return b""
 
 
 def holds_idx(path: Path, dimensions: int) -> bool:
     """Whether a file begins like an idx-ubyte file, gzipped or not, of so many dimensions."""
-    return path.is_file() and _head(path) == bytes([0, 0, UNSIGNED_BYTE, dimensions])
+    return path.is_file() and _head(path, 4) == bytes([0, 0, UNSIGNED_BYTE, dimensions])
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """The array of unsigned bytes in an idx-ubyte file.
+    """The array of unsigned bytes in an idx-ubyte file: a map of a plain file, the unpacked bytes of a gzipped one.
 
     Raises:
-        ValueError: the file is damaged, or its size is not the one that its header gives.
+        ValueError: the file is damaged or too large, or its size is not the one that its header gives.
     """
-    raw = path.read_bytes()
-    if raw.startswith(GZIP_MAGIC):
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} cannot be unpacked: {error}") from error
-    if len(raw) < 4 or raw[:3] != bytes([0, 0, UNSIGNED_BYTE]) or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(f"{path} is not an idx-ubyte file: it begins with {raw[:4].hex(' ')}")
-    shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
-    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape))
-    if values.size != math.prod(shape):
-        raise ValueError(f"{path} holds {values.size} values, its header promises {'x'.join(map(str, shape))}")
-    return values.reshape(shape)
+    head = _head(path, 4 + 4 * MOST_DIMENSIONS)
+    if len(head) < 4 or head[:3] != bytes([0, 0, UNSIGNED_BYTE]) or not len(head) >= 4 + 4 * head[3] > 4:
+        raise ValueError(f"{path} is not an idx-ubyte file: it begins with {head[:4].hex(' ')}")
+    shape = struct.unpack_from(f">{head[3]}I", head, 4)
+    start, size = 4 + 4 * len(shape), math.prod(shape)
+    if is_gzipped(path):
+        values = np.frombuffer(read_gzipped(path, start + size + 1), np.uint8)
+    else:
+        values = np.memmap(path, np.uint8, mode="r")
+    if values.size - start != size:
+        promised = "x".join(map(str, shape))
+        raise ValueError(f"{path} does not hold the {promised} values that its header promises ({values.size - start})")
+    return values[start:].reshape(shape)
 
 
 def image_file_in(folder: Path) -> Path | None:
@@ -77,21 +77,21 @@ def _label_file_of(images: Path) -> Path | None:
 
 
 class IdxImages(Dataset):
-    """Grey images from an idx-ubyte file, held in memory; labels from the label file beside it, if there is one.
+    """Grey images from an idx-ubyte file; labels from the label file beside it, if there is one.
 
     Images whose size is not a power of two get a black margin up to the next one, as MNIST's 28 pixels to 32, unless
     `resolution` asks for the stored size.
 
     Raises:
-        ValueError: the file is damaged, its images are not square or do not fit `resolution`, or it has another number
-            of labels than of images.
+        ValueError: the file is damaged, or its images are not square or do not fit `resolution`.
     """
 
     num_channels = 1
 
     def __init__(self, path: Path, resolution: int | None = None) -> None:
         self.name = str(path)
-        images = read_idx(path)
+        self._images = PerProcess(functools.partial(read_idx, path), survives_fork=True)
+        images = self._images.get()
         if images.ndim != 3 or not images.size:
             raise ValueError(f"{path} must hold images [N, H, W], got an array of shape {images.shape}")
         height, width = images.shape[1:]
@@ -100,21 +100,29 @@ class IdxImages(Dataset):
             expected = "square ones" if resolution is None else f"{resolution}x{resolution}"
             raise ValueError(f"{path} has images of {width}x{height} pixels, expected {expected}")
         self.resolution = resolution or padded
-        before = (self.resolution - height) // 2
-        after = self.resolution - height - before
-        self._images = np.pad(images, ((0, 0), (before, after), (before, after)))
-        self.labels = self._read_labels(_label_file_of(path))
+        self._length, self._margin = len(images), (self.resolution - height) // 2
+        self._label_path = _label_file_of(path)
 
-    def _read_labels(self, path: Path | None) -> npt.NDArray[np.int64] | None:
-        if path is None:
+    @functools.cached_property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """The classes in the label file beside the images.
+
+        Raises:
+            ValueError: the file is damaged or has another number of labels.
+        """
+        if self._label_path is None:
             return None
-        labels = read_idx(path)
+        labels = read_idx(self._label_path)
         if len(labels) != len(self):
-            raise ValueError(f"{path} has {len(labels)} labels, expected {len(self)} as in {self.name}")
+            raise ValueError(f"{self._label_path} has {len(labels)} labels, expected {len(self)} as in {self.name}")
         return labels.astype(np.int64)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._length
 
     def images_at(self, indices: npt.ArrayLike) -> Tensor:
-        return torch.from_numpy(self._images[self._checked(indices)][:, None])
+        stored = self._images.get()[self._checked(indices)]
+        images = np.zeros((len(stored), 1, self.resolution, self.resolution), np.uint8)
+        rows = slice(self._margin, self._margin + stored.shape[1])
+        images[:, 0, rows, rows] = stored
+        return torch.from_numpy(images)

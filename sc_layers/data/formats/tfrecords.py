@@ -7,6 +7,7 @@ is an array [N, L] in numpy's format. A record is framed by its length and check
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 from ..base import Dataset
+from ..per_process import PerProcess
+from .arrays import read_npy
+from .labels import finite_labels
 
 _RECORDS = re.compile(r".*-r(\d\d)\.tfrecords")
 _LENGTH_BYTES, _CHECKSUM_BYTES = 8, 4
@@ -153,7 +157,7 @@ class TFRecordImages(Dataset):
         resolution: height and width, one of those that the folder has; None takes the largest.
 
     Raises:
-        ValueError: a damaged file, images that are not square, or labels that do not fit their number.
+        ValueError: a damaged file, or images that are not square.
     """
 
     def __init__(self, folder: Path, resolution: int | None = None) -> None:
@@ -164,24 +168,24 @@ class TFRecordImages(Dataset):
             raise ValueError(f"{path} is empty")
         self.name = str(folder)
         self._path = path
-        self._data = np.memmap(path, np.uint8, mode="r")
+        self._data = PerProcess(functools.partial(np.memmap, path, np.uint8, "r"), survives_fork=True)
         self._records = self._index()
         shape, _ = self._example(0)
         if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
             raise ValueError(f"{path} holds images of shape {shape}, expected square ones of 1 or 3 channels")
         self._shape = shape
         self.num_channels, self.resolution = shape[:2]
-        self.labels = self._read_labels()
 
     def _index(self) -> list[tuple[int, int]]:
         """Start and length of every record, from the framing alone."""
         records: list[tuple[int, int]] = []
-        position, size = 0, len(self._data)
+        data = self._data.get()
+        position, size = 0, len(data)
         head = _LENGTH_BYTES + _CHECKSUM_BYTES
         while position < size:
-            length_bytes = self._data[position : position + _LENGTH_BYTES].tobytes()
+            length_bytes = data[position : position + _LENGTH_BYTES].tobytes()
             length = int.from_bytes(length_bytes, "little")
-            stored = self._data[position + _LENGTH_BYTES : position + head].tobytes()
+            stored = data[position + _LENGTH_BYTES : position + head].tobytes()
             if len(stored) < _CHECKSUM_BYTES or int.from_bytes(stored, "little") != masked_crc32c(length_bytes):
                 raise ValueError(f"{self._path} is damaged at byte {position}")
             if length + head + _CHECKSUM_BYTES > size - position:
@@ -192,24 +196,30 @@ class TFRecordImages(Dataset):
 
     def _example(self, index: int) -> tuple[tuple[int, ...], memoryview]:
         start, length = self._records[index]
-        record = self._data[start : start + length].tobytes()
+        record = self._data.get()[start : start + length].tobytes()
         try:
             return parse_example(memoryview(record))
         except ValueError as error:
             raise ValueError(f"record {index} of {self._path} is damaged: {error}") from error
 
-    def _read_labels(self) -> npt.NDArray[np.float32] | None:
+    @functools.cached_property
+    def labels(self) -> npt.NDArray[np.float32] | None:
+        """The label vectors of the file beside the records.
+
+        Raises:
+            ValueError: the file is damaged or does not fit the number of images.
+        """
         path = self._path.with_name(re.sub(r"-r\d\d\.tfrecords$", "-rxx.labels", self._path.name))
         if not path.is_file():
             return None
         try:
-            labels = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                labels = read_npy(file, path.stat().st_size, path)
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path} is not an array of labels: {error}") from error
-        if not isinstance(labels, np.ndarray) or labels.ndim != 2 or len(labels) != len(self):
-            shape = getattr(labels, "shape", None)
-            raise ValueError(f"{path} must hold labels [{len(self)}, L], got an array of shape {shape}")
-        return labels.astype(np.float32) if labels.shape[1] else None
+        if labels.ndim != 2 or len(labels) != len(self):
+            raise ValueError(f"{path} must hold labels [{len(self)}, L], got an array of shape {labels.shape}")
+        return finite_labels(labels.astype(np.float32), path) if labels.shape[1] else None
 
     def __len__(self) -> int:
         return len(self._records)

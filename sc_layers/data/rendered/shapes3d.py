@@ -14,14 +14,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from ..base import IntArray, RenderedDataset
+from ..base import IntArray, Pixels, RenderedDataset
 from .pooling import average_pool
+from .shading import as_bytes, column, mix, shade, unit
 from .solids import Flags, Floats, Solid, capsule, cube, cylinder, sphere
-
-Bytes = npt.NDArray[np.uint8]
 
 NUM_HUES = 10
 SCALES = tuple(np.linspace(0.75, 1.25, 8).tolist())
@@ -42,9 +40,6 @@ LIT_SPOT = (-1.6, -2.0)  # where the floor is brightest
 FLOOR_FALLOFF = 0.035  # per unit of length from there
 FLOOR_IN_SHADOW = 0.33
 BACK_WALL, LEFT_WALL, RIGHT_WALL = 1.0, 0.8, 0.6
-# Of the object: everywhere, for a lamp beside the camera, for the light.
-AMBIENT, HEADLIGHT, LIGHT_STRENGTH = 0.47, 0.45, 0.37
-HIGHLIGHT_STRENGTH, SHININESS = 0.4, 16
 
 HUES = np.array([colorsys.hsv_to_rgb(hue / NUM_HUES, 1.0, 1.0) for hue in range(NUM_HUES)], np.float32)
 HIGHLIGHT_AND_SKY = np.array([(1.0, 1.0, 1.0), (0.6, 0.886, 0.976)], np.float32)
@@ -53,22 +48,6 @@ FLOOR, WALL, OBJECT, HIGHLIGHT, SKY = range(5)
 NUM_MAPS = 5
 SUPERSAMPLING = 3
 MIN_CAST = 64  # smaller images are average pools of this size
-CHUNK = 8  # images put together at a time, so that their maps stay in the cache
-
-
-def _column(*vector: float) -> Floats:
-    return np.array(vector, np.float32).reshape(-1, 1)
-
-
-def _dot(a: Floats, b: Floats) -> Floats:
-    """Inner products [P] of vectors [3, P] with [3, P] or [3, 1]."""
-    product: Floats = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-    return product
-
-
-def _unit(vectors: Floats) -> Floats:
-    length: Floats = np.sqrt(_dot(vectors, vectors))
-    return vectors / length
 
 
 class _Room:
@@ -82,12 +61,12 @@ class _Room:
     def __init__(self, orientation: float, size: int) -> None:
         angle = math.radians(orientation)
         sin, cos = math.sin(angle), math.cos(angle)
-        self.eye = _column(sin * CAMERA_DISTANCE, -cos * CAMERA_DISTANCE, CAMERA_HEIGHT)
-        self.light = _unit(_column(*LIGHT))
+        self.eye = column(sin * CAMERA_DISTANCE, -cos * CAMERA_DISTANCE, CAMERA_HEIGHT)
+        self.light = unit(column(*LIGHT))
         centres = (np.arange(size, dtype=np.float32) + 0.5) / size
         up, right = (grid.ravel() for grid in np.meshgrid(HORIZON - centres, centres - 0.5, indexing="ij"))
         x, y = cos * right - sin * FOCAL_LENGTH, sin * right + cos * FOCAL_LENGTH
-        self.rays = _unit(np.stack([x, y, up]))
+        self.rays = unit(np.stack([x, y, up]))
         self.empty = np.zeros((NUM_MAPS, size * size), np.float32)
         self._paint_walls_and_sky()
 
@@ -108,7 +87,7 @@ class _Room:
     def _paint_floor(self, on_floor: Flags, distance: Floats) -> None:
         self.floor_pixels = np.flatnonzero(on_floor)
         self.floor_points = self.eye + self.rays[:, on_floor] * distance
-        x, y = self.floor_points[:2] - _column(*LIT_SPOT)
+        x, y = self.floor_points[:2] - column(*LIT_SPOT)
         self.empty[FLOOR, on_floor] = 1 - FLOOR_FALLOFF * np.hypot(x, y)
 
     def with_solid(self, solid: Solid, scale: float) -> Floats:
@@ -122,7 +101,7 @@ class _Room:
         pixels, distance = pixels[hit], distance[hit]
         rays = self.rays[:, pixels]
         maps[:, pixels] = 0
-        maps[OBJECT, pixels], maps[HIGHLIGHT, pixels] = self._shade(rays, solid.normal(eye + rays * distance))
+        maps[OBJECT, pixels], maps[HIGHLIGHT, pixels] = shade(rays, solid.normal(eye + rays * distance), self.light)
         return maps
 
     def _shadow(self, solid: Solid, scale: float) -> IntArray:
@@ -132,16 +111,6 @@ class _Room:
         hidden = np.isfinite(solid.entry(points[:, near], self.light))
         pixels: IntArray = self.floor_pixels[near[hidden]]
         return pixels
-
-    def _shade(self, rays: Floats, normals: Floats) -> tuple[Floats, Floats]:
-        """Diffuse colour and white highlight (Blinn and Phong) of a surface, both [P]."""
-        facing: Floats = np.maximum(-_dot(rays, normals), 0)
-        lit: Floats = np.maximum(_dot(normals, self.light), 0)
-        diffuse: Floats = AMBIENT + HEADLIGHT * facing + LIGHT_STRENGTH * lit
-        half_way = _unit(self.light - rays)
-        glancing: Floats = np.maximum(_dot(normals, half_way), 0)
-        highlight: Floats = HIGHLIGHT_STRENGTH * glancing**SHININESS
-        return diffuse, highlight
 
 
 def _cast(orientation: float, resolution: int) -> Iterator[Floats]:
@@ -153,16 +122,16 @@ def _cast(orientation: float, resolution: int) -> Iterator[Floats]:
             yield average_pool(room.with_solid(solid, scale).reshape(NUM_MAPS, size, size), SUPERSAMPLING)
 
 
-def _cast_all(resolution: int) -> Bytes:
+def _cast_all(resolution: int) -> Pixels:
     table = np.empty((len(SCALES) * len(SOLIDS), len(ORIENTATIONS), NUM_MAPS, resolution, resolution), np.uint8)
-    for column, orientation in enumerate(ORIENTATIONS):
+    for place, orientation in enumerate(ORIENTATIONS):
         for row, maps in enumerate(_cast(orientation, resolution)):
-            table[row, column] = (maps.clip(0, 1) * 255).round()
+            table[row, place] = as_bytes(maps)
     return table.reshape(-1, NUM_MAPS, resolution, resolution)
 
 
 @functools.lru_cache(maxsize=4)
-def coefficient_maps(resolution: int) -> Bytes:
+def coefficient_maps(resolution: int) -> Pixels:
     """Ray-cast all geometries, five maps each: how much of floor, wall, object, white and sky a pixel shows.
 
     NumPy here and in `images`, since it works in one thread: training keeps the others busy.
@@ -175,7 +144,7 @@ def coefficient_maps(resolution: int) -> Bytes:
         cannot be written to.
     """
     if resolution < MIN_CAST:
-        table: Bytes = average_pool(coefficient_maps(MIN_CAST), MIN_CAST // resolution).round().astype(np.uint8)
+        table: Pixels = average_pool(coefficient_maps(MIN_CAST), MIN_CAST // resolution).round().astype(np.uint8)
     else:
         table = _cast_all(resolution)
     table.flags.writeable = False
@@ -210,11 +179,4 @@ class Shapes3D(RenderedDataset):
         geometries = (scale * len(SOLIDS) + shape) * len(ORIENTATIONS) + orientation
         fixed = np.broadcast_to(HIGHLIGHT_AND_SKY, (len(checked), *HIGHLIGHT_AND_SKY.shape))
         colours = np.concatenate([HUES[checked[:, :3]], fixed], axis=1).transpose(0, 2, 1)
-        maps = coefficient_maps(self.resolution).reshape(-1, NUM_MAPS, self.resolution**2)
-        images = np.empty((len(checked), 3, maps.shape[2]), np.uint8)
-        for start in range(0, len(checked), CHUNK):
-            part = slice(start, start + CHUNK)
-            levels = colours[part] @ maps[geometries[part]].astype(np.float32)
-            levels += 0.5
-            np.minimum(levels, 255, out=images[part], casting="unsafe")
-        return torch.from_numpy(images).view(-1, 3, self.resolution, self.resolution)
+        return mix(colours, coefficient_maps(self.resolution), geometries)

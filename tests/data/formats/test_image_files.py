@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sc_layers.data import ImageFiles
-from sc_layers.data.formats.image_files import FolderFiles, ZipFiles
+from sc_layers.data import ImageFiles, PictureFiles, open_dataset
+from sc_layers.data.formats.files import FolderFiles
 from tests.data.files import random_pixels, write_labels, write_pngs, zip_folder
 
 
 def _folder(path: Path, resolution: int | None = None, crop: str | None = None) -> ImageFiles:
-    return ImageFiles(FolderFiles(path), resolution, crop)
+    return ImageFiles(PictureFiles(FolderFiles(path)), resolution, crop)
 
 
 def _all_pixels(data: ImageFiles) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_reads_a_folder_with_subfolders_in_the_order_of_names(tmp_path: Path) ->
 def test_reads_a_zip_like_the_folder_in_it(tmp_path: Path, compression: int) -> None:
     pixels = random_pixels(5)
     write_pngs(tmp_path / "images" / "00000", pixels)
-    data = ImageFiles(ZipFiles(zip_folder(tmp_path / "images", tmp_path / "images.zip", compression)))
+    data = open_dataset(zip_folder(tmp_path / "images", tmp_path / "images.zip", compression))
     np.testing.assert_array_equal(_all_pixels(data), pixels)
 
 
@@ -44,20 +44,6 @@ def test_reads_chosen_images(tmp_path: Path) -> None:
     write_pngs(tmp_path, pixels)
     images = _folder(tmp_path).images_at([4, 0, 4])
     np.testing.assert_array_equal(images.permute(0, 2, 3, 1), pixels[[4, 0, 4]])
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "bmp", "webp", "tif"])
-def test_reads_other_formats(tmp_path: Path, suffix: str) -> None:
-    Image.new("RGB", (8, 8), (200, 100, 50)).save(tmp_path / f"image.{suffix}")
-    np.testing.assert_allclose(_all_pixels(_folder(tmp_path))[0, 4, 4], [200, 100, 50], atol=4)
-
-
-def test_leaves_out_what_is_hidden_or_no_image(tmp_path: Path) -> None:
-    write_pngs(tmp_path, random_pixels(2))
-    for name in ("._000.png", "notes.txt", "__MACOSX/000.png", ".cache/000.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"no image")
-    assert len(_folder(tmp_path)) == 2
 
 
 def test_grey_files_give_one_channel(tmp_path: Path) -> None:
@@ -75,43 +61,6 @@ def test_one_coloured_file_makes_all_rgb(tmp_path: Path) -> None:
     data = _folder(tmp_path)
     assert data.num_channels == 3
     np.testing.assert_array_equal(_all_pixels(data)[:3], np.repeat(grey[..., None], 3, -1))
-
-
-@pytest.mark.parametrize(("mode", "channels"), [("LA", 1), ("RGBA", 3)])
-def test_alpha_is_dropped(tmp_path: Path, mode: str, channels: int) -> None:
-    pixels = random_pixels(1, channels=len(mode))[0]
-    image = Image.fromarray(pixels)
-    assert image.mode == mode
-    image.save(tmp_path / "image.png")
-    np.testing.assert_array_equal(_all_pixels(_folder(tmp_path))[0], pixels[..., :channels])
-
-
-def test_palettes_are_colour(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8), (10, 200, 30)).quantize(4).save(tmp_path / "image.png")
-    assert _all_pixels(_folder(tmp_path))[0, 0, 0].tolist() == [10, 200, 30]
-
-
-def test_16_bit_grey_keeps_its_upper_bits(tmp_path: Path) -> None:
-    values = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
-    Image.fromarray(values).save(tmp_path / "image.png")
-    np.testing.assert_array_equal(_all_pixels(_folder(tmp_path))[0, ..., 0], values // 256)
-
-
-def test_bitmaps_are_black_and_white(tmp_path: Path) -> None:
-    bits = random_pixels(1, channels=1)[0] > 127
-    Image.fromarray(bits).save(tmp_path / "image.png")
-    np.testing.assert_array_equal(_all_pixels(_folder(tmp_path))[0, ..., 0], bits * 255)
-
-
-def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "image.tif")
-    with pytest.raises(ValueError, match=r"image\.tif has pixels of mode 'F', expected 8-bit or 16-bit"):
-        _folder(tmp_path)
-
-
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no images: expected files ending in \.png, \.jpg"):
-        _folder(tmp_path)
 
 
 def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
@@ -156,61 +105,7 @@ def test_damage_inside_a_zip_is_named(tmp_path: Path) -> None:
     raw[raw.index(b"IDAT") + 8] ^= 0xFF
     archive.write_bytes(raw)
     with pytest.raises(ValueError, match=r"images\.zip/000\.png cannot be read as an image"):
-        ImageFiles(ZipFiles(archive)).images_at([0])
-
-
-def test_a_file_that_is_no_zip_is_named(tmp_path: Path) -> None:
-    (tmp_path / "images.zip").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match=r"images\.zip cannot be read as a zip archive"):
-        ZipFiles(tmp_path / "images.zip")
-
-
-def test_classes_are_read_in_the_order_of_the_images(tmp_path: Path) -> None:
-    write_pngs(tmp_path, random_pixels(3))
-    write_labels(tmp_path, [["002.png", 7], ["000.png", 1], ["001.png", 4], ["absent.png", 0]])
-    labels = _folder(tmp_path).labels
-    assert labels is not None
-    assert labels.dtype == np.int64
-    assert labels.tolist() == [1, 4, 7]
-
-
-def test_label_vectors_are_read_from_a_zip(tmp_path: Path) -> None:
-    write_pngs(tmp_path / "images" / "00", random_pixels(2))
-    write_labels(tmp_path / "images", [["00\\000.png", [0, 1.5]], ["00/001.png", [2, 3]]])
-    labels = ImageFiles(ZipFiles(zip_folder(tmp_path / "images", tmp_path / "images.zip"))).labels
-    assert labels is not None
-    assert labels.dtype == np.float32
-    assert labels.tolist() == [[0, 1.5], [2, 3]]
-
-
-def test_a_label_file_may_hold_no_labels(tmp_path: Path) -> None:
-    write_pngs(tmp_path, random_pixels(2))
-    write_labels(tmp_path, None)
-    assert _folder(tmp_path).labels is None
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([["000.png", 0]], r"no label for 001\.png \(1 of 2 images lack one\)"),
-        ([["000.png", [0, 1]], ["001.png", [0]]], "mixes labels of different lengths"),
-        ([["000.png", "cat"], ["001.png", "dog"]], "a class number or a list of numbers"),
-        ([1, 2], "must hold"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: object, message: str) -> None:
-    write_pngs(tmp_path, random_pixels(2))
-    write_labels(tmp_path, labels)
-    with pytest.raises(ValueError, match=message):
-        _folder(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
-def test_a_label_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
-    write_pngs(tmp_path, random_pixels(2))
-    (tmp_path / "dataset.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"dataset\.json must hold"):
-        _folder(tmp_path)
+        open_dataset(archive).images_at([0])
 
 
 def test_the_celeba_crop_keeps_the_rows_and_columns_of_the_authors(tmp_path: Path) -> None:
@@ -230,11 +125,13 @@ def test_the_celeba_crop_needs_images_of_the_aligned_size(tmp_path: Path) -> Non
 
 
 def test_the_celeba_crop_has_one_resolution(tmp_path: Path) -> None:
+    write_pngs(tmp_path, random_pixels(1))
     with pytest.raises(ValueError, match="the celeba crop has 128x128 pixels, got resolution 64"):
         _folder(tmp_path, resolution=64, crop="celeba")
 
 
 def test_an_unknown_crop_is_refused(tmp_path: Path) -> None:
+    write_pngs(tmp_path, random_pixels(1))
     with pytest.raises(ValueError, match="crop must be \"celeba\" or None, got 'ffhq'"):
         _folder(tmp_path, crop="ffhq")
 
@@ -243,3 +140,78 @@ def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(ImportError, match=r"pip install 'sc-layers\[train\]'"):
         _folder(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(
+        ValueError, match=r"no images that Pillow reads, such as \.png or \.jpg, 1 files left out: \.txt \(1\)"
+    ):
+        _folder(tmp_path)
+
+
+def test_the_number_of_files_left_out_and_why_is_noted(tmp_path: Path) -> None:
+    write_pngs(tmp_path, random_pixels(2))
+    for name in ("._000.png", "a.txt", "b.txt", "README"):
+        (tmp_path / name).write_bytes(b"no image")
+    assert _folder(tmp_path).notes == ("2 images, 4 files left out: .txt (2), hidden (1), without suffix (1)",)
+
+
+def test_alpha_shows_the_background_and_is_noted(tmp_path: Path) -> None:
+    write_pngs(tmp_path, random_pixels(1))
+    Image.new("RGBA", (8, 8), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+    for background, colour in (("white", 255), ("black", 0)):
+        data = open_dataset(tmp_path, background=background)
+        assert (data.images_at([1]) == colour).all()
+        assert data.notes == (f"1 of 2 images have an alpha channel: shown on {background}",)
+
+
+def test_grey_files_with_alpha_are_grey_on_grey_and_coloured_on_a_colour(tmp_path: Path) -> None:
+    Image.new("LA", (8, 8), (90, 0)).save(tmp_path / "clear.png")
+    assert open_dataset(tmp_path, background="#333333").images_at([0]).flatten(2).unique(dim=2).tolist() == [[[0x33]]]
+    colours = open_dataset(tmp_path, background="#1080f0").images_at([0]).flatten(2).unique(dim=2)
+    assert colours.tolist() == [[[0x10], [0x80], [0xF0]]]
+
+
+def test_labels_are_not_read_for_images_and_that_is_noted(tmp_path: Path) -> None:
+    write_pngs(tmp_path, random_pixels(2))
+    write_labels(tmp_path, [["000.png", "cat"]])
+    data = open_dataset(tmp_path)
+    assert data.images_at([0, 1]).shape == (2, 3, 8, 8)
+    assert data.notes == ("dataset.json is not read: nothing here uses labels",)
+
+
+def test_celeba_without_its_crop_names_the_option(tmp_path: Path) -> None:
+    Image.new("RGB", (178, 218)).save(tmp_path / "face.jpg")
+    with pytest.raises(ValueError, match=r"face\.jpg has 178x218 pixels.* give --crop celeba"):
+        open_dataset(tmp_path)
+
+
+def test_mixed_sizes_name_the_command_that_converts_them(tmp_path: Path) -> None:
+    for size in (40, 100):
+        Image.new("RGB", (size, size)).save(tmp_path / f"{size}.png")
+    with pytest.raises(
+        ValueError, match=r"40\.png has 40x40 .*`sc-layers dataset convert .* --crop center --resolution 64`"
+    ):
+        open_dataset(tmp_path)
+
+
+def test_an_upright_picture_is_measured_as_it_is_shown(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (218, 178)).save(tmp_path / "turned.jpg", exif=exif)
+    assert open_dataset(tmp_path, crop="celeba").images_at([0]).shape == (1, 3, 128, 128)
+
+
+def test_large_images_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    Image.new("1", (5000, 5000)).save(tmp_path / "large.png")
+    with pytest.raises(ValueError, match=r"has images of 5000 pixels, expected at most 4096: make the sizes .*convert"):
+        open_dataset(tmp_path)
+
+
+def test_damaged_headers_are_left_out_on_request_and_counted(tmp_path: Path) -> None:
+    write_pngs(tmp_path, random_pixels(2))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    data = open_dataset(tmp_path, skip_bad=True)
+    assert len(data) == 2
+    assert data.notes[0].startswith(f"1 damaged files left out: {tmp_path / 'broken.png'} cannot be read as an image")

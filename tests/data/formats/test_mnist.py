@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +77,14 @@ def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
     _write(tmp_path / "train-labels-idx1-ubyte", idx_bytes(CLASSES[:4]))
     path = _write(tmp_path / "train-images-idx3-ubyte", idx_bytes(DIGITS))
     with pytest.raises(ValueError, match="idx1-ubyte has 4 labels, expected 5"):
-        IdxImages(path)
+        _ = IdxImages(path).labels
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = _write(tmp_path / "digits", idx_bytes(DIGITS)[:-7])
-    with pytest.raises(ValueError, match=f"holds {DIGITS.size - 7} values, its header promises 5x28x28"):
+    with pytest.raises(
+        ValueError, match=rf"not hold the 5x28x28 values that its header promises \({DIGITS.size - 7}\)"
+    ):
         IdxImages(path)
 
 
@@ -122,3 +125,10 @@ def test_a_folder_with_several_files_of_images_asks_for_one(tmp_path: Path) -> N
         _write(tmp_path / name, idx_bytes(DIGITS))
     with pytest.raises(ValueError, match="several image files, name one: a-idx3-ubyte, b-idx3-ubyte"):
         image_file_in(tmp_path)
+
+
+def test_a_gzip_whose_header_promises_too_much_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    promised = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2_500_000, 28, 100)
+    path = _write(tmp_path / "digits.gz", promised + bytes(1000))
+    with pytest.raises(ValueError, match=r"digits\.gz holds 7,000,000,017 bytes, more than the"):
+        IdxImages(path)

@@ -64,14 +64,14 @@ def test_labels_of_another_number_are_refused(copied: Path) -> None:
     with (copied / "tfr_toy-rxx.labels").open("wb") as file:
         np.save(file, np.zeros((11, 2), np.float32))
     with pytest.raises(ValueError, match=r"labels \[12, L\], got an array of shape \(11, 2\)"):
-        open_dataset(copied)
+        _ = open_dataset(copied).labels
 
 
 def test_labels_cannot_be_pickles(copied: Path) -> None:
     with (copied / "tfr_toy-rxx.labels").open("wb") as file:
         np.save(file, np.array([{"a": 1}] * 12, dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="not an array of labels"):
-        open_dataset(copied)
+        _ = open_dataset(copied).labels
 
 
 def test_a_truncated_file_is_refused(copied: Path) -> None:

@@ -1,0 +1,66 @@
+"""How much of a file is read before it is believed: what a few megabytes may unpack to."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import IO
+
+MAX_PIXELS = 100_000_000  # of one picture, 300 MB in RGB
+MAX_SIDE = 4096  # of the images of a data set, which are read many at a time
+MAX_FILE_BYTES = 1 << 28  # of one picture file, packed or not
+MAX_ARRAY_BYTES = 1 << 32  # of one array that is unpacked into memory; dSprites has 3 GB
+MAX_GZIP_BYTES = 1 << 30  # of one file of MNIST's kind; EMNIST has 550 MB
+MAX_LABEL_BYTES = 1 << 26
+LABEL_BYTES_PER_IMAGE = 1 << 12
+FEWEST_LABEL_BYTES = 1 << 20
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def check_size(size: int, limit: int, where: object) -> None:
+    """Refuse what is larger than a limit, before it is read.
+
+    Raises:
+        ValueError: naming the file, its size and the limit.
+    """
+    if size > limit:
+        raise ValueError(f"{where} holds {size:,} bytes, more than the {limit:,} that are read of such a file")
+
+
+def label_limit(num_images: int) -> int:
+    """Bytes that the label file of so many images may have."""
+    return min(MAX_LABEL_BYTES, FEWEST_LABEL_BYTES + LABEL_BYTES_PER_IMAGE * num_images)
+
+
+def read_bounded(file: IO[bytes], limit: int, where: object) -> bytes:
+    """All bytes of an open file.
+
+    Raises:
+        ValueError: it holds more than `limit`.
+    """
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{where} holds more than the {limit:,} bytes that are read of such a file")
+    return content
+
+
+def is_gzipped(path: Path) -> bool:
+    """Whether a file begins as gzip files do."""
+    with path.open("rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def read_gzipped(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a gzipped file, or all if it has fewer.
+
+    Raises:
+        ValueError: the file is damaged, or so many bytes are over the limit.
+    """
+    check_size(size, MAX_GZIP_BYTES, path)
+    try:
+        with gzip.open(path) as file:
+            return file.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be unpacked: {error}") from error
