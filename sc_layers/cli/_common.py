@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +26,19 @@ code_option = click.option(
 label_option = click.option("--class", "label", type=int, help="Class of a conditional network.")
 outdir_option = click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("out"), help="Where pictures go."
+)
+_DRAWING_OPTIONS = (
+    network_argument,
+    click.option(
+        "--latents", type=click.Choice(["normal", "uniform"]), help="How codes are drawn.  [default: as in training]"
+    ),
+    click.option(
+        "--truncation", type=float, default=1.0, help="Multiplies the seed's codes; psi of other programs' w."
+    ),
+    code_option,
+    label_option,
+    outdir_option,
+    device_option,
 )
 
 
@@ -77,29 +94,93 @@ def load_generator(
     return networks[generator_name(networks)].to(device)
 
 
-def at_seed(generator: Any, seed: int, latents: str, truncation: float) -> tuple[Any, Tensor]:
-    """The generator and the codes [1, K] of a picture, truncated.
+@dataclass(frozen=True)
+class Drawing:
+    """What the commands that draw pictures are told alike.
 
-    A generator of another program gets a z of that seed, and its truncation leaves codes alone.
-
-    Args:
-        generator: ours, or an `AttachedGenerator`.
-        seed: of the picture.
-        latents: how codes are drawn, "normal" or "uniform".
-        truncation: factor on codes, or psi of the other program.
-
-    Raises:
-        ValueError: codes of such a generator are to be uniform.
+    Attributes:
+        network: network file, or folder of a run, of which the newest snapshot is taken.
+        latents: how codes are drawn, "normal" or "uniform"; None takes what the file records.
+        truncation: factor on codes, or psi of another program's generator.
+        code: checkout of that program.
+        label: class of a conditional generator.
+        outdir: folder for the pictures.
+        device: name of the device to compute on.
     """
-    from ..attach import AttachedGenerator, draw_latent
 
-    if not isinstance(generator, AttachedGenerator):
-        return generator, codes_of_seed(seed, generator.num_codes, latents) * truncation
-    if latents != "normal":
-        raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
-    z = draw_latent(generator.generator, seed)
-    view = AttachedGenerator(generator.generator, z, generator.c, truncation)
-    return view.eval(), z[:, -generator.num_codes :]
+    network: Path
+    latents: str | None
+    truncation: float
+    code: Path | None
+    label: int | None
+    outdir: Path
+    device: str
+
+    def open(self) -> Opened:
+        """Load the generator.
+
+        Raises:
+            ValueError: no generator, one whose options do not fit, or uniform codes of another program's generator.
+        """
+        from ..attach import AttachedGenerator
+        from ..checkpoints.opening import generator_name, open_networks
+        from ..checkpoints.snapshots import find_snapshot
+        from ..models.latents import recorded_latents
+
+        device = pick_device(self.device)
+        networks = open_networks(find_snapshot(self.network), self.code, self.label)
+        generator = networks[generator_name(networks)].to(device)
+        latents = recorded_latents(networks["meta"], self.latents)
+        if isinstance(generator, AttachedGenerator) and latents != "normal":
+            raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
+        return Opened(generator, latents, self.truncation, device)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A generator that draws, and how its codes are drawn.
+
+    Attributes:
+        generator: ours, or another program's as an `AttachedGenerator`.
+        latents: "normal" or "uniform".
+        truncation: factor on codes, or psi of the other program.
+        device: where the generator is.
+    """
+
+    generator: Any
+    latents: str
+    truncation: float
+    device: torch.device
+
+    def at_seed(self, seed: int) -> tuple[Any, Tensor]:
+        """The generator and the codes [1, K] of a picture, truncated, both on the device.
+
+        A generator of another program gets a z of that seed, and its truncation leaves codes alone.
+
+        Args:
+            seed: of the picture.
+        """
+        from ..attach import AttachedGenerator, draw_latent
+
+        if not isinstance(self.generator, AttachedGenerator):
+            codes = codes_of_seed(seed, self.generator.num_codes, self.latents)
+            return self.generator, (codes * self.truncation).to(self.device)
+        z = draw_latent(self.generator.generator, seed)
+        view = AttachedGenerator(self.generator.generator, z, self.generator.c, self.truncation)
+        return view.eval(), z[:, -self.generator.num_codes :].to(self.device)
+
+
+def drawing_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Drawing`; the decorated `function` gets a `Drawing` as its first argument."""
+
+    @functools.wraps(function)
+    def command(**options: Any) -> None:
+        own = {field.name: options.pop(field.name) for field in dataclasses.fields(Drawing)}
+        function(Drawing(**own), **options)
+
+    for option in reversed(_DRAWING_OPTIONS):
+        command = option(command)
+    return command
 
 
 def codes_of_seed(seed: int, num_codes: int, latents: str) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.cli.running import assert_mistake, run
+from tests.networks import save_small_networks
 
 
 def test_generate_writes_a_picture_a_seed_and_a_grid(run_dir: Path, tmp_path: Path) -> None:
@@ -24,6 +25,18 @@ def test_seed_decides_the_picture(run_dir: Path, tmp_path: Path) -> None:
     alone, among_others = ((tmp_path / folder / "seed0005.png").read_bytes() for folder in "ab")
     assert alone == among_others
     assert alone != (tmp_path / "b" / "seed0004.png").read_bytes()
+
+
+def test_codes_are_drawn_as_in_the_training_unless_asked_otherwise(tmp_path: Path) -> None:
+    for latents in ("uniform", "normal"):
+        network = save_small_networks(tmp_path / f"{latents}.safetensors", training={"latents": latents})
+        for asked in ((), ("--latents", "normal"), ("--latents", "uniform")):
+            outdir = tmp_path / "".join([latents, *asked])
+            assert run("generate", network, "--seeds", 3, "--outdir", outdir, *asked).exit_code == 0
+    pictures = {path.parent.name: path.read_bytes() for path in tmp_path.glob("*/seed0003.png")}
+    assert pictures["uniform"] == pictures["uniform--latentsuniform"] == pictures["normal--latentsuniform"]
+    assert pictures["normal"] == pictures["normal--latentsnormal"] == pictures["uniform--latentsnormal"]
+    assert pictures["uniform"] != pictures["normal"]
 
 
 def test_mistakes_in_pictures_are_named_and_write_nothing(run_dir: Path, tmp_path: Path) -> None:
