@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,31 +85,42 @@ def resume_training(path: Path, config: TrainingConfig, device: torch.device) ->
         ValueError: the file lacks the generator or the discriminator.
     """
     networks = load_network(path)
-    missing = [name for name in ("G", "D") if name not in networks]
-    if missing:
-        raise ValueError(f"cannot resume from {path}: it holds no {' and no '.join(missing)}")
-    if any(isinstance(network, NetworkRecord) for network in networks.values()):
-        raise ValueError(f"cannot resume from {path}: it holds networks of another program")
-    messages = []
-    if "Q" not in networks and config.model != "gan":
-        raise ValueError(f"cannot resume model {config.model!r} from {path}: it holds no recogniser Q")
+    _check_resumable(path, networks, config)
 
     def trainable(name: str) -> Any:
         return networks[name].to(device).train().requires_grad_(True)
 
     recognizer = trainable("Q") if config.model != "gan" else None
     state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer)
+    state.images_seen = int(networks["meta"].get("images_seen", 0))
+    messages = []
     if "G_ema" in networks:
         state.G_ema.load_state_dict(networks["G_ema"].state_dict())
     else:
         messages.append(f"{path.name} holds no averaged generator: the average starts from G")
     if state.Q_ema is not None and "Q_ema" in networks:
         state.Q_ema.load_state_dict(networks["Q_ema"].state_dict())
-    state.images_seen = int(networks["meta"].get("images_seen", 0))
-    stored = _stored_state(path)
-    if stored is None:
+    if not _restore(state, path):
         messages.append(f"no {STATE_FILE} of {path.name} beside it: the optimisers start afresh")
-        return state, messages
+    return state, messages
+
+
+def _check_resumable(path: Path, networks: Mapping[str, Any], config: TrainingConfig) -> None:
+    missing = [name for name in ("G", "D") if name not in networks]
+    if missing:
+        raise ValueError(f"cannot resume from {path}: it holds no {' and no '.join(missing)}")
+    if any(isinstance(network, NetworkRecord) for network in networks.values()):
+        raise ValueError(f"cannot resume from {path}: it holds networks of another program")
+    if "Q" not in networks and config.model != "gan":
+        raise ValueError(f"cannot resume model {config.model!r} from {path}: it holds no recogniser Q")
+
+
+def _restore(state: TrainingState, path: Path) -> bool:
+    """Take up counters, optimisers and random numbers as they were when `path` was written, if they lie beside it."""
+    state_path = path.with_name(STATE_FILE)
+    stored = read_torch_file(state_path) if state_path.is_file() else {}
+    if stored.get("snapshot") != path.name:
+        return False
     state.updates = stored["updates"]
     state.skipped_updates = stored["skipped_updates"]
     state.g_optimizer.load_state_dict(stored["g_optimizer"])
@@ -116,12 +128,4 @@ def resume_training(path: Path, config: TrainingConfig, device: torch.device) ->
     torch.set_rng_state(stored["rng"])
     if stored["rng_cuda"] and torch.cuda.device_count() == len(stored["rng_cuda"]):
         torch.cuda.set_rng_state_all(stored["rng_cuda"])
-    return state, messages
-
-
-def _stored_state(path: Path) -> dict[str, Any] | None:
-    state_path = path.with_name(STATE_FILE)
-    if not state_path.is_file():
-        return None
-    stored: dict[str, Any] = read_torch_file(state_path)
-    return stored if stored["snapshot"] == path.name else None
+    return True
