@@ -5,45 +5,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from sc_layers.cli.patch import patch as patch_command
 from sc_layers.integrations import patching
-
-BEFORE = {"train.py": b"first\nsecond\nthird", "lib/loss.py": b"one\r\ntwo\r\n"}
-AFTER = {"train.py": b"zeroth\nfirst\nsecond\nmore\nand more\nthird", "lib/loss.py": b"one\r\nbetween\r\ntwo\r\n"}
-
-
-def ids(path: str) -> str:
-    return f"{patching.blob_id(BEFORE[path])}..{patching.blob_id(AFTER[path])}"
-
-
-PATCH = (
-    f"diff --git a/lib/loss.py b/lib/loss.py\nindex {ids('lib/loss.py')} 100644\n--- a/lib/loss.py\n+++ b/lib/loss.py\n"
-    "@@ -1,0 +2 @@\n+between\r\n"
-    f"diff --git a/train.py b/train.py\nindex {ids('train.py')} 100644\n--- a/train.py\n+++ b/train.py\n"
-    "@@ -0,0 +1 @@\n+zeroth\n@@ -2,0 +4,2 @@\n+more\n+and more\n"
-).encode()
-NAME = "rosinality"
+from tests.integrations.small_patch import AFTER, BEFORE, NAME, PATCH, contents, make_checkout, write
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that the test patch fits, not a git checkout."""
-    monkeypatch.setattr(patching, "patch_text", lambda name: PATCH)
-    return write(tmp_path / "checkout", BEFORE)
-
-
-def write(directory: Path, contents: dict[str, bytes]) -> Path:
-    for path, data in contents.items():
-        (directory / path).parent.mkdir(parents=True, exist_ok=True)
-        (directory / path).write_bytes(data)
-    return directory
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    files = [file for file in directory.rglob("*") if file.is_file()]
-    return {file.relative_to(directory).as_posix(): file.read_bytes() for file in files}
+    return make_checkout(tmp_path / "checkout", monkeypatch)
 
 
 def test_applying_and_reverting_are_exact(checkout: Path) -> None:
@@ -171,37 +140,3 @@ def test_the_shipped_patches_only_insert_and_are_short(name: str) -> None:
     inserted = [line for file in files for _, lines in file.insertions for line in lines]
     assert len(inserted) <= 60
     assert any(b"sc_layers.integrations" in line for line in inserted)
-
-
-def test_the_command_says_what_it_did(checkout: Path) -> None:
-    def run(*arguments: str) -> str:
-        result = CliRunner().invoke(patch_command, [NAME, str(checkout), *arguments])
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    assert run("--check") == f"{checkout}: the patch fits\n"
-    assert run() == f"patched lib/loss.py, train.py in {checkout}\n"
-    assert run("--check") == f"{checkout}: the patch is applied\n"
-    assert run("--revert") == f"reverted lib/loss.py, train.py in {checkout}\n"
-    assert contents(checkout) == BEFORE
-
-
-def test_the_command_shows_the_patch_without_a_directory() -> None:
-    result = CliRunner().invoke(patch_command, ["stylegan3", "--show"])
-    assert result.output.encode() == patching.patch_text("stylegan3")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["stylegan4", "."], "there is no patch for 'stylegan4', only for stylegan2-ada, stylegan3, rosinality"),
-        (["stylegan3"], "give DIR, the top of the code base"),
-    ],
-)
-def test_the_command_ends_with_status_2_and_one_line(arguments: list[str], message: str) -> None:
-    from sc_layers.cli import main
-
-    result = CliRunner().invoke(main, ["patch", *arguments])
-    assert result.exit_code == 2
-    assert message in result.output
-    assert "Traceback" not in result.output
