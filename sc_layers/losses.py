@@ -94,7 +94,7 @@ class PerceptualSimplicityLoss(nn.Module):
         random_eps: whether to draw the size at random.
         cascade_kimg: None draws the perturbed code uniformly; otherwise every sample perturbs code
             `(images seen // (1000 * cascade_kimg)) mod K`.
-        reduction: see `perceptual_simplicity_loss`.
+        reduction: how a pair's errors are put together, see `perceptual_simplicity_loss`.
 
     Raises:
         ValueError: an unknown reduction, or a `cascade_kimg` of less than one image.
@@ -242,7 +242,7 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], reals: Tensor, gamma: 
     Args:
         discriminator: images [B, C, H, W] -> logits of any shape.
         reals: [B, C, H, W].
-        gamma: its weight.
+        gamma: weight of the penalty.
 
     Returns:
         The penalty of each image, [B]; it can be differentiated.

@@ -67,7 +67,7 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program as ONNX, with input `codes` and outputs `images` and, where it returns them, `masks`.
 
     Args:
-        program: see `to_program`.
+        program: what `to_program` made.
         path: the file.
 
     Raises:

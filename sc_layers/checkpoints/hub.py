@@ -27,7 +27,7 @@ def load_pretrained(source: str | os.PathLike[str], *, impl: str = "auto", **dow
     Args:
         source: path of a folder, or a repository such as `"user/name"`.
         impl: implementation of the constriction layers, "auto", "fused" or "reference".
-        download: options of `huggingface_hub.ModelHubMixin.from_pretrained`, such as `revision` or `token`.
+        download: passed on to `huggingface_hub.ModelHubMixin.from_pretrained`, such as `revision` or `token`.
 
     Returns:
         The generator, in evaluation mode and without gradients.
@@ -53,7 +53,7 @@ def save_pretrained(
         generator: what to write.
         folder: made if it does not exist; a card that lies there is kept.
         metrics: scores by name, for the card.
-        options: of `huggingface_hub.ModelHubMixin.save_pretrained`.
+        options: passed on to `huggingface_hub.ModelHubMixin.save_pretrained`.
 
     Raises:
         ImportError: huggingface_hub is missing.
@@ -71,7 +71,7 @@ def push_to_hub(
         generator: what to upload.
         repo_id: repository such as `"user/name"`.
         metrics: scores by name, for the card.
-        options: of `huggingface_hub.ModelHubMixin.push_to_hub`, such as `token` or `private`.
+        options: passed on to `huggingface_hub.ModelHubMixin.push_to_hub`, such as `token` or `private`.
 
     Returns:
         The address of the commit.

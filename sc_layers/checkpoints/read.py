@@ -165,9 +165,9 @@ def rebuild_network(kind: str, config: dict[str, Any], state: dict[str, Tensor])
     """Make a network of ours; our `.pkl` files call this when Python's own `pickle` opens them.
 
     Args:
-        kind: name of its class.
-        config: its configuration, as `to_dict` writes it.
-        state: its state dict.
+        kind: name of the class.
+        config: the configuration, as `to_dict` writes it.
+        state: the state dict.
 
     Raises:
         CheckpointError: an unknown class, an invalid configuration, or tensors that do not fit it.

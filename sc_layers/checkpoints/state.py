@@ -28,9 +28,9 @@ class NetworkState:
     """One of our networks as data.
 
     Attributes:
-        kind: name of its class, one of `KINDS`.
-        config: its configuration, as `to_dict` writes it.
-        state: its state dict.
+        kind: name of the class, one of `KINDS`.
+        config: the configuration, as `to_dict` writes it.
+        state: the state dict.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class NetworkState:
 
         Args:
             budget: pays for the tensors.
-            impl: of the generator's constriction layers.
+            impl: implementation of the generator's constriction layers; other networks have none.
 
         Raises:
             CheckpointError: an unknown class, an invalid configuration, or tensors that do not fit it.

@@ -112,7 +112,7 @@ def save_network(
         D: discriminator.
         G_ema: moving average of the generator's weights, the one to draw images with.
         Q: recogniser.
-        Q_ema: its moving average.
+        Q_ema: moving average of the recogniser's weights.
         meta: anything that JSON can hold; `training_set_kwargs` of it goes where stylegan2-ada looks for it.
 
     Raises:

@@ -23,7 +23,7 @@ code_option = click.option(
     type=click.Path(path_type=Path),
     help="For files of stylegan2-ada-pytorch, stylegan3 or rosinality's: your checkout of it, imported and run.",
 )
-label_option = click.option("--class", "label", type=int, help="Class of a conditional network.")
+label_option = click.option("--class", "label", type=int, help="Class to draw, of a conditional network.")
 outdir_option = click.option(
     "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("out"), help="Where pictures go."
 )
@@ -158,7 +158,7 @@ class Opened:
         A generator of another program gets a z of that seed, and its truncation leaves codes alone.
 
         Args:
-            seed: of the picture.
+            seed: decides the codes, and z of another program.
         """
         from ..attach import AttachedGenerator, draw_latent
 
@@ -187,7 +187,7 @@ def codes_of_seed(seed: int, num_codes: int, latents: str) -> Tensor:
     """Codes [1, K] drawn with a seed of their own; PyTorch's random numbers stay as they are.
 
     Args:
-        seed: of the codes.
+        seed: decides the codes.
         num_codes: K.
         latents: "normal" or "uniform".
     """

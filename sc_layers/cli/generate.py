@@ -8,8 +8,10 @@ from ._common import Drawing, Integers, drawing_options
 
 
 @click.command()
-@click.option("--seeds", type=Integers(), default="0-15", help="One picture each.")
-@click.option("--noise", type=click.Choice(["const", "random", "none"]), default="const", help="Of Noise modules.")
+@click.option("--seeds", type=Integers(), default="0-15", help="One picture is drawn for each.")
+@click.option(
+    "--noise", type=click.Choice(["const", "random", "none"]), default="const", help="What Noise modules add."
+)
 @drawing_options
 def generate(drawing: Drawing, seeds: list[int], noise: str) -> None:
     """Write one picture for each seed, and a grid of them all.

@@ -8,8 +8,8 @@ from ._common import Drawing, Integers, drawing_options
 
 
 @click.command()
-@click.option("--seeds", type=Integers(), default="0", help="One traversal each, from the codes of that seed.")
-@click.option("--points", type=int, default=7, help="Pictures a row.")
+@click.option("--seeds", type=Integers(), default="0", help="One traversal is drawn for each, around its codes.")
+@click.option("--points", type=int, default=7, help="How many pictures a row has.")
 @click.option("--range", "bound", type=float, default=2.0, help="Each code sweeps from minus this to this.")
 @click.option("--codes", "dims", type=Integers(), help="Which codes, such as '0-3,7'.  [default: all]")
 @drawing_options

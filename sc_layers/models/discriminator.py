@@ -83,7 +83,7 @@ class ResidualTrunk(nn.Module):
     """Some numbers from every image, by residual blocks that halve the resolution down to 4x4.
 
     Args:
-        config: what it is made of.
+        config: what the network is made of.
         num_outputs: how many numbers.
     """
 
@@ -127,7 +127,7 @@ class Discriminator(ResidualTrunk):
     """How real images look: [N, C, H, W] -> logits [N, 1].
 
     Args:
-        config: what it is made of.
+        config: what the discriminator is made of.
 
     >>> discriminator = Discriminator(DiscriminatorConfig(resolution=16))
     >>> discriminator(torch.randn(2, 3, 16, 16)).shape
@@ -144,7 +144,7 @@ class Recognizer(ResidualTrunk):
     """The codes that an image was made from (Q of InfoGAN, I of the authors): [N, C, H, W] -> [N, K].
 
     Args:
-        config: what it is made of.
+        config: what the recogniser is made of.
 
     >>> recognizer = Recognizer(RecognizerConfig(resolution=16, num_codes=5))
     >>> recognizer(torch.randn(2, 3, 16, 16)).shape

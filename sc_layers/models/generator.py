@@ -148,7 +148,7 @@ class SynthesisNetwork(nn.Module):
 
     Args:
         config: the generator's configuration.
-        impl: of the spatial constriction, see `SpatialConstriction`.
+        impl: implementation of the spatial constriction, see `SpatialConstriction`.
     """
 
     def __init__(self, config: GeneratorConfig, impl: str = "auto") -> None:
@@ -208,7 +208,7 @@ class Generator(nn.Module):
     `img_resolution`, `img_channels`.
 
     Args:
-        config: what it is made of.
+        config: what the generator is made of.
         impl: implementation of the spatial constriction, "auto", "fused" or "reference".
 
     Attributes:
@@ -251,8 +251,8 @@ class Generator(nn.Module):
         Args:
             codes: [N, K].
             c: None, or labels of no columns as StyleGAN tools pass them.
-            noise_mode: of `Noise` modules: "random" draws a fresh map for every sample, "const" takes the stored maps,
-                "none" adds nothing.
+            noise_mode: what `Noise` modules add: "random" draws a fresh map for every sample, "const" takes the stored
+                maps, "none" adds nothing.
             return_masks: whether to return the masks as well.
             truncation_psi: factor on the codes, whose mean is 0.
 

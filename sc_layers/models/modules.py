@@ -109,8 +109,8 @@ class Const(nn.Module):
     """`Const-n`: a learned map, the same for every sample.
 
     Args:
-        channels: its channels n.
-        size: its height and width.
+        channels: how many channels n the map has.
+        size: height and width of the map in pixels.
     """
 
     def __init__(self, channels: int, size: int) -> None:

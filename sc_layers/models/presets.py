@@ -20,9 +20,9 @@ class NetworkPreset:
 
     Args:
         name: the preset's name.
-        generator: of G.
-        discriminator: of D.
-        recognizer: of Q, with as many outputs as G has codes.
+        generator: configuration of the generator.
+        discriminator: configuration of the discriminator.
+        recognizer: configuration of the recogniser, which has as many outputs as the generator has codes.
     """
 
     name: str
@@ -148,7 +148,7 @@ def network_preset(name: str, resolution: int | None = None, num_channels: int |
 
     Args:
         name: one of `PRESET_NAMES`.
-        resolution: of the images, a power of two from 8; None stands for that of the data set. Other resolutions have
+        resolution: size of the images in pixels, a power of two from 8; None stands for that of the data set. Other resolutions have
             fewer or more levels, and where these levels carry codes, fewer or more codes.
         num_channels: colour channels of the images; None stands for those of the data set.
 

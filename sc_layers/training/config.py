@@ -25,7 +25,7 @@ class TrainingConfig:
             `batch / batch_per_pass` passes.
         learning_rate: before the correction for lazy regularisation.
         adam_beta2: second-moment decay of Adam, whose beta1 is 0.
-        adam_eps: of Adam.
+        adam_eps: what Adam adds to the root of the second moment.
         g_reg_interval: enters the correction of the generator's and recogniser's Adam, as in the authors' program,
             although the generator has no regulariser.
         d_reg_interval: R1 runs every so many updates, the first included.
@@ -42,7 +42,7 @@ class TrainingConfig:
         channels_last: keep features in channels_last memory format.
         tick_kimg: thousands of images between two lines of statistics.
         snapshot_kimg: thousands of images between two snapshots.
-        seed: of the networks' start, the codes and the order of the data.
+        seed: decides how the networks start, which codes are drawn and the order of the data.
     """
 
     model: str = "ps_sc"

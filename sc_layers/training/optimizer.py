@@ -64,7 +64,7 @@ def lazy_adam(params: Iterable[nn.Parameter], lr: float, beta2: float, eps: floa
         params: the parameters.
         lr: learning rate before the correction.
         beta2: decay of the second moment before the correction.
-        eps: see `Adam`.
+        eps: what is added to the root of the second moment.
         interval: in steps.
     """
     correction = interval / (interval + 1)

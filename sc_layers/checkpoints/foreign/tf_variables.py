@@ -38,8 +38,8 @@ class Variable:
     """A TensorFlow variable and the parts of our state dict that hold it.
 
     Args:
-        name: its name in TensorFlow.
-        shape: its shape there.
+        name: what the variable is called in TensorFlow.
+        shape: the shape that it has there.
         parts: pairs of a function that views (a part of) the TensorFlow array, and our view of the same shape.
     """
 
@@ -154,7 +154,7 @@ def variables_of(config: NetworkConfig, state: Mapping[str, Tensor]) -> list[Var
     """The variables of the authors' network, in the order of their program, and where our state dict holds them.
 
     Args:
-        config: of the generator, discriminator or recogniser.
+        config: configuration of the generator, discriminator or recogniser.
         state: the network's state dict.
 
     Raises:
@@ -191,7 +191,7 @@ def state_dict_from_tf(config: NetworkConfig, variables: Mapping[str, Any]) -> d
     """Our state dict from the authors' variables.
 
     Args:
-        config: of the generator, discriminator or recogniser, see `config_from_tf`.
+        config: configuration of the generator, discriminator or recogniser, see `config_from_tf`.
         variables: arrays by TensorFlow name, those of the generator's synthesis network under `G_synthesis/`. The
             generator's `lod` (level of progressive growing) may be there; nothing depends on it.
 
@@ -295,7 +295,7 @@ def config_from_tf(function: str, arguments: Mapping[str, Any]) -> NetworkConfig
     Args:
         function: the name of the function that builds it there, with or without its module, such as
             `"training.ps_sc_networks2.G_main_ps_sc"`; `build_func_name` in their pickles.
-        arguments: its keyword arguments; `static_kwargs` in their pickles. What their function ignores is ignored.
+        arguments: keyword arguments of that function; `static_kwargs` in their pickles. What their function ignores is ignored.
 
     Returns:
         A `GeneratorConfig`, `DiscriminatorConfig` or `RecognizerConfig`.

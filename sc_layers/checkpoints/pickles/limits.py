@@ -22,7 +22,7 @@ class Budget:
     """Bytes that one file may make us copy or allocate, over all pickles nested in it, and tokens it may hold.
 
     Args:
-        size: of the file in bytes; it may unfold to 16 times that and 16 MB more.
+        size: bytes of the file, which may unfold to 16 times that and 16 MB more.
     """
 
     def __init__(self, size: int) -> None:
