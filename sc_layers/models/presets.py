@@ -148,8 +148,8 @@ def network_preset(name: str, resolution: int | None = None, num_channels: int |
 
     Args:
         name: one of `PRESET_NAMES`.
-        resolution: size of the images in pixels, a power of two from 8; None stands for that of the data set. Other resolutions have
-            fewer or more levels, and where these levels carry codes, fewer or more codes.
+        resolution: size of the images in pixels, a power of two from 8; None stands for that of the data set. Other
+            resolutions have fewer or more levels, and where these levels carry codes, fewer or more codes.
         num_channels: colour channels of the images; None stands for those of the data set.
 
     Returns:

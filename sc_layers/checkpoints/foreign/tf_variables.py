@@ -295,7 +295,8 @@ def config_from_tf(function: str, arguments: Mapping[str, Any]) -> NetworkConfig
     Args:
         function: the name of the function that builds it there, with or without its module, such as
             `"training.ps_sc_networks2.G_main_ps_sc"`; `build_func_name` in their pickles.
-        arguments: keyword arguments of that function; `static_kwargs` in their pickles. What their function ignores is ignored.
+        arguments: keyword arguments of that function; `static_kwargs` in their pickles. What it ignores is ignored
+            here too.
 
     Returns:
         A `GeneratorConfig`, `DiscriminatorConfig` or `RecognizerConfig`.
