@@ -23,6 +23,7 @@ from .grid_sampling import grid_sample
 
 
 def enabled() -> bool:
+    """Whether the environment allows repairs."""
     return os.environ.get("SC_LAYERS_COMPAT", "1") != "0"
 
 
@@ -62,6 +63,12 @@ def importable(get_plugin: PluginLoader) -> PluginLoader:
     Extensions made with pybind11 3, which PyTorch has by now, are not to be found so: the import fails, and everything
     runs without the plugins. A plugin that failed fails at once from then on, with the same words: stylegan2-ada would
     try to build `upfirdn2d_plugin` at every call.
+
+    Args:
+        get_plugin: takes the name of a module and what it is made of, compiles and imports it.
+
+    Returns:
+        The same with the failures mended; `get_plugin` itself where it has been decorated before.
     """
     if not enabled() or hasattr(get_plugin, "__wrapped__"):
         return get_plugin
@@ -107,6 +114,9 @@ def repair_gradients(conv2d_gradfix: Any, grid_sample_gradfix: Any) -> None:
 
     Convolutions: off is right today, without words. PyTorch's have all derivatives and spare those of weights that
     nobody asks for, which `no_weight_gradients` is about. Sampling: ours, with the second derivative that R1 needs.
+
+    Args:
+        conv2d_gradfix, grid_sample_gradfix: the modules of that name in `torch_utils.ops`, changed in place.
     """
     if enabled():
         conv2d_gradfix._should_use_custom_op = lambda input: False
@@ -138,21 +148,33 @@ class _SamplerWithDataSource(torch.utils.data.Sampler[Any]):
 
 
 def repair_sampler(sampler: type) -> None:
-    """NVlabs' `misc.InfiniteSampler` hands its data set to a base class that takes no argument any more."""
+    """NVlabs' `misc.InfiniteSampler` hands its data set to a base class that takes no argument any more.
+
+    Args:
+        sampler: that class; where the failure is found, it gets a base class that takes one.
+    """
     takes_argument = torch.utils.data.Sampler.__init__ is not object.__init__
     if enabled() and not takes_argument and sampler.__bases__ == (torch.utils.data.Sampler,):
         sampler.__bases__ = (_SamplerWithDataSource,)
 
 
 def clear_unset(*inputs: torch.Tensor) -> None:
-    """stylegan2-ada sends memory that was never set through G in training mode; not-a-number there stays in w_avg."""
+    """stylegan2-ada sends memory that was never set through G in training mode; not-a-number there stays in w_avg.
+
+    Args:
+        inputs: latents and labels of that pass, set to 0 in place.
+    """
     if enabled():
         for tensor in inputs:
             tensor.zero_()
 
 
 def repair_betas(optimizer_options: MutableMapping[str, Any]) -> None:
-    """NVlabs' `betas=[0, 0.99]`: Adam no longer takes an integer beside a float."""
+    """NVlabs' `betas=[0, 0.99]`: Adam no longer takes an integer beside a float.
+
+    Args:
+        optimizer_options: arguments of the optimiser, changed in place where Adam refuses them.
+    """
     betas = optimizer_options.get("betas")
     if enabled() and betas is not None and not _adam_takes(betas):
         optimizer_options["betas"] = [float(beta) for beta in betas]
@@ -173,7 +195,11 @@ def allow_argument_namespace() -> None:
 
 
 def repair_save_image(utils: Any) -> None:
-    """rosinality calls torchvision's `save_image(..., range=...)`; the argument is named `value_range` now."""
+    """rosinality calls torchvision's `save_image(..., range=...)`; the argument is named `value_range` now.
+
+    Args:
+        utils: the module `torchvision.utils`, changed in place.
+    """
     if not enabled() or "range" in inspect.signature(utils.make_grid).parameters:
         return
     original = utils.save_image
@@ -207,7 +233,11 @@ def repair_similarity() -> None:
 
 
 def repair_percentile(numpy: Any) -> None:
-    """rosinality's `ppl.py` calls `percentile(..., interpolation=)`; since numpy 2.4 it is `method` alone."""
+    """rosinality's `ppl.py` calls `percentile(..., interpolation=)`; since numpy 2.4 it is `method` alone.
+
+    Args:
+        numpy: the module, changed in place.
+    """
     original = numpy.percentile
     if not enabled() or "interpolation" in inspect.signature(original).parameters:
         return
