@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,34 @@ from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
+
+
+class Source(Protocol):
+    """What has pictures one by one: every data set, and picture files of any sizes."""
+
+    @property
+    def name(self) -> str:
+        """The folder, file or name that the user gave."""
+
+    @property
+    def num_channels(self) -> int:
+        """1 (grey) or 3 (RGB), of all pictures."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told of how the files were read, a line each."""
+
+    @property
+    def labels(self) -> npt.NDArray[Any] | None:
+        """What the files say of each picture, [N] int64 or [N, L] float32, or None."""
+
+    def __len__(self) -> int: ...
+
+    def picture(self, index: int) -> Pixels:
+        """Pixels [H, W, C] of the picture with this index."""
+
+    def picture_name(self, index: int) -> str:
+        """What messages call the picture with this index."""
 
 
 class Dataset(ABC):
