@@ -26,7 +26,7 @@ def _head(path: Path, size: int) -> bytes:
         with path.open("rb") as file:
             return file.read(size)
     try:
-        return read_gzipped(path, size)
+        return read_gzipped(path, size).tobytes()
     except ValueError:
         return b""
 
@@ -47,10 +47,8 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         raise ValueError(f"{path} is not an idx-ubyte file: it begins with {head[:4].hex(' ')}")
     shape = struct.unpack_from(f">{head[3]}I", head, 4)
     start, size = 4 + 4 * len(shape), math.prod(shape)
-    if is_gzipped(path):
-        values = np.frombuffer(read_gzipped(path, start + size + 1), np.uint8)
-    else:
-        values = np.memmap(path, np.uint8, mode="r")
+    packed = is_gzipped(path)
+    values = read_gzipped(path, start + size + 1) if packed else np.memmap(path, np.uint8, mode="r")
     if values.size - start != size:
         promised = "x".join(map(str, shape))
         raise ValueError(f"{path} does not hold the {promised} values that its header promises ({values.size - start})")
