@@ -90,7 +90,7 @@ class Dataset(ABC):
         """
 
     def picture(self, index: int) -> Pixels:
-        """One image as pixels [H, W, C]."""
+        """The image with this index as pixels [H, W, C]."""
         pixels: Pixels = self.images_at([index])[0].permute(1, 2, 0).numpy()
         return pixels
 
@@ -146,12 +146,12 @@ class RenderedDataset(Dataset):
         return self.images(self.factors_of(indices))
 
     def sample_factors(self, batch: int, generator: torch.Generator) -> IntArray:
-        """Factors [batch, F] of uniformly drawn images."""
+        """Factors [batch, F] of images that `generator` draws uniformly."""
         indices: IntArray = torch.randint(len(self), (batch,), generator=generator).numpy()
         return self.factors_of(indices)
 
     def sample(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Uniformly drawn images, uint8 [batch, C, H, W]."""
+        """Images that `generator` draws uniformly, uint8 [batch, C, H, W]."""
         return self.images(self.sample_factors(batch, generator))
 
     def _checked_factors(self, factors: npt.ArrayLike) -> IntArray:

@@ -142,10 +142,10 @@ class Sink(Protocol):
     done: set[int]
 
     def add(self, name: str, content: bytes) -> None:
-        """Write one file."""
+        """Write a file with this name and content."""
 
     def close(self, finished: bool) -> None:
-        """Leave the result where it belongs if it is whole, and what goes on from here if it is not."""
+        """Leave the result in its place if the conversion is finished, and what goes on from here if it is not."""
 
 
 def _check_recipe(stored: bytes | None, recipe: Recipe, where: Path) -> None:
@@ -185,7 +185,7 @@ class FolderSink:
         self.done = _indices(found)
 
     def add(self, name: str, content: bytes) -> None:
-        """Write one file, whole or not at all."""
+        """Write a file with this name and content, whole or not at all."""
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(path.name + ".part")
@@ -193,7 +193,7 @@ class FolderSink:
         partial.replace(path)
 
     def close(self, finished: bool) -> None:
-        """Nothing is left to do: every file is in its place."""
+        """Nothing is left to do, finished or not: every file is in its place."""
 
 
 class ZipSink:
@@ -228,7 +228,10 @@ class ZipSink:
             self.add(RECIPE_FILE, _recipe_bytes(recipe))
 
     def add(self, name: str, content: bytes) -> None:
-        """Write one entry, unpacked, with the oldest date that a zip knows: equal pictures give equal files."""
+        """Write an entry with this name and content, unpacked.
+
+        It has the oldest date that a zip knows, so that equal pictures give equal files.
+        """
         self._archive.writestr(_entry(name), content)
 
     def close(self, finished: bool) -> None:
@@ -271,7 +274,7 @@ def _recipe_bytes(recipe: Recipe) -> bytes:
 
 
 def open_sink(destination: Path, recipe: Recipe) -> Sink:
-    """Where a conversion goes: a zip if the destination is called `.zip`, else a folder.
+    """Where the conversion of a recipe goes: a zip if the destination is called `.zip`, else a folder.
 
     Raises:
         ValueError: something else is there.

@@ -29,6 +29,11 @@ GZIP_MAGIC = b"\x1f\x8b"
 def check_size(size: int, limit: int, where: object) -> None:
     """Refuse what is larger than a limit, before it is read.
 
+    Args:
+        size: bytes.
+        limit: the most that is read.
+        where: what messages call it.
+
     Raises:
         ValueError: naming the file, its size and the limit.
     """
@@ -37,12 +42,17 @@ def check_size(size: int, limit: int, where: object) -> None:
 
 
 def label_limit(num_images: int) -> int:
-    """Bytes that the label file of so many images may have."""
+    """Bytes that the label file of `num_images` images may have."""
     return min(MAX_LABEL_BYTES, FEWEST_LABEL_BYTES + LABEL_BYTES_PER_IMAGE * num_images)
 
 
 def read_bounded(file: IO[bytes], limit: int, where: object) -> bytes:
     """All bytes of an open file.
+
+    Args:
+        file: open for reading.
+        limit: the most bytes that are read.
+        where: what messages call it.
 
     Raises:
         ValueError: it holds more than `limit`.
@@ -54,13 +64,18 @@ def read_bounded(file: IO[bytes], limit: int, where: object) -> bytes:
 
 
 def is_gzipped(path: Path) -> bool:
-    """Whether a file begins as gzip files do."""
+    """Whether the file at `path` begins as gzip files do."""
     with path.open("rb") as file:
         return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
 def check_ratio(size: int, packed_size: int, where: object) -> None:
     """Refuse a large array that a suspiciously small file unpacks to, before it is unpacked.
+
+    Args:
+        size: bytes of the array.
+        packed_size: bytes that it is unpacked from.
+        where: what messages call it.
 
     Raises:
         ValueError: naming the file and both sizes.
@@ -70,7 +85,7 @@ def check_ratio(size: int, packed_size: int, where: object) -> None:
 
 
 def read_gzipped(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """The first `size` bytes of a gzipped file, or all if it has fewer.
+    """The first `size` bytes of the gzipped file at `path`, or all if it has fewer.
 
     Raises:
         ValueError: the file is damaged, or so many bytes are over the limit.

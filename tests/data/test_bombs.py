@@ -70,10 +70,8 @@ def _large_pictures(folder: Path) -> Path:
 
 
 def _member(folder: Path) -> Path:
-    with (
-        zipfile.ZipFile(folder / "member.zip", "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("a.bmp", "w") as file,
-    ):
+    path = folder / "member.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.bmp", "w") as file:
         for _ in range(64):
             file.write(bytes(1 << 24))
     return path

@@ -54,6 +54,11 @@ def _npy_header(file: IO[bytes], size: int, where: object) -> tuple[tuple[int, .
 def read_npy(file: IO[bytes], size: int, where: object) -> Array:
     """The array in an open file of `size` bytes in numpy's format, unpacked into memory.
 
+    Args:
+        file: open for reading.
+        size: of all that it holds.
+        where: what messages call it.
+
     Raises:
         ValueError: it is damaged, too large, or holds Python objects.
     """
@@ -166,6 +171,10 @@ def _parts(images: Any) -> Iterator[Array]:
 
 def pixel_scale(images: Any, where: object) -> int:
     """What to multiply values with to have bytes, decided from the dtype and all values.
+
+    Args:
+        images: array or h5 data set, images first.
+        where: what messages call it.
 
     Returns:
         1 for values from 0 to 255; 255 for values from 0 to 1, and for booleans.

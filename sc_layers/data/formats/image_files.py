@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things in words, such as "1 file" or "2 files"."""
+    """A number of things of the kind `what` in words, such as "1 file" or "2 files"."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
@@ -210,6 +210,11 @@ class ImageFiles(Dataset):
 
 
 def conversion_command(source: str, resolution: int) -> str:
-    """The command that gives the images of a data set one square size, a power of two."""
+    """The command that gives the images of a data set one square size, a power of two.
+
+    Args:
+        source: what the user calls the data set.
+        resolution: height and width that are wanted, rounded down to a size that networks have.
+    """
     rounded = max(4, min(1024, 1 << (max(resolution, 1).bit_length() - 1)))
     return f"`sc-layers dataset convert {shlex.quote(source)} OUT.zip --crop center --resolution {rounded}`"

@@ -32,12 +32,12 @@ def _head(path: Path, size: int) -> bytes:
 
 
 def holds_idx(path: Path, dimensions: int) -> bool:
-    """Whether a file begins like an idx-ubyte file, gzipped or not, of so many dimensions."""
+    """Whether the file at `path` begins like an idx-ubyte file, gzipped or not, of so many dimensions."""
     return path.is_file() and _head(path, 4) == bytes([0, 0, UNSIGNED_BYTE, dimensions])
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """The array of unsigned bytes in an idx-ubyte file: a map of a plain file, the unpacked bytes of a gzipped one.
+    """The unsigned bytes in the idx-ubyte file at `path`: a map of a plain file, unpacked from a gzipped one.
 
     Raises:
         ValueError: the file is damaged or too large, or its size is not the one that its header gives.
@@ -79,6 +79,10 @@ class IdxImages(Dataset):
 
     Images whose size is not a power of two get a black margin up to the next one, as MNIST's 28 pixels to 32, unless
     `resolution` asks for the stored size.
+
+    Args:
+        path: of the file of images.
+        resolution: height and width, the stored one or the next power of two; None takes that.
 
     Raises:
         ValueError: the file is damaged, or its images are not square or do not fit `resolution`.

@@ -53,7 +53,7 @@ def side_after_crop(width: int, height: int, crop: str | int | None) -> int:
 
 
 def crop_square(pixels: Pixels, crop: str | int | None) -> Pixels:
-    """The square [S, S, C] that a crop leaves of a picture [H, W, C]; see `side_after_crop`.
+    """The square [S, S, C] that a crop leaves of pixels [H, W, C]; see `side_after_crop`.
 
     Raises:
         ValueError: the picture does not suit the crop.

@@ -39,7 +39,7 @@ def _beginning(path: Path, size: int) -> npt.NDArray[np.uint8]:
 
 
 def read_matrix(path: Path) -> npt.NDArray[Any]:
-    """The array in a binary matrix file, gzipped or not.
+    """The array in the binary matrix file at `path`, gzipped or not.
 
     Raises:
         ValueError: the file is damaged, too large, or of another kind.
