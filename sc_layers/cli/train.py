@@ -181,4 +181,6 @@ def _describe(state: TrainingState, dataset: Dataset) -> None:
     click.echo(f"data: {dataset}")
     for note in dataset.notes:
         click.echo(f"note: {note}")
+    if dataset.label_file is not None:
+        click.echo(f"note: {dataset.label_file} is not read: training uses no labels")
     click.echo(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")

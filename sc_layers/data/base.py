@@ -53,6 +53,7 @@ class Dataset(ABC):
         factor_names: names of the F factors, empty where nobody gives them.
         decodes: whether images are decoded from files on request, which is worth doing ahead in processes.
         notes: what a user should be told of how the files were read, a line each.
+        label_file: name of the file of labels beside the images, which is read when `labels` are asked for; or None.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Dataset(ABC):
     factor_names: tuple[str, ...] = ()
     decodes: bool = False
     notes: tuple[str, ...] = ()
+    label_file: str | None = None
 
     @property
     def labels(self) -> npt.NDArray[Any] | None:

@@ -95,4 +95,4 @@ def test_an_incomplete_label_file_does_not_stop_a_run(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text('{"labels": [["a.png", "cat"]]}')
     result = run("train", "--preset", "demo", "--dry-run", "--data", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "note: dataset.json is not read: nothing here uses labels" in result.output
+    assert "note: dataset.json is not read: training uses no labels" in result.output

@@ -98,7 +98,7 @@ def test_a_zip_has_the_layout_of_stylegans_programs(tmp_path: Path) -> None:
         assert all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
     assert names == ["convert.json", *[f"00000/img{index:08}.png" for index in range(5)], "dataset.json"]
     assert _label_file(tmp_path / "out.zip") == {"labels": None}
-    assert open_dataset(tmp_path / "out.zip").notes == ("dataset.json is not read: nothing here uses labels",)
+    assert open_dataset(tmp_path / "out.zip").notes == ()
 
 
 def test_there_and_back_is_the_same(tmp_path: Path) -> None:

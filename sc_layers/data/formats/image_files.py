@@ -156,8 +156,8 @@ class ImageFiles(Dataset):
         self.num_channels = pictures.num_channels
         self.resolution = CELEBA_CROP if crop else resolution or pictures.headers[0].width
         self._check_sizes()
-        unread = (f"{LABEL_FILE} is not read: nothing here uses labels",) if pictures.files.has_labels else ()
-        self.notes = (*pictures.notes, *unread)
+        self.notes = pictures.notes
+        self.label_file = LABEL_FILE if pictures.files.has_labels else None
 
     def _check_sizes(self) -> None:
         expected = CELEBA_SIZE if self.crop else (self.resolution, self.resolution)

@@ -173,12 +173,12 @@ def test_grey_files_with_alpha_are_grey_on_grey_and_coloured_on_a_colour(tmp_pat
     assert colours.tolist() == [[[0x10], [0x80], [0xF0]]]
 
 
-def test_labels_are_not_read_for_images_and_that_is_noted(tmp_path: Path) -> None:
+def test_labels_are_not_read_for_images(tmp_path: Path) -> None:
     write_pngs(tmp_path, random_pixels(2))
     write_labels(tmp_path, [["000.png", "cat"]])
     data = open_dataset(tmp_path)
     assert data.images_at([0, 1]).shape == (2, 3, 8, 8)
-    assert data.notes == ("dataset.json is not read: nothing here uses labels",)
+    assert data.label_file == "dataset.json"
 
 
 def test_celeba_without_its_crop_names_the_option(tmp_path: Path) -> None:
