@@ -12,6 +12,7 @@ from .. import __version__
 
 COMMANDS = {
     "convert": "Turn a checkpoint into another format.",
+    "dataset": "What a data set holds, and the zip of StyleGAN's programs made of it.",
     "doctor": "Versions, which path computes on each device, and what to do about problems.",
     "generate": "Pictures of random codes from a trained network.",
     "inspect": "What a checkpoint holds, without running anything in it.",

@@ -12,6 +12,7 @@ import click
 
 from .._optional import require
 from ._common import device_option, pick_device
+from .dataset import background_option, workers_option
 from .metrics import distance_options, with_options
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 
 
 @click.command()
-@click.option("--data", required=True, help="'shapes3d', 'dsprites', an image folder, a StyleGAN zip or MNIST files.")
+@click.option(
+    "--data",
+    required=True,
+    help="'shapes3d', 'dsprites' or 'clevr'; a folder or zip of pictures, TFRecords, .npz, .h5, LMDB or MNIST files.",
+)
 @click.option("--resolution", type=int, help="Image size in pixels.  [default: that of the data or the preset]")
 @click.option("--preset", type=click.Choice(PRESETS), default="celeba", help="Networks and training settings.")
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), help="Where runs go.")
@@ -43,6 +48,9 @@ PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 @click.option("--lr", "learning_rate", type=float, help="Learning rate.")
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
+@background_option
+@workers_option
+@click.option("--skip-bad", is_flag=True, help="Train without damaged pictures, and count them.")
 @click.option("--tpl", "tpl_preset", help="Measure TPL after each snapshot with this preset, such as 'tpl_small_0.3'.")
 @with_options(distance_options)
 @click.option("--tensorboard", is_flag=True, help="Write what --tpl measures for TensorBoard as well.")
@@ -56,6 +64,9 @@ def train(
     resume: Path | None,
     module_list: str | None,
     crop: str | None,
+    background: str,
+    workers: int | None,
+    skip_bad: bool,
     tpl_preset: str | None,
     distance: str,
     weights: Path | None,
@@ -82,8 +93,8 @@ def train(
     if tpl_preset is not None:
         tpl = TraversalLengthHook(preset=tpl_preset, distance=distance, weights=weights)
     config = _override(training_preset(preset), settings)
-    dataset = open_dataset(data, resolution, crop=crop)
-    _try_reading(dataset)
+    dataset = open_dataset(data, resolution, crop, background, skip_bad)
+    _check_data(dataset, skip_bad)
     torch.manual_seed(config.seed)
     if resume is None:
         state = _new_training(config, preset, module_list, dataset, pick_device(device))
@@ -101,13 +112,24 @@ def train(
     if tpl is not None and tensorboard:
         require("tensorboard", "train")
         tpl.writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(run_dir)
-    path = run(state, dataset, run_dir, meta, [tpl.after_snapshot] if tpl is not None else [])
+    hooks = [tpl.after_snapshot] if tpl is not None else []
+    path = run(state, dataset, run_dir, meta, hooks, workers=workers, skip_bad=skip_bad)
     click.echo(f"finished: {path}")
 
 
-def _try_reading(dataset: Dataset, count: int = 64) -> None:
-    """Decode images spread over the data set, so that damaged ones are likely to show before anything is written."""
-    dataset.images_at(sorted({i * (len(dataset) - 1) // (count - 1) for i in range(count)}))
+def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
+    """Refuse sizes that no network has; decode images spread over the data set, so that damage may show at once."""
+    from ..data.formats.image_files import conversion_command
+
+    side = dataset.resolution
+    if side & (side - 1) or side < 4:
+        raise click.UsageError(
+            f"{dataset.name} has images of {side}x{side} pixels, networks need a power of two: "
+            f"make them so with {conversion_command(dataset.name, side)}"
+        )
+    if not skip_bad:
+        for index in sorted({i * (len(dataset) - 1) // (count - 1) for i in range(count)}):
+            dataset.picture(index)
 
 
 def _override(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
@@ -157,4 +179,8 @@ def _describe(state: TrainingState, dataset: Dataset) -> None:
         return f"{sum(p.numel() for p in network.parameters()):,}" if network is not None else "none"
 
     click.echo(f"data: {dataset}")
+    for note in dataset.notes:
+        click.echo(f"note: {note}")
+    if dataset.label_file is not None:
+        click.echo(f"note: {dataset.label_file} is not read: training uses no labels")
     click.echo(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,34 @@ from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
+
+
+class Source(Protocol):
+    """What has pictures one by one: every data set, and picture files of any sizes."""
+
+    @property
+    def name(self) -> str:
+        """The folder, file or name that the user gave."""
+
+    @property
+    def num_channels(self) -> int:
+        """1 (grey) or 3 (RGB), of all pictures."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told of how the files were read, a line each."""
+
+    @property
+    def labels(self) -> npt.NDArray[Any] | None:
+        """What the files say of each picture, [N] int64 or [N, L] float32, or None."""
+
+    def __len__(self) -> int: ...
+
+    def picture(self, index: int) -> Pixels:
+        """Pixels [H, W, C] of the picture with this index."""
+
+    def picture_name(self, index: int) -> str:
+        """What messages call the picture with this index."""
 
 
 class Dataset(ABC):
@@ -25,6 +53,7 @@ class Dataset(ABC):
         factor_names: names of the F factors, empty where nobody gives them.
         decodes: whether images are decoded from files on request, which is worth doing ahead in processes.
         notes: what a user should be told of how the files were read, a line each.
+        label_file: name of the file of labels beside the images, which is read when `labels` are asked for; or None.
     """
 
     name: str
@@ -34,6 +63,7 @@ class Dataset(ABC):
     factor_names: tuple[str, ...] = ()
     decodes: bool = False
     notes: tuple[str, ...] = ()
+    label_file: str | None = None
 
     @property
     def labels(self) -> npt.NDArray[Any] | None:
@@ -62,7 +92,7 @@ class Dataset(ABC):
         """
 
     def picture(self, index: int) -> Pixels:
-        """One image as pixels [H, W, C]."""
+        """The image with this index as pixels [H, W, C]."""
         pixels: Pixels = self.images_at([index])[0].permute(1, 2, 0).numpy()
         return pixels
 
@@ -118,12 +148,12 @@ class RenderedDataset(Dataset):
         return self.images(self.factors_of(indices))
 
     def sample_factors(self, batch: int, generator: torch.Generator) -> IntArray:
-        """Factors [batch, F] of uniformly drawn images."""
+        """Factors [batch, F] of images that `generator` draws uniformly."""
         indices: IntArray = torch.randint(len(self), (batch,), generator=generator).numpy()
         return self.factors_of(indices)
 
     def sample(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Uniformly drawn images, uint8 [batch, C, H, W]."""
+        """Images that `generator` draws uniformly, uint8 [batch, C, H, W]."""
         return self.images(self.sample_factors(batch, generator))
 
     def _checked_factors(self, factors: npt.ArrayLike) -> IntArray:

@@ -81,6 +81,10 @@ def _batch_at(
 def readable_images_at(dataset: Dataset, indices: IntArray) -> tuple[Tensor, dict[int, str]]:
     """The images of these indices, for each damaged one the next that can be read.
 
+    Args:
+        dataset: the images.
+        indices: integers [B].
+
     Returns:
         uint8 [B, C, H, W], and what was wrong with the damaged ones, by index.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from .._optional import require
 from ..data import Dataset, batches
+from ..data.batches import readable_images_at
+from ..data.checking import BackgroundCheck
 from ..images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
 from ..models.latents import draw_codes
 from .snapshots import CONFIG_FILE, append_stats, save_snapshot
@@ -53,7 +56,7 @@ class Pictures:
         self.run_dir = run_dir
         count = PICTURE_COLUMNS * PICTURE_ROWS
         draws = torch.Generator().manual_seed(state.config.seed)
-        reals = dataset.images_at(torch.randint(len(dataset), (count,), generator=draws).numpy())
+        reals, _ = readable_images_at(dataset, torch.randint(len(dataset), (count,), generator=draws).numpy())
         save_png(image_grid(reals, PICTURE_COLUMNS, outline=False), run_dir / "reals.png")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(state.config.seed)
@@ -90,8 +93,13 @@ def train(
     meta: dict[str, Any],
     hooks: Sequence[SnapshotHook] = (),
     progress: bool = True,
+    workers: int | None = None,
+    skip_bad: bool = False,
 ) -> Path:
     """Train until `config.total_kimg` thousand images were seen.
+
+    Images that are decoded from files are all read once, in a process beside the first part of the training, so that a
+    damaged one ends it soon rather than late.
 
     Args:
         state: the training; its networks are on the device to train on.
@@ -100,12 +108,14 @@ def train(
         meta: kept in each snapshot beside the networks, must fit into JSON.
         hooks: called with the state and the folder after each snapshot.
         progress: show a progress bar with images/s and the time left.
+        workers: processes that read images ahead; None means up to 4 where images are decoded from files.
+        skip_bad: train on with the next image where one is damaged, and warn of it.
 
     Returns:
         Path of the last snapshot.
 
     Raises:
-        ValueError: the training is at its end already.
+        ValueError: the training is at its end already, or an image is damaged.
     """
     config = state.config
     total = int(config.total_kimg * 1000)
@@ -118,13 +128,26 @@ def train(
             network.to(memory_format=memory_format)
     (run_dir / CONFIG_FILE).write_text(json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n")
     pictures = Pictures(run_dir, state, dataset)
-    stream = batches(dataset, config.batch, config.seed, config.mirror, start=state.images_seen // config.batch)
+    stream = batches(
+        dataset,
+        config.batch,
+        config.seed,
+        config.mirror,
+        start=state.images_seen // config.batch,
+        workers=workers,
+        pin_memory=device.type == "cuda",
+        skip_bad=skip_bad,
+    )
     averages, tick_start, tick_seen = _Averages(), time.perf_counter(), state.images_seen
-    with require("tqdm", "train").tqdm(
+    bar = require("tqdm", "train").tqdm(
         total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.05, disable=not progress
-    ) as bar:
+    )
+    with bar, BackgroundCheck(dataset) if dataset.decodes and not skip_bad else nullcontext() as check:
         while True:
-            reals = to_network_range(next(stream).to(device)).contiguous(memory_format=memory_format)
+            if check is not None:
+                check.raise_if_damaged()
+            batch = next(stream).to(device, non_blocking=True)
+            reals = to_network_range(batch).contiguous(memory_format=memory_format)
             averages.add(training_step(state, reals))
             bar.update(config.batch)
             finished = state.images_seen >= total

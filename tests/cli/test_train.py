@@ -74,3 +74,25 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
     (folder / "b.png").write_bytes(picture.read_bytes()[:60])
     assert_mistake(train("--data", folder), "b.png")
     assert not outdir.exists()
+
+
+def test_what_was_read_is_told_and_sizes_of_no_network_are_refused(tmp_path: Path) -> None:
+    Image.new("RGBA", (32, 32)).save(tmp_path / "clear.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    arguments = ("train", "--preset", "demo", "--dry-run", "--background", "black")
+    result = run(*arguments, "--data", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "note: 1 image, 1 file left out: .txt (1)" in result.output
+    assert "note: 1 of 1 image with an alpha channel, shown on black" in result.output
+    Image.new("RGB", (100, 100)).save(tmp_path / "clear.png")
+    command = f"`sc-layers dataset convert {tmp_path} OUT.zip --crop center --resolution 64`"
+    assert_mistake(run(*arguments, "--data", tmp_path), "100x100 pixels, networks need a power of two", command)
+
+
+def test_an_incomplete_label_file_does_not_stop_a_run(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.png")
+    (tmp_path / "dataset.json").write_text('{"labels": [["a.png", "cat"]]}')
+    result = run("train", "--preset", "demo", "--dry-run", "--data", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "note: dataset.json is not read: training uses no labels" in result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from PIL import Image
 
 from sc_layers import load_network
-from sc_layers.data import open_dataset
+from sc_layers.data import Dataset, open_dataset
 from sc_layers.training import TrainingState, create_run_dir, resume_training, train
+from tests.data.files import random_pixels, write_pngs
 from tests.training.tiny import TINY, tiny_state
 
 CPU = torch.device("cpu")
@@ -66,3 +68,26 @@ def test_finished_training_is_not_continued(tmp_path: Path, dataset) -> None:
     state.images_seen = 64
     with pytest.raises(ValueError, match="nothing to do: 64 images were seen"):
         _train(tmp_path, dataset, state)
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Dataset:
+    """Pictures of which the last cannot be read."""
+    paths = write_pngs(tmp_path / "pictures", random_pixels(40, size=32))
+    paths[-1].write_bytes(paths[-1].read_bytes()[:500])
+    return open_dataset(tmp_path / "pictures")
+
+
+def test_a_damaged_picture_ends_a_long_run_soon_by_its_name(tmp_path: Path, damaged: Dataset) -> None:
+    state = tiny_state(TINY.replace(total_kimg=1000))
+    with pytest.raises(ValueError, match=r"039\.png cannot be read as an image"):
+        _train(tmp_path, damaged, state)
+    assert not multiprocessing.active_children()
+
+
+def test_training_goes_on_without_damaged_pictures_on_request(tmp_path: Path, damaged: Dataset) -> None:
+    state = tiny_state(TINY)
+    run_dir = create_run_dir(tmp_path, "tiny")
+    with pytest.warns(UserWarning, match=r"left out, 1 so far: .*039\.png cannot be read"):
+        train(state, damaged, run_dir, {}, progress=False, workers=0, skip_bad=True)
+    assert state.images_seen == 64

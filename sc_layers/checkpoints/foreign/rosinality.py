@@ -40,16 +40,31 @@ def _makes_wavelets(state: dict[str, Tensor]) -> bool:
     return any(".iwt." in name for name in state)
 
 
+def _blocks(state: dict[str, Tensor], prefix: str) -> int:
+    """Modules of a list with tensors; no image has as many as 60 doublings."""
+    return min(60, len({name.split(".")[1] for name in state if name.startswith(prefix)}))
+
+
 def _generator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
-    """Keyword arguments of the generator, as its tensors show them."""
-    noises = sum(name.startswith("noises.") for name in state)
+    """Keyword arguments of the generator, as its tensors show them.
+
+    Beyond 4x4 every doubling has two convolutions and a layer to RGB; older files have no noises to count.
+    """
+    doublings = max(_blocks(state, "to_rgbs."), _blocks(state, "convs.") // 2)
     depth = sum(name.startswith("style.") and name.endswith(".weight") for name in state)
     return {
-        "size": 2 ** (2 + min(noises, 60) // 2 + _makes_wavelets(state)),
+        "size": 2 ** (2 + doublings + _makes_wavelets(state)),
         "style_dim": _size_of(state, "style.1.weight", 0, 512),
         "n_mlp": depth,
         "channel_multiplier": _size_of(state, "convs.6.conv.weight", 1, 512) // 256,
     }
+
+
+def _drawn_noises(state: dict[str, Tensor]) -> tuple[str, ...]:
+    """Names of the fixed noises, where a file comes from before they were kept: the class draws its own."""
+    if any(name.startswith("noises.") for name in state):
+        return ()
+    return tuple(f"noise_{index}" for index in range(1 + _blocks(state, "convs.")))
 
 
 def _attachment(state: dict[str, Tensor]) -> dict[str, Any] | None:
@@ -69,9 +84,8 @@ def _attachment(state: dict[str, Tensor]) -> dict[str, Any] | None:
 
 def _discriminator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
     """Keyword arguments of the discriminator, as its tensors show them."""
-    blocks = len({name.split(".")[1] for name in state if name.startswith("convs.")})
     wavelets = _makes_wavelets(state)
-    size = 2 ** ((3 if wavelets else 1) + min(blocks, 60))
+    size = 2 ** ((3 if wavelets else 1) + _blocks(state, "convs."))
     width = _size_of(state, "convs.0.conv1.0.weight", 1, 0) if wavelets else _size_of(state, "convs.0.0.weight", 0, 0)
     multiplier = width * size // 16384 if size > 32 else 2
     return {"size": size, "channel_multiplier": multiplier}
@@ -79,10 +93,9 @@ def _discriminator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:
 
 def _recognizer(state: dict[str, Tensor]) -> NetworkState:
     """Our recogniser, which the patched training script keeps beside the networks; its tensors show what it is."""
-    blocks = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     width = _size_of(state, "conv.weight", 0, 0)
     config = {
-        "resolution": 4 * 2 ** min(blocks, 60),
+        "resolution": 4 * 2 ** _blocks(state, "blocks."),
         "num_channels": _size_of(state, "from_rgb.weight", 1, 3),
         "num_codes": _size_of(state, "output.weight", 0, 0),
         "minibatch_std": _size_of(state, "conv.weight", 1, 0) > width,
@@ -109,7 +122,9 @@ def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[st
             state = _state_of(key, content[key])
             attachment = _attachment(state) if attached is None else attached
             arguments = _generator_arguments(state)
-            networks[name] = NetworkRecord("Generator", (), arguments, state, attachment=attachment)
+            networks[name] = NetworkRecord(
+                "Generator", (), arguments, state, computed=_drawn_noises(state), attachment=attachment
+            )
     if "d" in content:
         state = _state_of("d", content["d"])
         networks["D"] = NetworkRecord("Discriminator", (), _discriminator_arguments(state), state)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..._optional import require
 from ..base import Dataset, Pixels
-from ..limits import MAX_ARRAY_BYTES, MAX_SIDE, check_size
+from ..limits import CHUNK_BYTES, MAX_ARRAY_BYTES, MAX_SIDE, MAX_TABLE_BYTES, check_ratio, check_size
 from ..per_process import PerProcess
 from .files import DAMAGED
 from .labels import finite_labels
@@ -27,7 +27,6 @@ SUFFIXES = (".npz", ".npy", ".h5", ".hdf5")
 # Names under which published files keep images and factors.
 IMAGE_KEYS = ("imgs", "images")
 FACTOR_KEYS = ("latents_classes", "labels", "factors")
-BYTES_AT_A_TIME = 1 << 26
 _LOCAL_HEADER = 30  # bytes of a zip member before its name
 
 Array = npt.NDArray[Any]
@@ -55,14 +54,19 @@ def _npy_header(file: IO[bytes], size: int, where: object) -> tuple[tuple[int, .
 def read_npy(file: IO[bytes], size: int, where: object) -> Array:
     """The array in an open file of `size` bytes in numpy's format, unpacked into memory.
 
+    Args:
+        file: open for reading.
+        size: of all that it holds.
+        where: what messages call it.
+
     Raises:
         ValueError: it is damaged, too large, or holds Python objects.
     """
     shape, fortran, dtype, start = _npy_header(file, size, where)
     check_size(size, MAX_ARRAY_BYTES, where)
     data = np.empty(size - start, np.uint8)
-    for place in range(0, len(data), BYTES_AT_A_TIME):
-        part = file.read(min(BYTES_AT_A_TIME, len(data) - place))
+    for place in range(0, len(data), CHUNK_BYTES):
+        part = file.read(min(CHUNK_BYTES, len(data) - place))
         data[place : place + len(part)] = np.frombuffer(part, np.uint8)
     return data.view(dtype).reshape(shape, order="F" if fortran else "C")
 
@@ -80,6 +84,7 @@ def _npz_member(path: Path, name: str) -> Array:
         with zipfile.ZipFile(path) as archive, archive.open(name) as member:
             entry = archive.getinfo(name)
             if entry.compress_type != zipfile.ZIP_STORED:
+                check_ratio(entry.file_size, entry.compress_size, where)
                 return read_npy(member, entry.file_size, where)
             with path.open("rb") as raw:
                 raw.seek(entry.header_offset)
@@ -159,13 +164,17 @@ def _channels_first(shape: tuple[int, ...], where: object) -> bool:
 
 
 def _parts(images: Any) -> Iterator[Array]:
-    step = max(1, BYTES_AT_A_TIME // (math.prod(images.shape[1:]) * images.dtype.itemsize))
+    step = max(1, CHUNK_BYTES // (math.prod(images.shape[1:]) * images.dtype.itemsize))
     for start in range(0, len(images), step):
         yield np.asarray(images[start : start + step])
 
 
 def pixel_scale(images: Any, where: object) -> int:
     """What to multiply values with to have bytes, decided from the dtype and all values.
+
+    Args:
+        images: array or h5 data set, images first.
+        where: what messages call it.
 
     Returns:
         1 for values from 0 to 255; 255 for values from 0 to 1, and for booleans.
@@ -238,7 +247,7 @@ class ArrayImages(Dataset):
             return
         where = path / name
         stored = _member(path, name).get()
-        check_size(stored.nbytes, MAX_ARRAY_BYTES, where)
+        check_size(stored.nbytes, MAX_TABLE_BYTES, where)
         values = np.asarray(stored[...])
         if values.dtype.kind not in "buif" or values.ndim not in (1, 2) or len(values) != len(self):
             raise ValueError(

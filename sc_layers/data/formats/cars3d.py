@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..._optional import require
 from ..base import Dataset, Pixels
-from ..limits import MAX_ARRAY_BYTES, check_size
+from ..limits import MAX_TABLE_BYTES, check_size
 from .resizing import resize
 
 SUFFIX = ".mat"
@@ -41,7 +41,7 @@ def _read_car(path: Path) -> npt.NDArray[Any]:
         shape, kind = shapes.get(ARRAY, ((), "nothing"))
         if len(shape) != 5 or shape[2] != 3 or kind != "uint8":
             raise ValueError(f"it holds {kind} of shape {shape} under {ARRAY!r}, expected uint8 [H, W, 3, 24, 4]")
-        check_size(int(np.prod(shape, dtype=np.float64)), MAX_ARRAY_BYTES, path)
+        check_size(int(np.prod(shape, dtype=np.float64)), MAX_TABLE_BYTES, path)
         images: npt.NDArray[Any] = matlab.loadmat(path, variable_names=[ARRAY])[ARRAY]
     except Exception as error:  # SciPy raises errors of many kinds for damaged files
         raise ValueError(f"{path} cannot be read as a file of Cars3D: {error}") from error

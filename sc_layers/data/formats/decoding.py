@@ -86,7 +86,7 @@ def _is_turned(image: Image) -> bool:
 
 
 def read_header(image: Image) -> Header:
-    """What is known of an opened picture before its pixels are decoded.
+    """What is known of an opened image before its pixels are decoded.
 
     Raises:
         ValueError: it is too large, has several pages or frames, or pixels of a kind that cannot be shown.

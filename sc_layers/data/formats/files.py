@@ -45,7 +45,7 @@ class Files(Protocol):
         """Names of the pictures, sorted, with forward slashes."""
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading.
+        """Open the file with this name for reading.
 
         Raises:
             ValueError: it is too large for a picture.
@@ -81,8 +81,12 @@ def _pictures(names: set[str], left_out: Counter[str]) -> list[str]:
     return found
 
 
-class FolderFiles:
-    """The files below a folder, subfolders included; a folder that is linked to is entered once."""
+class FolderFiles(Files):
+    """The files below a folder, subfolders included; a folder that is linked to is entered once.
+
+    Args:
+        path: of the folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -136,8 +140,15 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise ValueError(f"{path} cannot be read as a zip archive: {error}") from error
 
 
-class ZipFiles:
-    """The files in a zip archive, which stays open; several threads and processes may read from it."""
+class ZipFiles(Files):
+    """The files in a zip archive, which stays open; several threads and processes may read from it.
+
+    Args:
+        path: of the archive.
+
+    Raises:
+        ValueError: it is no zip archive.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -169,7 +180,7 @@ def _open_lmdb(path: Path) -> Any:
     return environment.begin()
 
 
-class LmdbFiles:
+class LmdbFiles(Files):
     """The pictures in an LMDB as rosinality's `prepare_data.py` writes it: keys `SIZE-INDEX`, and `length`.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,15 @@ from ..limits import MAX_SIDE
 from .decoding import Header, decode, parse_background, read_header
 from .files import DAMAGED, LABEL_FILE, Files
 from .labels import read_labels
-from .resizing import CELEBA_CROP, CELEBA_SIZE, celeba_crop
+from .resizing import CELEBA_CROP, CELEBA_SIZE, crop_square
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things of the kind `what` in words, such as "1 file" or "2 files"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 class PictureFiles:
@@ -70,18 +76,18 @@ class PictureFiles:
         """What a user should be told of these files, a line each."""
         notes = []
         if self.files.left_out:
-            notes.append(f"{len(self)} images{self._left_out()}")
+            notes.append(f"{counted(len(self), 'image')}{self._left_out()}")
         if self.damaged:
-            notes.append(f"{len(self.damaged)} damaged files left out: {'; '.join(self.damaged.values())}")
+            notes.append(f"{counted(len(self.damaged), 'damaged file')} left out: {'; '.join(self.damaged.values())}")
         if self._has_alpha:
             count = sum(header.has_alpha for header in self.headers)
-            notes.append(f"{count} of {len(self)} images have an alpha channel: shown on {self.background}")
+            notes.append(f"{count} of {counted(len(self), 'image')} with an alpha channel, shown on {self.background}")
         return tuple(notes)
 
     def _left_out(self) -> str:
         left_out = self.files.left_out
         reasons = ", ".join(f"{reason} ({count})" for reason, count in left_out.most_common())
-        return f", {left_out.total()} files left out: {reasons}" if left_out else ""
+        return f", {counted(left_out.total(), 'file')} left out: {reasons}" if left_out else ""
 
     def _try_header(self, name: str, skip_bad: bool) -> Header | None:
         try:
@@ -150,8 +156,8 @@ class ImageFiles(Dataset):
         self.num_channels = pictures.num_channels
         self.resolution = CELEBA_CROP if crop else resolution or pictures.headers[0].width
         self._check_sizes()
-        unread = (f"{LABEL_FILE} is not read: nothing here uses labels",) if pictures.files.has_labels else ()
-        self.notes = (*pictures.notes, *unread)
+        self.notes = pictures.notes
+        self.label_file = LABEL_FILE if pictures.files.has_labels else None
 
     def _check_sizes(self) -> None:
         expected = CELEBA_SIZE if self.crop else (self.resolution, self.resolution)
@@ -200,10 +206,15 @@ class ImageFiles(Dataset):
                 f"{self.picture_name(index)} has {pixels.shape[1]}x{pixels.shape[0]} pixels, its header told "
                 f"{expected[0]}x{expected[1]}"
             )
-        return celeba_crop(pixels) if self.crop else pixels
+        return crop_square(pixels, self.crop)
 
 
 def conversion_command(source: str, resolution: int) -> str:
-    """The command that gives the images of a data set one square size, a power of two."""
+    """The command that gives the images of a data set one square size, a power of two.
+
+    Args:
+        source: what the user calls the data set.
+        resolution: height and width that are wanted, rounded down to a size that networks have.
+    """
     rounded = max(4, min(1024, 1 << (max(resolution, 1).bit_length() - 1)))
-    return f"`sc-layers dataset convert {source} OUT.zip --crop center --resolution {rounded}`"
+    return f"`sc-layers dataset convert {shlex.quote(source)} OUT.zip --crop center --resolution {rounded}`"

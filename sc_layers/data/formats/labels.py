@@ -17,6 +17,10 @@ LARGEST_CLASS = 2**31
 def finite_labels(labels: npt.NDArray[Any], where: object) -> npt.NDArray[Any]:
     """The labels as they are.
 
+    Args:
+        labels: numbers, one row an image.
+        where: what messages call them.
+
     Raises:
         ValueError: one is NaN or infinite.
     """
@@ -37,7 +41,11 @@ def _entries(files: Files, num_images: int, where: object) -> dict[str, Any]:
 
 
 def read_labels(files: Files, names: list[str]) -> npt.NDArray[Any] | None:
-    """The labels of these files in their order, [N] int64 for classes or [N, L] float32 for vectors; None for none.
+    """The labels in the order of `names`, [N] int64 for classes or [N, L] float32 for vectors; None for none.
+
+    Args:
+        files: with a label file beside them.
+        names: of the pictures.
 
     Raises:
         ValueError: the label file is too large or damaged, lacks one of the files, or has labels that are no numbers.

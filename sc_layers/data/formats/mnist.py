@@ -26,18 +26,18 @@ def _head(path: Path, size: int) -> bytes:
         with path.open("rb") as file:
             return file.read(size)
     try:
-        return read_gzipped(path, size)
+        return read_gzipped(path, size).tobytes()
     except ValueError:
         return b""
 
 
 def holds_idx(path: Path, dimensions: int) -> bool:
-    """Whether a file begins like an idx-ubyte file, gzipped or not, of so many dimensions."""
+    """Whether the file at `path` begins like an idx-ubyte file, gzipped or not, of so many dimensions."""
     return path.is_file() and _head(path, 4) == bytes([0, 0, UNSIGNED_BYTE, dimensions])
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """The array of unsigned bytes in an idx-ubyte file: a map of a plain file, the unpacked bytes of a gzipped one.
+    """The unsigned bytes in the idx-ubyte file at `path`: a map of a plain file, unpacked from a gzipped one.
 
     Raises:
         ValueError: the file is damaged or too large, or its size is not the one that its header gives.
@@ -47,10 +47,8 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         raise ValueError(f"{path} is not an idx-ubyte file: it begins with {head[:4].hex(' ')}")
     shape = struct.unpack_from(f">{head[3]}I", head, 4)
     start, size = 4 + 4 * len(shape), math.prod(shape)
-    if is_gzipped(path):
-        values = np.frombuffer(read_gzipped(path, start + size + 1), np.uint8)
-    else:
-        values = np.memmap(path, np.uint8, mode="r")
+    packed = is_gzipped(path)
+    values = read_gzipped(path, start + size + 1) if packed else np.memmap(path, np.uint8, mode="r")
     if values.size - start != size:
         promised = "x".join(map(str, shape))
         raise ValueError(f"{path} does not hold the {promised} values that its header promises ({values.size - start})")
@@ -81,6 +79,10 @@ class IdxImages(Dataset):
 
     Images whose size is not a power of two get a black margin up to the next one, as MNIST's 28 pixels to 32, unless
     `resolution` asks for the stored size.
+
+    Args:
+        path: of the file of images.
+        resolution: height and width, the stored one or the next power of two; None takes that.
 
     Raises:
         ValueError: the file is damaged, or its images are not square or do not fit `resolution`.

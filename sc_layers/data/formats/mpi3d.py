@@ -25,7 +25,7 @@ GRIDS = ((6, 6, 2, 3, 3, 40, 40), (4, 4, 2, 3, 3, 40, 40))
 
 
 def mpi3d_factors(num_images: int) -> IntArray | None:
-    """Factor indices [N, 7] of a file of so many images; None where no grid of MPI3D has that many."""
+    """Factor indices [N, 7] of a file of `num_images` images; None where no grid of MPI3D has that many."""
     for sizes in GRIDS:
         if num_images == math.prod(sizes):
             return np.stack(np.unravel_index(np.arange(num_images), sizes), axis=1)

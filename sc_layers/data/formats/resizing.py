@@ -15,30 +15,6 @@ CELEBA_ROWS, CELEBA_COLUMNS = slice(57, 185), slice(25, 153)  # what the authors
 CELEBA_CROP = 128
 
 
-def celeba_crop(pixels: Pixels) -> Pixels:
-    """The face [128, 128, C] in an aligned image [218, 178, C] of CelebA.
-
-    Raises:
-        ValueError: an image of another size.
-    """
-    if pixels.shape[1::-1] != CELEBA_SIZE:
-        raise ValueError(f"it has {pixels.shape[1]}x{pixels.shape[0]} pixels, expected 178x218 for the celeba crop")
-    return pixels[CELEBA_ROWS, CELEBA_COLUMNS]
-
-
-def centre_crop(pixels: Pixels, size: int) -> Pixels:
-    """The square [size, size, C] in the middle of a picture [H, W, C].
-
-    Raises:
-        ValueError: the picture is smaller.
-    """
-    height, width = pixels.shape[:2]
-    if size > min(height, width):
-        raise ValueError(f"it has {width}x{height} pixels, too few for a crop of {size}x{size}")
-    top, left = (height - size) // 2, (width - size) // 2
-    return pixels[top : top + size, left : left + size]
-
-
 def parse_crop(text: str) -> str | int:
     """`center`, `celeba`, or the side of a crop from the middle, written as `128x128`.
 
@@ -53,20 +29,41 @@ def parse_crop(text: str) -> str | int:
     return int(match[1])
 
 
-def crop_square(pixels: Pixels, crop: str | int | None) -> Pixels:
-    """A square part of a picture [H, W, C]: all that fits in the middle, the celeba crop, or of so many pixels.
+def side_after_crop(width: int, height: int, crop: str | int | None) -> int:
+    """Height and width of what a crop leaves of a picture.
+
+    Args:
+        width: of the picture, in pixels.
+        height: likewise.
+        crop: "center" (all that fits in the middle), "celeba", the side of a square in the middle, or None.
 
     Raises:
         ValueError: the picture has another size than the crop needs, or is not square and no crop is wanted.
     """
-    height, width = pixels.shape[:2]
-    if crop is None:
-        if height != width:
-            raise ValueError(f"it has {width}x{height} pixels, expected a square; --crop center makes it one")
-        return pixels
     if crop == "celeba":
-        return celeba_crop(pixels)
-    return centre_crop(pixels, min(height, width) if isinstance(crop, str) else crop)
+        if (width, height) != CELEBA_SIZE:
+            raise ValueError(f"it has {width}x{height} pixels, expected 178x218 for the celeba crop")
+        return CELEBA_CROP
+    if crop is None and height != width:
+        raise ValueError(f"it has {width}x{height} pixels, expected a square; --crop center makes it one")
+    side = crop if isinstance(crop, int) else min(width, height)
+    if side > min(width, height):
+        raise ValueError(f"it has {width}x{height} pixels, too few for a crop of {side}x{side}")
+    return side
+
+
+def crop_square(pixels: Pixels, crop: str | int | None) -> Pixels:
+    """The square [S, S, C] that a crop leaves of pixels [H, W, C]; see `side_after_crop`.
+
+    Raises:
+        ValueError: the picture does not suit the crop.
+    """
+    height, width = pixels.shape[:2]
+    side = side_after_crop(width, height, crop)
+    if crop == "celeba":
+        return pixels[CELEBA_ROWS, CELEBA_COLUMNS]
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
 
 
 def resize(pixels: Pixels, size: int, kind: str) -> Pixels:

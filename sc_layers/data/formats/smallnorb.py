@@ -31,21 +31,20 @@ def parts_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.startswith("smallnorb") and "-dat.mat" in path.name)
 
 
-def _beginning(path: Path, size: int) -> bytes:
+def _beginning(path: Path, size: int) -> npt.NDArray[np.uint8]:
     if is_gzipped(path):
         return read_gzipped(path, size)
     check_size(size, MAX_GZIP_BYTES, path)
-    with path.open("rb") as file:
-        return file.read(size)
+    return np.fromfile(path, np.uint8, size)
 
 
 def read_matrix(path: Path) -> npt.NDArray[Any]:
-    """The array in a binary matrix file, gzipped or not.
+    """The array in the binary matrix file at `path`, gzipped or not.
 
     Raises:
         ValueError: the file is damaged, too large, or of another kind.
     """
-    head = np.frombuffer(_beginning(path, 4 * (2 + MOST_DIMENSIONS)), np.uint8)
+    head = _beginning(path, 4 * (2 + MOST_DIMENSIONS))
     numbers = head[: len(head) // 4 * 4].view("<i4")
     if len(numbers) < 2 or int(numbers[0]) not in TYPES or not 1 <= numbers[1] <= MOST_DIMENSIONS:
         raise ValueError(
@@ -60,7 +59,7 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
     content = _beginning(path, start + size + 1)
     if len(content) != start + size:
         raise ValueError(f"{path} holds {len(content) - start} bytes of data, its header promises {dtype} {shape}")
-    return np.frombuffer(content, dtype, offset=start).reshape(shape)
+    return content[start:].view(dtype).reshape(shape)
 
 
 class SmallNORB(Dataset):

@@ -41,7 +41,7 @@ _CRC_TABLE = _crc_table()
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The checksum of TFRecord files: CRC-32C, rotated and shifted so that it can lie beside what it checks."""
+    """The checksum of data in TFRecord files: CRC-32C, rotated and shifted so that it can lie beside what it checks."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = (crc >> 8) ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
@@ -132,7 +132,7 @@ def _integers(feature: memoryview) -> list[int]:
 
 
 def parse_example(record: memoryview) -> tuple[tuple[int, ...], memoryview]:
-    """Shape and bytes of the image in one `tf.train.Example`.
+    """Shape and bytes of the image in a record that is one `tf.train.Example`.
 
     Raises:
         ValueError: it is not one, or lacks either.

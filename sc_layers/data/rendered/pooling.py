@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def average_pool(images: npt.NDArray[Any], factor: int) -> npt.NDArray[np.float32]:
-    """Means of squares of `factor` x `factor` pixels, over the last two dimensions [..., H, W]."""
+    """Means of squares of `factor` x `factor` pixels, of images [..., H, W]."""
     height, width = images.shape[-2:]
     total = np.zeros((*images.shape[:-2], height // factor, width // factor), np.float32)
     for row in range(factor):

@@ -22,13 +22,13 @@ def column(*vector: float) -> Floats:
 
 
 def dot(a: Floats, b: Floats) -> Floats:
-    """Inner products [P] of vectors [3, P] with [3, P] or [3, 1]."""
+    """Inner products [P] of vectors `a` [3, P] with `b` [3, P] or [3, 1]."""
     product: Floats = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
     return product
 
 
 def unit(vectors: Floats) -> Floats:
-    """Vectors [3, P] of the same directions and length 1."""
+    """Vectors of the directions of `vectors` [3, P] and of length 1."""
     length: Floats = np.sqrt(dot(vectors, vectors))
     return vectors / length
 
@@ -51,7 +51,7 @@ def shade(rays: Floats, normals: Floats, light: Floats) -> tuple[Floats, Floats]
 
 
 def as_bytes(maps: Floats) -> Pixels:
-    """Coefficients with 255 for 1."""
+    """Coefficient maps as bytes, 255 for 1."""
     rounded: Pixels = (maps.clip(0, 1) * 255).round().astype(np.uint8)
     return rounded
 

@@ -34,7 +34,7 @@ class Solid:
     normal: Callable[[Floats], Floats]
 
     def may_hit(self, origins: Floats, directions: Floats) -> Flags:
-        """Which rays [P] with unit directions pass through the bounding ball: a cheap test before `entry`."""
+        """Which rays [P], from origins in unit directions, pass through the bounding ball: a test before `entry`."""
         x, y, z = origins
         u, v, w = directions
         to_centre = self.height / 2 - z
@@ -86,7 +86,7 @@ def _above_floor(points: Floats, height: float | Floats) -> Floats:
 
 
 def cube(side: float) -> Solid:
-    """A cube whose sides are parallel to the axes."""
+    """A cube with edges of length `side`, parallel to the axes."""
     half = side / 2
 
     def entry(origins: Floats, directions: Floats) -> Floats:
@@ -103,7 +103,7 @@ def cube(side: float) -> Solid:
 
 
 def cylinder(radius: float, height: float) -> Solid:
-    """An upright cylinder with flat ends."""
+    """An upright cylinder of this radius and height, with flat ends."""
 
     def entry(origins: Floats, directions: Floats) -> Floats:
         return _entry_of_intersection(_tube(origins, directions, radius), _slab(origins[2], directions[2], 0.0, height))
@@ -117,7 +117,7 @@ def cylinder(radius: float, height: float) -> Solid:
 
 
 def sphere(radius: float) -> Solid:
-    """A ball that touches the floor."""
+    """A ball of this radius that touches the floor."""
 
     def entry(origins: Floats, directions: Floats) -> Floats:
         return _entry_of_intersection(_ball(origins, directions, radius, radius))
@@ -129,7 +129,7 @@ def sphere(radius: float) -> Solid:
 
 
 def capsule(radius: float, height: float) -> Solid:
-    """An upright cylinder with half a ball at either end; `height` includes them."""
+    """An upright cylinder with half a ball of the same radius at either end; `height` includes them."""
     low, high = radius, height - radius
 
     def entry(origins: Floats, directions: Floats) -> Floats:

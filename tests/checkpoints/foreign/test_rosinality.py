@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -46,12 +47,31 @@ def test_the_users_class_rebuilds_the_generator() -> None:
     assert torch.equal(generator.style[1].weight, content["g"]["style.1.weight"])
 
 
-def test_width_of_a_larger_generator_shows_in_its_tensors() -> None:
+def _larger(content: dict[str, Any], doublings: int, noises: bool) -> dict[str, Any]:
+    """The tensors by which a generator of 4 * 2^doublings pixels is known."""
+    state = {"style.1.weight": content["g"]["style.1.weight"]}
+    for index in range(2 * doublings):
+        state[f"convs.{index}.conv.weight"] = torch.zeros(1, 256, 1, 1, 1)
+    for index in range(doublings):
+        state[f"to_rgbs.{index}.conv.weight"] = torch.zeros(1)
+    if noises:
+        state.update({f"noises.noise_{index}": torch.zeros(1) for index in range(1 + 2 * doublings)})
+    return {"g": state, "g_ema": state}
+
+
+@pytest.mark.parametrize("noises", [True, False])
+def test_size_of_a_larger_generator_shows_in_its_layers_with_or_without_noises(noises: bool) -> None:
+    content = _larger(samples.rosinality_dict(), 4, noises)
+    record = load_network(io.BytesIO(samples.saved(content)))["G_ema"]
+    assert (record.kwargs["size"], record.kwargs["channel_multiplier"]) == (64, 1)
+
+
+def test_noises_that_an_old_file_lacks_are_drawn_by_the_users_class() -> None:
     content = samples.rosinality_dict()
-    content["g"].update({f"noises.noise_{index}": torch.zeros(1) for index in range(9)})
-    content["g"]["convs.6.conv.weight"] = torch.zeros(1, 256, 1, 1, 1)
-    kwargs = load_network(io.BytesIO(samples.saved(content)))["G"].kwargs
-    assert (kwargs["size"], kwargs["channel_multiplier"]) == (64, 1)
+    old = {"style.1.weight": content["g"]["style.1.weight"]}
+    content = {"g": old, "g_ema": old}
+    generator = load_network(io.BytesIO(samples.saved(content)), classes={"Generator": Generator})["G_ema"]
+    assert generator.noises.noise_0.shape == (1, 1, 4, 4)
 
 
 def test_attached_constriction_shows_in_its_tensors() -> None:

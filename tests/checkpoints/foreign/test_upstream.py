@@ -108,6 +108,11 @@ for zipped in (True, False):
     for name, expected in {"G": G, "D": D, "G_ema": G}.items():
         state = networks[name].state_dict()
         assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items())
+old = {key: value for key, value in G.state_dict().items() if not key.startswith("noises.")}
+torch.save({"g": old, "g_ema": old}, "old.pt")
+codes, again = [torch.randn(2, 16)], sc_layers.load_network("old.pt", classes=model)["G_ema"]
+noise = [torch.zeros(1)] * G.num_layers
+assert torch.equal(again(codes, noise=noise)[0], G(codes, noise=noise)[0])
 """
 
 

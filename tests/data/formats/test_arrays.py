@@ -116,7 +116,7 @@ def test_values_of_unknown_scale_are_refused(tmp_path: Path, images: npt.NDArray
 
 
 def test_the_last_part_of_an_array_decides_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "BYTES_AT_A_TIME", 1)
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 1)
     images = np.zeros((4, 2, 2), np.uint8)
     images[0] = 1
     assert pixel_scale(images, "a") == 255

@@ -145,7 +145,7 @@ def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(
-        ValueError, match=r"no images that Pillow reads, such as \.png or \.jpg, 1 files left out: \.txt \(1\)"
+        ValueError, match=r"no images that Pillow reads, such as \.png or \.jpg, 1 file left out: \.txt \(1\)"
     ):
         _folder(tmp_path)
 
@@ -163,7 +163,7 @@ def test_alpha_shows_the_background_and_is_noted(tmp_path: Path) -> None:
     for background, colour in (("white", 255), ("black", 0)):
         data = open_dataset(tmp_path, background=background)
         assert (data.images_at([1]) == colour).all()
-        assert data.notes == (f"1 of 2 images have an alpha channel: shown on {background}",)
+        assert data.notes == (f"1 of 2 images with an alpha channel, shown on {background}",)
 
 
 def test_grey_files_with_alpha_are_grey_on_grey_and_coloured_on_a_colour(tmp_path: Path) -> None:
@@ -173,12 +173,12 @@ def test_grey_files_with_alpha_are_grey_on_grey_and_coloured_on_a_colour(tmp_pat
     assert colours.tolist() == [[[0x10], [0x80], [0xF0]]]
 
 
-def test_labels_are_not_read_for_images_and_that_is_noted(tmp_path: Path) -> None:
+def test_labels_are_not_read_for_images(tmp_path: Path) -> None:
     write_pngs(tmp_path, random_pixels(2))
     write_labels(tmp_path, [["000.png", "cat"]])
     data = open_dataset(tmp_path)
     assert data.images_at([0, 1]).shape == (2, 3, 8, 8)
-    assert data.notes == ("dataset.json is not read: nothing here uses labels",)
+    assert data.label_file == "dataset.json"
 
 
 def test_celeba_without_its_crop_names_the_option(tmp_path: Path) -> None:
@@ -214,4 +214,4 @@ def test_damaged_headers_are_left_out_on_request_and_counted(tmp_path: Path) -> 
     (tmp_path / "broken.png").write_bytes(b"no image")
     data = open_dataset(tmp_path, skip_bad=True)
     assert len(data) == 2
-    assert data.notes[0].startswith(f"1 damaged files left out: {tmp_path / 'broken.png'} cannot be read as an image")
+    assert data.notes[0].startswith(f"1 damaged file left out: {tmp_path / 'broken.png'} cannot be read as an image")

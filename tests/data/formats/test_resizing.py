@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sc_layers.data.formats.resizing import centre_crop, crop_square, parse_crop, resize
+from sc_layers.data.formats.resizing import crop_square, parse_crop, resize
 from tests.data.files import random_pixels
 
 WIDE = random_pixels(1, size=12)[0, :8]
@@ -11,7 +11,7 @@ WIDE = random_pixels(1, size=12)[0, :8]
 
 def test_the_middle_is_cut_out() -> None:
     np.testing.assert_array_equal(crop_square(WIDE, "center"), WIDE[:, 2:10])
-    np.testing.assert_array_equal(centre_crop(WIDE, 4), WIDE[2:6, 4:8])
+    np.testing.assert_array_equal(crop_square(WIDE, 4), WIDE[2:6, 4:8])
 
 
 def test_a_crop_larger_than_the_picture_is_refused() -> None:
