@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor
+
+from ..checkpoints import CheckpointError
+from ..checkpoints.pickles.torch_files import read_torch_file
 
 # ImageNet classifiers of torchvision that the `lpips` package builds on. The name's suffix is the start of the SHA-256.
 BACKBONE_URLS = {
@@ -70,10 +72,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if is_torchscript(path):
         raise ValueError(f"{str(path)!r} is a TorchScript archive, expected a state dict of tensors")
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever a damaged file makes it raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{str(path)!r} cannot be read as a state dict: {reason}") from error
+        state = read_torch_file(path)
+    except CheckpointError as error:
+        raise ValueError(f"cannot be read as a state dict: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{str(path)!r} holds {type(state).__name__}, expected a state dict of tensors")
     return state

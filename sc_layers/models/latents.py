@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,27 @@ def check_latents(latents: str) -> None:
     """Raise ValueError if `latents` names a distribution that does not exist."""
     if latents not in LATENTS:
         raise ValueError(f"latents must be one of {', '.join(LATENTS)}, got {latents!r}")
+
+
+def recorded_latents(meta: Mapping[str, Any], asked: str | None = None) -> str:
+    """The distribution that a network's codes are drawn from: the one asked for, or the one that its file records.
+
+    Args:
+        meta: what the file says besides its networks, as `load_network` gives it under "meta".
+        asked: "uniform" or "normal"; None takes what the file says, which is normal where it says nothing, as the files
+            of other programs do.
+
+    Raises:
+        ValueError: an unknown distribution, whether asked for or recorded.
+
+    >>> recorded_latents({"training": {"latents": "uniform"}})
+    'uniform'
+    """
+    training = meta.get("training")
+    recorded = training.get("latents", "normal") if isinstance(training, Mapping) else "normal"
+    latents = recorded if asked is None else asked
+    check_latents(latents)
+    return str(latents)
 
 
 def draw_codes(

@@ -1,4 +1,4 @@
-"""IRS, correlations of the codes, and UDR: reference numbers and degenerate representations."""
+"""IRS and UDR: reference numbers and degenerate representations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sc_layers.metrics.disentanglement.factors import sample_codes
-from sc_layers.metrics.disentanglement.unsupervised import code_correlations, irs, irs_from_codes, udr, udr_from_codes
+from sc_layers.metrics.disentanglement.unsupervised import irs, irs_from_codes, udr, udr_from_codes
 from tests.golden import load_golden
 from tests.metrics.disentanglement.tables import Table, identity, perfect_table
 
@@ -37,27 +37,6 @@ def test_irs_is_that_of_the_reference_library() -> None:
 def test_constant_codes_have_an_irs_of_zero_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match="every code is constant"):
         assert irs_from_codes(np.ones((20, 3)), np.arange(20)[:, None] % 4).score == 0
-
-
-def test_correlations_of_the_codes_are_those_of_the_reference_library() -> None:
-    scores = load_golden("metrics_dislib").config["scores"]
-    ((codes, _),) = sample_codes(identity, dislib_table(), [1000], np.random.RandomState(0), 16, 256, None)
-    assert code_correlations(codes) == pytest.approx(scores["unsupervised"], abs=1e-6)
-
-
-def test_correlations_of_fixed_samples_match() -> None:
-    golden = load_golden("metrics_dislib")
-    scores = golden.config["scores"]
-    result = code_correlations(golden.numpy("fix_mus_train").T.astype(float))
-    total, distance = scores["fix_gaussian_total_correlation"], scores["fix_gaussian_wasserstein_correlation"]
-    assert result["gaussian_total_correlation"] == pytest.approx(total, abs=1e-6)
-    assert result["gaussian_wasserstein_correlation"] == pytest.approx(distance, abs=1e-6)
-
-
-def test_correlations_of_a_single_varying_code_are_zero_with_a_warning() -> None:
-    codes = np.concatenate([np.random.RandomState(0).randn(50, 1), np.ones((50, 2))], axis=1)
-    with pytest.warns(RuntimeWarning, match="fewer than two codes vary"):
-        assert set(code_correlations(codes).values()) == {0.0}
 
 
 @pytest.mark.parametrize("correlation", ["lasso", "spearman"])
