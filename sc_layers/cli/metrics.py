@@ -67,7 +67,7 @@ data_options = [
 
 
 def measure_settings(full: bool, num_images: int, **settings: Any) -> MeasureSettings:
-    """What the options of this module say about measuring."""
+    """What the options of this module say about measuring: `full` overrides `num_images`; `settings` are the rest."""
     from ..metrics import MeasureSettings
 
     return MeasureSettings(num_images=None if full else num_images, **settings)

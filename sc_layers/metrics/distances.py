@@ -66,13 +66,15 @@ class FeatureDistance(nn.Module):
     """
 
     def features(self, images: Tensor) -> Features:
+        """What is compared of `images` [N, 3, H, W] in 0..255: a tuple of [N, D_l]."""
         raise NotImplementedError
 
     def between(self, first: Features, second: Features) -> Tensor:
-        """Distances [N] of N pairs of features."""
+        """Distances [N] of N pairs of features, one of `first` and one of `second` each."""
         return torch.stack([(a - b).square().sum(dim=1) for a, b in zip(first, second, strict=True)]).sum(dim=0)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distances [N] of the images of `first` and `second`, each [N, 3, H, W] in 0..255."""
         return self.between(self.features(first), self.features(second))
 
 
@@ -225,7 +227,7 @@ class EfficientNetLite(FeatureDistance):
         return tuple((_unit_norm(m) / m[0, 0].numel() ** 0.5).flatten(1) for m in self._maps(images)[0])
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Features [N, 1280] before the classifier, averaged over the image: for FID and KID without internet."""
+        """Features [N, 1280] of `images` before the classifier, averaged: for FID and KID without internet."""
         model = self.model
         last = self._maps(images)[1]
         head: Tensor = model._swish(model._bn1(model._conv_head(last)))

@@ -35,7 +35,9 @@ class ImageData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def images_at(self, indices: Any, /) -> Tensor: ...
+    def images_at(self, indices: Any, /) -> Tensor:
+        """Images [B, C, H, W], as bytes or in -1..1, of `indices` [B]."""
+        ...
 
 
 class InceptionFeatures(nn.Module):
@@ -64,6 +66,7 @@ class InceptionFeatures(nn.Module):
         self.model = extractor("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Features [N, 2048] of `images`, uint8 [N, 3, H, W]."""
         features: Tensor = self.model(images, return_features=True) if self.scripted else self.model(images)[0]
         return features
 
@@ -76,6 +79,9 @@ class EfficientNetFeatures(nn.Module):
 
     Shapes:
         images uint8 [N, 3, H, W] -> [N, 1280].
+
+    Args:
+        weights: another state dict of the same network; None takes the package's.
     """
 
     num_features = 1280
@@ -86,6 +92,7 @@ class EfficientNetFeatures(nn.Module):
         self.model = EfficientNetLite(weights)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Features [N, 1280] of `images`, uint8 [N, 3, H, W]."""
         size = (self.native_size, self.native_size)
         return self.model.pooled(F.interpolate(images.float(), size, mode="bilinear", antialias=True))
 
@@ -125,7 +132,7 @@ class FeatureCache:
         self.folder = Path(folder)
 
     def path(self, data: ImageData, indices: npt.NDArray[np.int64], network: nn.Module) -> Path:
-        """The file of the features of these images, whether it exists or not."""
+        """The file of the features that `network` has of images `indices` of `data`, whether it exists or not."""
         digest = hashlib.sha256(json.dumps(_data_identity(data), sort_keys=True, default=str).encode())
         digest.update(np.ascontiguousarray(indices, dtype=np.int64).tobytes())
         digest.update(type(network).__qualname__.encode())

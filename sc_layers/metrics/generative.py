@@ -127,7 +127,7 @@ class _Given(nn.Module):
 
 
 def fid_from_features(real: Tensor, fake: Tensor) -> float:
-    """|m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of features [N, D] and [M, D].
+    """|m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of the features of `real` [N, D] and `fake` [M, D] images.
 
     Raises:
         ValueError: fewer than 2 rows on a side.
@@ -142,7 +142,14 @@ def fid_from_features(real: Tensor, fake: Tensor) -> float:
 def kid_from_features(
     real: Tensor, fake: Tensor, num_subsets: int = 100, subset_size: int = SUBSET_SIZE, seed: int = 0
 ) -> float:
-    """Unbiased squared MMD of features [N, D] and [M, D] under (x.y / D + 1)^3, mean over random subsets.
+    """Unbiased squared MMD of features under (x.y / D + 1)^3, mean over random subsets.
+
+    Args:
+        real: features [N, D] of real images.
+        fake: features [M, D] of generated ones.
+        num_subsets: subsets.
+        subset_size: real and generated images in each.
+        seed: of the subsets.
 
     Raises:
         ValueError: fewer rows on a side than a subset has.

@@ -57,7 +57,7 @@ SAMPLING = Sampling()
 
 
 def device_of(function: Callable[..., Any]) -> torch.device:
-    """Device of a module's first parameter; the CPU for anything else."""
+    """Device of the first parameter of `function`, if it is a module; the CPU for anything else."""
     first = next(function.parameters(), None) if isinstance(function, nn.Module) else None
     return torch.device("cpu") if first is None else first.device
 
@@ -78,7 +78,7 @@ def number_of_codes(generator: GeneratorFunction, num_codes: int | None) -> int:
 
 @contextlib.contextmanager
 def evaluating(function: Callable[..., Any]) -> Iterator[None]:
-    """A module in evaluation mode meanwhile, each part back in its own mode afterwards; anything else as it is."""
+    """Keep `function`, if it is a module, in evaluation mode meanwhile; each part gets back its own mode afterwards."""
     modes = [(part, part.training) for part in function.modules()] if isinstance(function, nn.Module) else []
     for part, _ in modes:
         part.training = False
@@ -100,7 +100,7 @@ def fixed_noise(generator: GeneratorFunction) -> Iterator[GeneratorFunction]:
 
 
 def progress_bar(total: int, description: str, shown: bool) -> Any:
-    """A context manager that gives a progress bar over images, or None where none is to be shown."""
+    """A context manager that gives a progress bar over `total` images under `description`, or None if not `shown`."""
     if not shown:
         return contextlib.nullcontext()
     return require("tqdm", "metrics").tqdm(total=total, unit="img", desc=description, leave=False)

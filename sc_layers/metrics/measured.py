@@ -76,7 +76,7 @@ class MeasuredStore:
         return {"file": path.name, "size": status.st_size, "time": status.st_mtime_ns, "settings": self.settings}
 
     def load(self, path: Path) -> dict[str, Any] | None:
-        """The last line about this checkpoint, if there is one."""
+        """The last line about the checkpoint `path`, if there is one."""
         results = path.with_name(RESULTS_FILE)
         if not results.is_file():
             return None
@@ -91,7 +91,7 @@ class MeasuredStore:
         return found
 
     def save(self, path: Path, entry: Mapping[str, Any]) -> None:
-        """Append a line about this checkpoint."""
+        """Append `entry` as a line about the checkpoint `path`."""
         results = path.with_name(RESULTS_FILE)
         line = json.dumps({"key": self._key(path), **entry}) + "\n"
         if results.is_file() and not results.read_bytes().endswith(b"\n"):

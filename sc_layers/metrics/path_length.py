@@ -60,7 +60,7 @@ class _PathDistance(nn.Module):
 
 
 def reject_tails(distances: Floats, low: float = 1, high: float = 99) -> Floats:
-    """Distances within the percentiles `low` (the value below) and `high` (the value above), both included.
+    """Those of `distances` within the percentiles `low` (the value below) and `high` (the value above), both included.
 
     Source: SPEC, PPL.
     """

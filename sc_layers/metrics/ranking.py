@@ -68,7 +68,7 @@ def rank_candidates(candidates: Sequence[Candidate], min_active: int = 0, top: i
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, by scipy.
+    """Spearman's rank correlation of `first` and `second`, by scipy.
 
     Returns:
         A number in -1..1, or None where there is none: fewer than two values, or a side without two different ones.

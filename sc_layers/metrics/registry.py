@@ -63,7 +63,7 @@ _LEAST = 10  # samples, however small the effort
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise ValueError for a metric that does not exist, or for no metric."""
+    """Raise ValueError if `names` has a metric that does not exist, or none."""
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
         what = f"unknown metric {unknown[0]!r}" if unknown else "no metric named"
@@ -75,7 +75,7 @@ def _any_looks_at(names: Sequence[str], *kinds: str) -> bool:
 
 
 def needs_data(names: Sequence[str]) -> bool:
-    """Whether one of these metrics looks at real images."""
+    """Whether one of the metrics `names` looks at real images."""
     return _any_looks_at(names, "images", "factors")
 
 
@@ -119,6 +119,7 @@ class Networks:
 
     @property
     def resolution(self) -> int:
+        """Height and width of the generator's images."""
         return int(self.generator.img_resolution)  # type: ignore[arg-type]
 
 
@@ -169,7 +170,7 @@ class MeasureSettings:
             raise ValueError(f"num_images must be at least 2, got {self.num_images}")
 
     def deciding(self, names: Sequence[str]) -> dict[str, Any]:
-        """The settings that decide the numbers of these metrics, ready for JSON."""
+        """The settings that decide the numbers of the metrics `names`, ready for JSON."""
         used = ["distance", "weights", "latents", "seed"]
         used += ["data", "resolution"] if needs_data(names) else []
         used += ["bins", "effort"] if _any_looks_at(names, "factors") else []
@@ -205,7 +206,7 @@ class Measures:
 
 
 def prepare(names: Sequence[str], settings: MeasureSettings = MEASURE_SETTINGS) -> Measures:
-    """Open the data and load the feature networks that the metrics `names` need.
+    """Open the data and load the feature networks that the metrics `names` need, by `settings`.
 
     Raises:
         ValueError: an unknown metric; data needed and not given, or without known factors where those are needed;
@@ -240,7 +241,7 @@ def _open_data(names: Sequence[str], spec: str | Path, settings: MeasureSettings
 
 
 def measure_tpl(name: str, networks: Networks, measures: Measures) -> TraversalLength:
-    """TPL by the metric's name, such as "tpl_small_0.3" or "tpl_celeba"."""
+    """TPL of `networks` by its `name`, such as "tpl_small_0.3", with what `measures` has prepared."""
     if measures.distance is None:
         raise ValueError("the distance of TPL was not prepared")
     sampling = measures.sampling(networks)
@@ -248,12 +249,17 @@ def measure_tpl(name: str, networks: Networks, measures: Measures) -> TraversalL
 
 
 def tpl_score(name: str, result: TraversalLength) -> Score:
-    """The total of a TPL as a `Score`, with everything else in its details."""
+    """The total of the TPL in `result` as the score of `name`, with everything else in its details."""
     return Score(name, result.total, result.to_dict())
 
 
 def measure(name: str, networks: Networks, measures: Measures) -> Score:
     """The value of one metric.
+
+    Args:
+        name: of `METRICS`.
+        networks: what is measured.
+        measures: what `prepare` returned for it.
 
     Raises:
         ValueError: an unknown metric, or a supervised one without a recogniser.

@@ -100,7 +100,7 @@ class RotationCurve:
     __str__ = table
 
     def plot(self, path: str | Path) -> None:
-        """Write the curve, with a dashed line at each local minimum (Fig. 3d)."""
+        """Write the curve to `path`, with a dashed line at each local minimum (Fig. 3d)."""
         figure = require("matplotlib.figure", "metrics").Figure(figsize=(5, 3.2))
         axes = figure.add_subplot()
         axes.plot(self.angles, self.distances, marker="o", markersize=3)

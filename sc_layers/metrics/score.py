@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
 
 
 def shortfall(num: int, standard: int, what: str) -> str:
-    """The note of a number that is of fewer images (or pairs) than its standard's; empty where it is not.
+    """The note of a number that is of fewer than the `standard` number of `what`; empty where `num` is not less.
 
     >>> shortfall(2000, 50000, "images")
     "2,000 of the standard's 50,000 images"

@@ -71,12 +71,18 @@ def _numbers(score: Score) -> dict[str, float]:
 
 
 def write_json(path: Path, scores: Sequence[Score]) -> None:
-    """Write all scores with all details."""
+    """Write `scores` with all details to `path`."""
     path.write_text(json.dumps([score.to_dict() for score in scores], indent=2) + "\n")
 
 
 def write_csv(path: Path, scores: Sequence[Score], higher: Mapping[str, bool]) -> None:
-    """Write a line for each number: metric, quantity, value, better (of the headline), note."""
+    """Write a line for each number to `path`: metric, quantity, value, better (of the headline), note.
+
+    Args:
+        path: the file.
+        scores: what was measured.
+        higher: by metric, whether more is better.
+    """
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["metric", "quantity", "value", "better", "note"])
@@ -88,6 +94,11 @@ def write_csv(path: Path, scores: Sequence[Score], higher: Mapping[str, bool]) -
 
 def latex_row(name: str, scores: Sequence[Score], higher: Mapping[str, bool]) -> str:
     """A header that names metrics and directions as a comment, and one row of a table.
+
+    Args:
+        name: first column of the row.
+        scores: the other columns.
+        higher: by metric, whether more is better.
 
     >>> print(latex_row("ours_1", [Score("fid", 12.345)], {"fid": False}))
     % model & fid $\\downarrow$ \\\\

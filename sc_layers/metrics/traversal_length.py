@@ -85,7 +85,7 @@ TPL_PRESETS = {
 
 
 def tpl_preset(name: str, **changes: Any) -> TPLSettings:
-    """The settings of the preset `name`, with some of them changed.
+    """The settings of the preset `name`, with `changes` to some of them.
 
     Raises:
         ValueError: there is no such preset (the message lists those that are), or a value out of range.
@@ -138,6 +138,7 @@ class TraversalLength:
 
     @property
     def num_active(self) -> int:
+        """Number of active codes."""
         return int(self.active.sum())
 
     @property
@@ -211,7 +212,7 @@ class TraversalLength:
     __str__ = table
 
     def plot(self, path: str | Path) -> None:
-        """Write a bar plot of tpl_i, ordered, with standard deviations and the threshold."""
+        """Write to `path` a bar plot of tpl_i, ordered, with standard deviations and the threshold."""
         figure = require("matplotlib.figure", "metrics").Figure(figsize=(max(4.0, 0.35 * len(self.per_dim)), 3.2))
         axes = figure.add_subplot()
         order = self.ranking

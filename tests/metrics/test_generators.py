@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sc_layers.metrics.generators import Sampling, check_images, device_of, evaluating, fixed_noise, number_of_codes
+from sc_layers.metrics.generators import Sampling, device_of, evaluating, fixed_noise, number_of_codes
 
 
 def test_codes_are_the_same_for_a_seed_and_of_the_distribution_asked_for() -> None:
@@ -54,11 +54,3 @@ def test_the_number_of_codes_is_the_one_given_or_the_generators_own() -> None:
     assert number_of_codes(lambda codes: codes, 3) == 3
     with pytest.raises(ValueError, match="num_codes is needed"):
         number_of_codes(lambda codes: codes, None)
-
-
-def test_images_that_are_not_finite_are_named_by_their_codes() -> None:
-    images, codes = torch.zeros(2, 1, 2, 2), torch.tensor([[1.0], [2.0]])
-    assert check_images(images, codes) is images
-    images[1, 0, 0, 0] = torch.inf
-    with pytest.raises(ValueError, match=r"1 of 2 images with values that are not finite, first for the codes \[2.0\]"):
-        check_images(images, codes)

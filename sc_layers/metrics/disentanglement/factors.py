@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,13 +22,17 @@ Encoder = Callable[[Tensor], Tensor]
 class FactorGrid(Protocol):
     """A data set that has an image of every combination of its factors, such as the rendered ones of this package.
 
-    `images(factors [B, F])` returns images [B, C, H, W], as bytes or in -1..1. `factor_names` is optional.
+    `factor_names` is optional.
     """
 
     @property
-    def factor_sizes(self) -> Sequence[int]: ...
+    def factor_sizes(self) -> Sequence[int]:
+        """Number of values of each of the F factors."""
+        ...
 
-    def images(self, factors: Any, /) -> Tensor: ...
+    def images(self, factors: Any, /) -> Tensor:
+        """Images [B, C, H, W], as bytes or in -1..1, of `factors` [B, F]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,7 @@ class Draws:
         return cls(np.concatenate([part.factors for part in parts]), np.concatenate([part.keys for part in parts]))
 
 
-@runtime_checkable
-class LabelledSet(Protocol):
+class LabelledSet(ABC):
     """Images that can be drawn by their factors, whether or not there is one of every combination.
 
     Attributes:
@@ -58,63 +62,64 @@ class LabelledSet(Protocol):
         continuous: indices of the factors whose values are measured rather than counted; see `require_discrete`.
     """
 
-    @property
-    def factor_names(self) -> Sequence[str]: ...
+    factor_names: tuple[str, ...]
+    factor_sizes: tuple[int, ...]
+    continuous: tuple[int, ...] = ()
 
-    @property
-    def factor_sizes(self) -> Sequence[int]: ...
-
-    @property
-    def continuous(self) -> Sequence[int]: ...
-
+    @abstractmethod
     def images(self, keys: Any, /) -> Tensor:
-        """Images [B, C, H, W], as bytes or in -1..1, of keys [B] or [B, F]."""
-        ...
+        """Images [B, C, H, W], as bytes or in -1..1, of `keys` [B] or [B, F]."""
 
+    @abstractmethod
     def draw(self, num: int, rng: np.random.RandomState) -> Draws:
-        """`num` images at random."""
-        ...
+        """Draw `num` images at random, by `rng`."""
 
+    @abstractmethod
     def draw_parts(self, nums: Sequence[int], rng: np.random.RandomState, chunk: int) -> list[Draws]:
-        """Samples of `nums` images for fitting and judging a predictor; a finite set has no image in two of them.
+        """Draw samples of `nums` images by `rng`, to fit and to judge a predictor.
 
-        Drawn `chunk` images at a time where the reference programs do so: the stream of draws depends on it.
+        In a finite set no image is in two of them; where it has fewer images, each sample is the same share of them.
+        A grid is drawn `chunk` images at a time, as the reference programs do: the stream of draws depends on it.
         """
-        ...
 
+    @abstractmethod
     def draw_group(self, factor: int, num: int, rng: np.random.RandomState) -> Draws:
-        """`num` images at random among those that share the value of `factor` of one random image.
+        """Draw `num` images by `rng` among all that share the value of `factor` of one random image.
 
         Raises:
             ValueError: there are no two images that share a value of the factor.
         """
-        ...
 
+    @abstractmethod
     def draw_pairs(self, factor: int, num: int, rng: np.random.RandomState) -> tuple[Draws, Draws]:
-        """`num` pairs of images that share the value of `factor`.
+        """Draw `num` pairs of images by `rng` that share the value of `factor`; the second is any image that has it.
 
         Raises:
             ValueError: there are no two images that share a value of the factor.
         """
-        ...
 
 
 FactorData = FactorGrid | LabelledSet
 
 
-class Grid:
-    """A full grid of factors as a `LabelledSet`: an image's key is its factors."""
+class Grid(LabelledSet):
+    """A full grid of factors; an image's key is its factors.
 
-    continuous: Sequence[int] = ()
+    Args:
+        data: gives the images.
+    """
 
     def __init__(self, data: FactorGrid) -> None:
         self.factor_sizes = tuple(data.factor_sizes)
         names = getattr(data, "factor_names", None)
         self.factor_names = tuple(names or (f"factor {index}" for index in range(len(self.factor_sizes))))
-        self.images = data.images
+        self._data = data
+
+    def images(self, keys: Any, /) -> Tensor:
+        return self._data.images(keys)
 
     def draw_factors(self, num: int, rng: np.random.RandomState) -> Ints:
-        """Rows of factor indices [num, F], one draw a factor in the order of the factors."""
+        """Draw rows of factor indices [num, F] by `rng`, one draw a factor in the order of the factors."""
         return np.stack([rng.randint(size, size=num) for size in self.factor_sizes], axis=1).astype(np.int64)
 
     def draw(self, num: int, rng: np.random.RandomState) -> Draws:
@@ -142,7 +147,7 @@ def labelled(data: FactorData) -> LabelledSet:
 
 
 def require_discrete(data: LabelledSet) -> None:
-    """Refuse factors whose values are measured rather than counted: every metric here counts images of a value.
+    """Refuse `data` with factors whose values are measured rather than counted: metrics count images of a value.
 
     Raises:
         ValueError: there are such factors; the message names them.
@@ -156,12 +161,12 @@ def require_discrete(data: LabelledSet) -> None:
 
 
 def random_state(seed: int | np.random.RandomState) -> np.random.RandomState:
-    """The legacy generator of numpy, whose stream the published reference programs use."""
+    """The legacy generator of numpy, whose stream the published reference programs use; `seed` itself if it is one."""
     return seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
 
 
 def varying_factors(data: LabelledSet) -> Ints:
-    """Indices of the factors that take more than one value; the others say nothing and are left out with a warning."""
+    """Indices of the factors of `data` that take more than one value; the others are left out with a warning."""
     sizes = np.asarray(data.factor_sizes)
     if (sizes < 2).any():
         names = ", ".join(data.factor_names[f] for f in np.flatnonzero(sizes < 2).tolist())
@@ -170,7 +175,7 @@ def varying_factors(data: LabelledSet) -> Ints:
 
 
 def warn(message: str) -> None:
-    """Warn from the metric that the user called."""
+    """Warn with `message` from the metric that the user called."""
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
@@ -235,6 +240,11 @@ def sample_codes(
     device: torch.device | str | None,
 ) -> list[tuple[Floats, Ints]]:
     """Random samples of (representation [N, K], factors [N, F]), one pair for each number in `nums`.
+
+    Args:
+        encoder, batch_size, device: see `encode`.
+        data: data set with known factors.
+        nums, rng, chunk: see `LabelledSet.draw_parts`.
 
     Raises:
         ValueError: a factor is continuous.

@@ -34,7 +34,7 @@ def normalized_information(codes: Floats, factors: Ints, seed: int = 0) -> Float
 
 
 def peak_share(information: Floats) -> float:
-    """Mean over rows of max / sum, moved so that an even row has 0 and a row with one entry has 1.
+    """Mean over rows of max / sum of `information`, moved so that an even row has 0 and a row with one entry has 1.
 
     A row without any information counts as even. Of the codes' rows [K, F] this is InfoM, of the factors' [F, K] InfoC.
     """
@@ -72,7 +72,7 @@ def _log_loss(inputs: Floats, labels: Ints) -> float:
 
 
 def infomec_from_codes(codes: Floats, factors: Ints, seed: int = 0) -> Score:
-    """InfoM, InfoE and InfoC of representations [N, K] and factor indices [N, F]; see `infomec`."""
+    """InfoM, InfoE and InfoC of `codes` [N, K] and factor indices `factors` [N, F], with a `seed`; see `infomec`."""
     varying = np.array([len(np.unique(column)) > 1 for column in factors.T])
     ranges = codes.max(axis=0) - codes.min(axis=0)
     active = (ranges > ranges.max() * _LEAST_RANGE) & (ranges > 0)

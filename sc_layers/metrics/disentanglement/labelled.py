@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ...data import RenderedDataset, open_dataset
 from ..score import Floats, Ints
-from .factors import Draws, FactorData, warn
+from .factors import Draws, FactorData, LabelledSet, warn
 
 # A column of fractions with more values than this, or of which most occur once, is measured rather than counted.
 _MOST_DISCRETE_VALUES = 64
 
 
-class LabelledImages:
+class LabelledImages(LabelledSet):
     """Images with labels, of any kind: a full grid of factors or part of one, several images a combination, attributes.
 
     Whenever a factor is held at a value, images are drawn among all that have it.
@@ -80,19 +80,14 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.factors)
 
-    def images(self, keys: npt.ArrayLike) -> Tensor:
-        """Images [B, C, H, W] of rows [B] of the set."""
+    def images(self, keys: npt.ArrayLike, /) -> Tensor:
         images: Tensor = self._data.images_at(keys)
         return images
 
-    images_at = images
-
     def draw(self, num: int, rng: np.random.RandomState) -> Draws:
-        """`num` images at random."""
         return self._draws(rng.randint(len(self), size=num))
 
     def draw_parts(self, nums: Sequence[int], rng: np.random.RandomState, chunk: int) -> list[Draws]:
-        """Samples of `nums` images, or of the same shares of the set where it is smaller; no image comes twice."""
         total, order = sum(nums), rng.permutation(len(self))
         if total > len(self):
             nums = [num * len(self) // total for num in nums]
@@ -102,21 +97,11 @@ class LabelledImages:
         return [self._draws(part) for part in np.split(order[: ends[-1]], ends[:-1])]
 
     def draw_group(self, factor: int, num: int, rng: np.random.RandomState) -> Draws:
-        """`num` images at random among all that share the value of `factor` of one random image.
-
-        Raises:
-            ValueError: there are no two images that share a value of the factor.
-        """
         shared = self._shared_rows(factor)
         rows = self._rows(factor)[self.factors[shared[rng.randint(len(shared))], factor]]
         return self._draws(rows[rng.randint(len(rows), size=num)])
 
     def draw_pairs(self, factor: int, num: int, rng: np.random.RandomState) -> tuple[Draws, Draws]:
-        """`num` pairs of images that share the value of `factor`; the second is any image that has it.
-
-        Raises:
-            ValueError: there are no two images that share a value of the factor.
-        """
         shared = self._shared_rows(factor)
         first = shared[rng.randint(len(shared), size=num)]
         rows = self._rows(factor)

@@ -176,7 +176,7 @@ _LEAST_VARIANCE = 1e-12
 
 
 def squared_correlations(codes: Floats, factors: Ints) -> Floats:
-    """Squared correlation [K, F] of each code [N, K] with each factor [N, F]; 0 where either is constant."""
+    """Squared correlation [K, F] of each of `codes` [N, K] with each of `factors` [N, F]; 0 where one is constant."""
     codes = codes - codes.mean(axis=0)
     values = factors - factors.mean(axis=0)
     covariance = codes.T @ values / len(codes)

@@ -135,7 +135,9 @@ _LASSO_ALPHA = 0.1
 
 
 def _lasso_weights(first: Floats, second: Floats) -> Floats:
-    model = require("sklearn.linear_model", "metrics").Lasso(alpha=_LASSO_ALPHA).fit(first, second)
+    # To the end: the default tolerance means different things in different versions of scikit-learn.
+    lasso = require("sklearn.linear_model", "metrics").Lasso(alpha=_LASSO_ALPHA, tol=1e-9, max_iter=100_000)
+    model = lasso.fit(first, second)
     return np.asarray(np.abs(model.coef_).reshape(second.shape[1], first.shape[1]).T)
 
 

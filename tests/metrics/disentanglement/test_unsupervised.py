@@ -39,13 +39,14 @@ def test_constant_codes_have_an_irs_of_zero_with_a_warning() -> None:
         assert irs_from_codes(np.ones((20, 3)), np.arange(20)[:, None] % 4).score == 0
 
 
-@pytest.mark.parametrize("correlation", ["lasso", "spearman"])
-def test_udr_is_that_of_the_reference_library(correlation: str) -> None:
+# The library stops its lasso regressions early; ours go to the end.
+@pytest.mark.parametrize(("correlation", "tolerance"), [("lasso", 2e-4), ("spearman", 1e-5)])
+def test_udr_is_that_of_the_reference_library(correlation: str, tolerance: float) -> None:
     golden = load_golden("metrics_dislib")
     scores, pairs = udr_from_codes(golden.numpy("udr_points"), golden.numpy("udr_kl"), correlation)
     expected = golden.config["scores"][f"udr_{correlation}"]["model_scores"]
-    np.testing.assert_allclose(scores, expected, atol=1e-5)
-    np.testing.assert_allclose(pairs, golden.numpy(f"udr_{correlation}_pairwise")[..., 0], atol=1e-5)
+    np.testing.assert_allclose(scores, expected, atol=tolerance)
+    np.testing.assert_allclose(pairs, golden.numpy(f"udr_{correlation}_pairwise")[..., 0], atol=tolerance)
 
 
 def test_udr_of_permuted_and_negated_codes_is_high_and_of_rotated_ones_low() -> None:
