@@ -21,8 +21,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sc_layers.metrics.distances import DISTANCES, LPIPS, FeatureDistance, make_distance, prepare_images
-from sc_layers.metrics.traversal_length import neighbour_distances, traversal_perceptual_length
+from sc_layers.metrics.distances import (
+    DISTANCES,
+    LPIPS,
+    FeatureDistance,
+    make_distance,
+    neighbour_distances,
+    prepare_images,
+)
+from sc_layers.metrics.generators import Sampling
+from sc_layers.metrics.traversal_length import TPLSettings, traversal_perceptual_length
 
 
 def random_lpips() -> FeatureDistance:
@@ -114,12 +122,9 @@ def main() -> None:
         lambda: (
             traversal_perceptual_length(
                 generator,
-                num_points=arguments.points,
-                num_traversals=traversals,
-                threshold=0,
+                settings=TPLSettings(num_points=arguments.points, num_traversals=traversals, threshold=0),
                 distance=measure,
-                batch_size=batch,
-                device=device,
+                sampling=Sampling(batch_size=batch, device=device),
             ).per_dim
         ),
         device,

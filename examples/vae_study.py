@@ -31,14 +31,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sc_layers.data.rendered.dsprites import DSprites
-from sc_layers.metrics.disentanglement.factors import Score, encode
+from sc_layers.metrics.disentanglement.factors import encode
 from sc_layers.metrics.disentanglement.information import mig
 from sc_layers.metrics.disentanglement.intervention import beta_vae, factor_vae
 from sc_layers.metrics.disentanglement.predictive import dci
 from sc_layers.metrics.disentanglement.unsupervised import udr_from_codes
 from sc_layers.metrics.distances import make_distance
-from sc_layers.metrics.selection import Candidate, correlation_table
-from sc_layers.metrics.traversal_length import traversal_perceptual_length
+from sc_layers.metrics.ranking import Candidate, correlation_table
+from sc_layers.metrics.score import Score
+from sc_layers.metrics.traversal_length import tpl_preset, traversal_perceptual_length
 
 RESOLUTION = 32
 NUM_CODES = 8
@@ -225,10 +226,7 @@ def measure(model: VAE, data: CoarseSprites, distance: Any, threshold: float, ef
         warnings.simplefilter("ignore", UserWarning)  # the linear classifier of BVM stops after its usual iterations
         tpl = traversal_perceptual_length(
             *(model.generate, model.num_codes),
-            preset="dsprites",
-            num_points=24,
-            num_traversals=max(1, round(6 * effort)),
-            threshold=threshold,
+            tpl_preset("tpl_dsprites", num_points=24, num_traversals=max(1, round(6 * effort)), threshold=threshold),
             distance=distance,
         )
         votes = {"num_train": some(400), "num_eval": some(300)}
@@ -251,7 +249,7 @@ def measure(model: VAE, data: CoarseSprites, distance: Any, threshold: float, ef
 def representation(model: VAE, sprites: DSprites) -> tuple[np.ndarray, np.ndarray]:
     """Codes of 500 fixed images [500, K] and the mean divergence of each code from the prior [K], for UDR."""
     factors = np.random.RandomState(0).randint(sprites.factor_sizes, size=(500, len(sprites.factor_sizes)))
-    codes = encode(lambda images: torch.cat(model.encode((images + 1) / 2), 1), sprites, factors)
+    codes = encode(lambda images: torch.cat(model.encode((images + 1) / 2), 1), sprites.images, factors)
     mean, log_var = np.split(codes, 2, axis=1)
     return mean, 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).mean(0)
 

@@ -19,7 +19,7 @@ _PUBLIC = {
     "UntrustedCheckpointError": "checkpoints",
     "attach_spatial_constriction": "attach",
     "traversal_perceptual_length": "metrics.traversal_length",
-    "TraversalLengthHook": "metrics.traversal_length",
+    "TraversalLengthHook": "metrics.traversal_hook",
 }
 __all__ = ["__version__", *_PUBLIC]
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .layers import SpatialConstriction as SpatialConstriction
     from .losses import PerceptualSimplicityLoss as PerceptualSimplicityLoss
     from .losses import perceptual_simplicity_loss as perceptual_simplicity_loss
-    from .metrics.traversal_length import TraversalLengthHook as TraversalLengthHook
+    from .metrics.traversal_hook import TraversalLengthHook as TraversalLengthHook
     from .metrics.traversal_length import traversal_perceptual_length as traversal_perceptual_length
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ._common import Integers, code_option, device_option, label_option, load_generator, network_argument, pick_device
+from ._common import Integers, code_option, device_option, label_option, network_argument, pick_device
+
+if TYPE_CHECKING:
+    from ..metrics import MeasureSettings
+    from ..metrics.score import Score
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -29,9 +34,13 @@ sampling_options = [
     click.option("--seed", type=int, default=0, help="Of every random draw."),
     click.option("--batch", "batch_size", type=click.IntRange(1), default=64, help="Images a pass."),
 ]
+latents_option = click.option(
+    "--latents", type=click.Choice(["normal", "uniform"]), help="How codes are drawn.  [default: as the file records]"
+)
 data_options = [
-    click.option("--data", help="'shapes3d', 'dsprites', a .npz or .h5 file with factors; for FID and KID any images."),
+    click.option("--data", help="'shapes3d', 'dsprites', a .npz or .h5 file or images with labels; FID: any images."),
     click.option("--resolution", type=int, help="Image size of the data.  [default: the network's]"),
+    click.option("--bins", type=click.IntRange(2), help="Cut continuous factors into so many bins."),
     click.option(
         "--features",
         type=click.Choice(["inception", "efficientnet"]),
@@ -40,12 +49,28 @@ data_options = [
     ),
     click.option("--feature-weights", type=click.Path(path_type=Path), help="File of the feature network's weights."),
     click.option(
+        "--num-images",
+        type=click.IntRange(2),
+        default=2_000,
+        help="Images of FID and KID, pairs of PPL.",
+        show_default=True,
+    ),
+    click.option("--full", is_flag=True, help="The standard instead: 50,000 images or pairs, and all real images."),
+    click.option(
         "--effort",
         type=float,
         default=1.0,
-        help="Factor on the number of samples of all metrics but TPL: less is quicker and noisier.",
+        help="Factor on the number of samples of the metrics of labelled images: less is quicker and noisier.",
     ),
+    latents_option,
 ]
+
+
+def measure_settings(full: bool, num_images: int, **settings: Any) -> MeasureSettings:
+    """What the options of this module say about measuring: `full` overrides `num_images`; `settings` are the rest."""
+    from ..metrics import MeasureSettings
+
+    return MeasureSettings(num_images=None if full else num_images, **settings)
 
 
 def with_options(options: list[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
@@ -107,46 +132,70 @@ def measure(
 ) -> None:
     """Measure a network file, or the newest snapshot of a run's folder.
 
-    Metrics: tpl_small_0.3, tpl_large_0.3, tpl_celeba, tpl_ffhq, tpl_dsprites; ppl, fid, kid with the paper's settings;
-    factor_vae, beta_vae, dci, mig, sap, modularity, irs of the recogniser, on data with known factors.
+    Metrics: tpl_small_0.3, tpl_large_0.3, tpl_celeba, tpl_ffhq, tpl_dsprites; ppl, fid, kid; and of the recogniser, on
+    images with known factors: factor_vae, beta_vae, dci, mig, sap, modularity, irs, infomec, dci_es.
 
-    Each result is also appended to metric-NAME.jsonl, as StyleGAN code bases do. Weights in TorchScript form
-    (StyleGAN's vgg16.pt, inception-2015-12-05.pt) run code as they load: only pass files that you trust.
+    Each result is appended to metric-NAME.jsonl, as StyleGAN code bases do; metrics-NETWORK.json, .csv and .tex hold
+    all of this call. The features of real images are kept in a cache. Weights in TorchScript form (StyleGAN's vgg16.pt,
+    inception-2015-12-05.pt) run code as they load: only pass files that you trust.
     """
     from ..checkpoints.opening import open_networks
     from ..checkpoints.snapshots import find_snapshot
     from ..metrics import registry
-    from ..metrics.report import append_result
+    from ..metrics.table import append_result
+    from ..metrics.traversal_length import TPL_PRESETS
 
     registry.check_names(names)
-    if plot is not None and not any(name in registry.TPL_NAMES for name in names):
+    if plot is not None and not any(name in TPL_PRESETS for name in names):
         raise click.UsageError("--plot shows TPL, and none of the metrics is TPL")
     path = find_snapshot(network)
-    networks = registry.Networks.of(open_networks(path, code, label, settings["seed"]), pick_device(device))
+    loaded = open_networks(path, code, label, settings["seed"])
+    networks = registry.Networks.of(loaded, pick_device(device), settings["latents"])
     settings["resolution"] = settings["resolution"] or networks.resolution
-    measures = registry.prepare(names, progress=not as_json, **settings)
+    measures = registry.prepare(names, measure_settings(progress=not as_json, **settings))
     outdir = path.parent if outdir is None else outdir
     outdir.mkdir(parents=True, exist_ok=True)
+    scores = []
     for name in names:
         start = time.perf_counter()
-        if name in registry.TPL_NAMES:
+        if name in TPL_PRESETS:
             tpl = registry.measure_tpl(name, networks, measures)
-            results = {name: tpl.total, **tpl.to_dict()}
-            text = f"{name}\n{tpl.table()}"
+            score = registry.tpl_score(name, tpl)
+            if not as_json:
+                click.echo(f"{name}\n{tpl.table()}\n")
             if plot is not None:
                 tpl.plot(plot)
         else:
             score = registry.measure(name, networks, measures)
-            results = {name: score.score, **score.to_dict()}
-            text = _text(score.score, name, score.details)
-        line = append_result(outdir, name, results, time.perf_counter() - start, path.name)
-        click.echo(json.dumps(line) if as_json else text)
+        seconds = time.perf_counter() - start
+        line = append_result(outdir, name, {name: score.score, **score.to_dict()}, seconds, path.name)
+        scores.append(score)
+        if as_json:
+            click.echo(json.dumps(line))
+    _write(outdir, path.stem, scores, as_json)
 
 
-def _text(score: float, name: str, details: dict[str, Any]) -> str:
-    shown = {key: value for key, value in details.items() if isinstance(value, (int, float))}
-    rest = ", ".join(f"{key} {value:.4g}" for key, value in shown.items())
-    return f"{name:<14} {score:10.4f}" + (f"  ({rest})" if rest else "")
+def _write(outdir: Path, name: str, scores: list[Score], as_json: bool) -> None:
+    """Print the table, and write the files of all scores."""
+    from ..metrics import registry, table
+
+    higher = {name: metric.higher_is_better for name, metric in registry.METRICS.items()}
+    if not as_json:
+        click.echo(table.score_table(scores, higher, _arrows()))
+    table.write_json(outdir / f"metrics-{name}.json", scores)
+    table.write_csv(outdir / f"metrics-{name}.csv", scores, higher)
+    (outdir / f"metrics-{name}.tex").write_text(table.latex_row(name, scores, higher) + "\n")
+
+
+def _arrows() -> dict[bool, str]:
+    """Arrows where the terminal can show them, and words where it can't."""
+    from ..metrics import table
+
+    try:
+        "".join(table.ARROWS.values()).encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return table.WORDS
+    return table.ARROWS
 
 
 @metrics.command()
@@ -157,6 +206,7 @@ def _text(score: float, name: str, details: dict[str, Any]) -> str:
 @click.option("--step", type=click.FloatRange(0, 180, min_open=True), default=15.0, help="Degrees between angles.")
 @with_options(distance_options)
 @with_options(sampling_options)
+@latents_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("rotation.png"), help="Plot.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @code_option
@@ -171,19 +221,35 @@ def rotation(
     code: Path | None,
     label: int | None,
     device: str,
-    **settings: Any,
+    distance: str,
+    weights: Path | None,
+    latents: str | None,
+    seed: int,
+    batch_size: int,
+    **grid: Any,
 ) -> None:
     """How the distance along two codes grows as they are rotated (Eq. 10, Fig. 3d), from -90 to 180 degrees.
 
     Interpretable codes have local minima at multiples of 90 degrees.
     """
-    from ..metrics import rotation_curve
+    from ..checkpoints.opening import open_networks
+    from ..checkpoints.snapshots import find_snapshot
+    from ..metrics import make_distance, registry, rotation_curve
 
     if len(codes) != 2:
         raise click.UsageError(f"--codes takes two codes, such as '3,7', got {','.join(map(str, codes))}")
     angles = [-90 + step * i for i in range(int(270 / step + 1e-9) + 1)]
-    generator = load_generator(network, pick_device(device), code, label, settings["seed"])
-    curve = rotation_curve(generator, (codes[0], codes[1]), angles=angles, progress=not as_json, **settings)
+    loaded = open_networks(find_snapshot(network), code, label, seed)
+    networks = registry.Networks.of(loaded, pick_device(device), latents)
+    measuring = registry.MeasureSettings(seed=seed, batch_size=batch_size, progress=not as_json)
+    curve = rotation_curve(
+        networks.generator,
+        (codes[0], codes[1]),
+        angles=angles,
+        distance=make_distance(distance, weights),
+        sampling=registry.Measures(measuring).sampling(networks),
+        **grid,
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     curve.plot(out)
     click.echo(json.dumps(curve.to_dict()) if as_json else f"{curve.table()}\nplot in {out}")

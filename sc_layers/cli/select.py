@@ -10,13 +10,14 @@ from typing import Any
 import click
 
 from ._common import code_option, device_option, label_option, pick_device
-from .metrics import Names, data_options, distance_options, sampling_options, with_options
+from .metrics import Names, data_options, distance_options, measure_settings, sampling_options, with_options
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--metric", default="tpl", help="TPL preset; 'tpl' is tpl_small_0.3.")
 @click.option("--min-active", type=click.IntRange(0), default=0, help="Leave out models with fewer active codes.")
+@click.option("--all-snapshots", is_flag=True, help="All snapshots of each run, not the newest alone.")
 @click.option("--top", type=click.IntRange(1), default=10, help="How many to list.")
 @click.option("--against", type=Names(), default="", help="Metrics to correlate with, such as 'factor_vae,dci,mig'.")
 @with_options(data_options)
@@ -29,28 +30,33 @@ from .metrics import Names, data_options, distance_options, sampling_options, wi
 def select(
     runs: tuple[Path, ...],
     metric: str,
+    min_active: int,
+    top: int,
     against: list[str],
+    all_snapshots: bool,
     as_json: bool,
+    code: Path | None,
+    label: int | None,
     device: str,
-    **settings: Any,
+    **measuring: Any,
 ) -> None:
-    """Rank the checkpoints of many runs by TPL, without labels.
+    """Rank the models of many runs by TPL, without labels.
 
-    RUNS are run folders, of which all snapshots are taken, and network files. Results are kept in select.jsonl beside
-    the checkpoints, so what was measured already is not measured again. To spread the work over processes or GPUs:
-    `torchrun --nproc-per-node N -m sc_layers select ...`.
+    RUNS are run folders, of which the newest snapshot is taken, and network files. Results are kept in select.jsonl
+    beside the checkpoints, so what was measured already is not measured again. To spread the work over processes or
+    GPUs: `torchrun --nproc-per-node N -m sc_layers select ...`.
 
     With --against, Spearman's rank correlations of TPL with those metrics follow, as in Table 1 of the paper.
     """
-    from ..metrics import select_models
+    from ..metrics import SelectionSettings, select_models
 
+    metric = "tpl_small_0.3" if metric == "tpl" else metric
     selection = select_models(
         runs,
-        metric="tpl_small_0.3" if metric == "tpl" else metric,
-        against=against,
+        SelectionSettings(metric, min_active, top, tuple(against), all_snapshots, code, label),
+        measure_settings(**measuring),
         device=None if device == "auto" else pick_device(device),
         log=lambda message: click.echo(message, err=True),
-        **settings,
     )
     if int(os.environ.get("RANK", "0")) == 0:
         _print(selection, as_json)

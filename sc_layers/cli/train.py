@@ -83,7 +83,8 @@ def train(
 
     from ..checkpoints.snapshots import find_snapshot
     from ..data import open_dataset
-    from ..metrics.traversal_length import TraversalLengthHook
+    from ..metrics import make_distance
+    from ..metrics.traversal_hook import TraversalLengthHook
     from ..training import create_run_dir, training_preset
     from ..training import train as run
 
@@ -91,7 +92,7 @@ def train(
         raise click.UsageError("--tensorboard needs --tpl: it shows what that measures")
     tpl = None
     if tpl_preset is not None:
-        tpl = TraversalLengthHook(preset=tpl_preset, distance=distance, weights=weights)
+        tpl = TraversalLengthHook(settings=tpl_preset, distance=make_distance(distance, weights))
     config = _override(training_preset(preset), settings)
     dataset = open_dataset(data, resolution, crop, background, skip_bad)
     _check_data(dataset, skip_bad)

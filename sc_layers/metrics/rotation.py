@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from .distances import DistanceFunction, FeatureDistance, as_feature_distance
-from .traversal_length import (
-    GeneratorFunction,
-    device_of,
-    fixed_noise,
-    neighbour_distances,
-    number_of_codes,
-    progress_bar,
-)
+from .distances import DistanceFunction, FeatureDistance, as_feature_distance, neighbour_distances
+from .generators import SAMPLING, GeneratorFunction, Sampling, fixed_noise, number_of_codes, progress_bar
 
 HALF_TURN = 180.0
 
@@ -107,7 +100,7 @@ class RotationCurve:
     __str__ = table
 
     def plot(self, path: str | Path) -> None:
-        """Write the curve, with a dashed line at each local minimum (Fig. 3d)."""
+        """Write the curve to `path`, with a dashed line at each local minimum (Fig. 3d)."""
         figure = require("matplotlib.figure", "metrics").Figure(figsize=(5, 3.2))
         axes = figure.add_subplot()
         axes.plot(self.angles, self.distances, marker="o", markersize=3)
@@ -129,12 +122,8 @@ def rotation_curve(
     num_points: int = 9,
     extent: float = 4.0,
     distance: str | FeatureDistance | DistanceFunction = "lpips",
-    weights: str | Path | None = None,
     base: Tensor | None = None,
-    seed: int = 0,
-    batch_size: int = 32,
-    device: torch.device | str | None = None,
-    progress: bool = False,
+    sampling: Sampling = SAMPLING,
 ) -> RotationCurve:
     """dis_cum(a) = sum over grid(-4, 4) of dis(G(R(a)(c_1, c_2)), G(R(a)(c_1 + step, c_2)))  (Eq. 10).
 
@@ -149,31 +138,26 @@ def rotation_curve(
         num_points: N, points on a side of the grid; a row of N images has N - 1 distances.
         extent: half the side of the grid.
         distance: see `traversal_perceptual_length`.
-        weights: file of the distance's weights.
-        base: values [K] of the other codes; None draws them from N(0, 1).
-        seed: of the base codes.
-        batch_size: images a pass.
-        device: where to compute; None takes the generator's, or the CPU.
-        progress: show a progress bar with the time left.
+        base: values [K] of the other codes; None draws them.
+        sampling: distribution and seed of the base codes, batch size, device, progress.
 
     Raises:
         ValueError: codes that do not exist or are the same, or settings out of range.
     """
-    base = _base(generator, num_codes, base, seed)
+    base = _base(generator, num_codes, base, sampling)
     _check(pair, len(base), angles, num_points)
-    where = device_of(generator) if device is None else torch.device(device)
-    measure = as_feature_distance(distance, weights).to(where).eval()
+    where = sampling.device_of(generator)
+    measure = as_feature_distance(distance).to(where).eval()
     shape = (len(angles), num_points, num_points)
     codes = torch.cat([rotated_codes(base, pair, angle, num_points, extent).flatten(0, 1) for angle in angles])
-    with fixed_noise(generator) as fixed, progress_bar(math.prod(shape), "rotation", progress) as bar:
-        distances = neighbour_distances(fixed, measure, iter(torch.split(codes, batch_size)), shape, where, bar)
+    with fixed_noise(generator) as fixed, progress_bar(math.prod(shape), "rotation", sampling.progress) as bar:
+        distances = neighbour_distances(fixed, measure, iter(codes.split(sampling.batch_size)), shape, where, bar)
     return RotationCurve(pair, tuple(map(float, angles)), tuple(distances.sum(dim=(1, 2)).tolist()))
 
 
-def _base(generator: GeneratorFunction, num_codes: int | None, base: Tensor | None, seed: int) -> Tensor:
+def _base(generator: GeneratorFunction, num_codes: int | None, base: Tensor | None, sampling: Sampling) -> Tensor:
     if base is None:
-        draws = torch.Generator().manual_seed(seed)
-        return torch.randn(number_of_codes(generator, num_codes), generator=draws, dtype=torch.float64)
+        return sampling.codes(1, number_of_codes(generator, num_codes))[0].double()
     if base.ndim != 1:
         raise ValueError(f"base must have shape [K], got {tuple(base.shape)}")
     return base.double().cpu()

@@ -60,7 +60,7 @@ def _download(url: str, otherwise: str) -> None:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict without running code from the file.
+    """Read a state dict from `path` without running code from the file.
 
     Args:
         path: a file of `torch.save`.
@@ -92,7 +92,7 @@ def is_torchscript(path: str | Path) -> bool:
 
 
 def load_torchscript(path: str | Path, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
-    """Load a TorchScript archive. This runs code from the file: only load what you trust.
+    """Load a TorchScript archive from `path` onto `device`. This runs code from the file: only load what you trust.
 
     Raises:
         FileNotFoundError: there is no such file.

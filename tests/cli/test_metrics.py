@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -30,9 +32,10 @@ def test_a_table_and_lines_of_json_for_each_metric(network: Path, tmp_path: Path
         *("--effort", 0.02, "--outdir", tmp_path, "--plot", tmp_path / "bars.png", "--device", "cpu"),
     )
     assert result.exit_code == 0, result.output
-    assert "TPL" in result.output
-    assert "factor_vae" in result.output
-    assert "mig" in result.output
+    rows = {line.split()[0]: line.split()[2] for line in result.output.splitlines() if line[:1].islower()}
+    assert rows == {"tpl_small_0.3": "↓", "factor_vae": "↑", "mig": "↑", "metric": "better"} | {
+        key: value for key, value in rows.items() if key == "code"
+    }
     for name in ("tpl_small_0.3", "factor_vae", "mig"):
         (line,) = map(json.loads, (tmp_path / f"metric-{name}.jsonl").read_text().splitlines())
         assert isinstance(line["results"][name], float)
@@ -64,15 +67,49 @@ def test_metrics_of_images_are_measured_against_data(
 ) -> None:
     pytest.importorskip("torchmetrics")
     monkeypatch.setattr(registry, "make_features", lambda name, weights: MeanAndSpread())
+    monkeypatch.setenv("SC_LAYERS_CACHE", str(tmp_path / "cache"))
     result = run(
         *(network, "--metrics", "ppl,fid,kid", "--data", "dsprites", "--distance", "mse"),
-        *("--effort", 0.001, "--outdir", tmp_path, "--json", "--device", "cpu"),
+        *("--num-images", 50, "--outdir", tmp_path, "--json", "--device", "cpu"),
     )
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in result.output.splitlines()]
     assert [line["metric"] for line in lines] == ["ppl", "fid", "kid"]
-    assert lines[1]["results"]["num_reals"] == 737
+    assert lines[1]["results"]["num_reals"] == 50
     assert lines[1]["results"]["num_fakes"] == 50
+    assert lines[0]["results"]["note"] == "50 of the standard's 50,000 pairs"
+    assert len(list((tmp_path / "cache" / "features").glob("features-*.npy"))) == 1
+
+
+def test_a_json_a_csv_and_a_latex_file_hold_all_numbers(network: Path, tmp_path: Path) -> None:
+    options = ("--data", "dsprites", "--distance", "mse", "--effort", 0.02, "--outdir", tmp_path, "--device", "cpu")
+    result = run(network, "--metrics", "tpl_small_0.3,modularity", *options)
+    assert result.exit_code == 0, result.output
+    scores = json.loads((tmp_path / f"metrics-{network.stem}.json").read_text())
+    assert [score["name"] for score in scores] == ["tpl_small_0.3", "modularity"]
+    rows = list(csv.DictReader((tmp_path / f"metrics-{network.stem}.csv").open()))
+    assert float(rows[0]["value"]) == scores[0]["score"]
+    assert rows[0]["better"] == "lower"
+    assert {row["quantity"] for row in rows} >= {"num_active", "explicitness", "modularity"}
+    header, row = (tmp_path / f"metrics-{network.stem}.tex").read_text().splitlines()
+    assert header == r"% model & tpl\_small\_0.3 $\downarrow$ & modularity $\uparrow$ \\"
+    assert row.count("&") == 2
+
+
+def test_codes_are_drawn_as_the_file_records_unless_told_otherwise(tmp_path: Path) -> None:
+    totals = []
+    for recorded, options in (("normal", ()), ("uniform", ()), ("normal", ("--latents", "uniform"))):
+        path = save_small_networks(tmp_path / f"{recorded}.safetensors", training={"latents": recorded})
+        result = run(path, *options, "--distance", "mse", "--json", "--device", "cpu", "--outdir", tmp_path)
+        totals.append(json.loads(result.output)["results"]["total"])
+    assert totals[0] != totals[1] == totals[2]
+
+
+def test_a_terminal_without_arrows_gets_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    assert command._arrows() == {True: "more", False: "less"}
+    monkeypatch.setattr(command.sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert command._arrows() == {True: "↑", False: "↓"}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["select", *map(str, arguments), "--distance", "mse", "--device", "cpu"])
+    return CliRunner().invoke(
+        main, ["select", *map(str, arguments), "--distance", "mse", "--device", "cpu", "--all-snapshots"]
+    )
 
 
 def test_checkpoints_are_ranked_with_intervals_and_damaged_ones_reported(run_dir: Path) -> None:
@@ -51,11 +53,22 @@ def test_correlations_against_supervised_metrics_follow(run_dir: Path) -> None:
     assert result.stdout.splitlines()[-1].split()[:2] == ["TPL", "2"]
 
 
-def test_warnings_are_one_line_without_code(run_dir: Path) -> None:
-    options = ("--against", "mig", "--data", "dsprites", "--effort", 0.01, "--min-active", 4)
-    result = run(run_dir, *options)
-    warned = [line for line in result.stderr.splitlines() if "rank correlation" in line]
-    assert warned == ["warning: rank correlation of 0 values is given as 0: one side has no two different ones"]
+def test_the_newest_snapshot_is_taken_unless_all_are_asked_for(run_dir: Path, tmp_path: Path) -> None:
+    for seed in (3, 4):
+        save_small_networks(tmp_path / f"network-snapshot-00000{seed}.safetensors", seed)
+    options = ("--distance", "mse", "--device", "cpu", "--against", "mig", "--data", "dsprites", "--effort", 0.01)
+    result = CliRunner().invoke(main, ["select", str(tmp_path), *map(str, options)])
+    assert result.exit_code == 0, result.output
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [
+        ["1", str(tmp_path / "network-snapshot-000004.safetensors")]
+    ]
+    assert "1 older snapshots of these runs are left out (--all-snapshots takes them)" in result.stderr
+    assert "0.00" not in result.stdout  # one model has no correlation
+
+
+def test_a_filter_that_leaves_too_few_models_has_a_dash_for_a_correlation(run_dir: Path) -> None:
+    result = run(run_dir, "--against", "mig", "--data", "dsprites", "--effort", 0.01, "--min-active", 4)
+    assert result.stdout.splitlines()[-1].split() == ["TPL", "(act>3)", "0", "-"]
 
 
 def test_a_filter_that_nothing_passes_ends_with_status_1(run_dir: Path) -> None:

@@ -217,8 +217,6 @@ def test_unknown_distances_list_the_known_ones() -> None:
 def test_weights_for_a_distance_without_any_are_refused() -> None:
     with pytest.raises(ValueError, match="no weights"):
         make_distance("mse", "file.pth")
-    with pytest.raises(ValueError, match="ready one"):
-        as_feature_distance(MeanSquared(), "file.pth")
 
 
 def test_an_unknown_net_lists_the_known_ones() -> None:

@@ -1,4 +1,4 @@
-"""FID, KID and PPL on a small real feature network, against closed forms and the authors' percentile rule."""
+"""FID and KID against closed forms, their numbers of images, and the cache of real features."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sc_layers.metrics import weights as weights_module
 from sc_layers.metrics.distances import EfficientNetLite
-from sc_layers.metrics.generative import (
-    EfficientNetFeatures,
-    InceptionFeatures,
-    fid,
-    kid,
-    make_features,
-    ppl,
-    reject_tails,
-)
-from tests.golden import load_golden
+from sc_layers.metrics.features import FeatureCache
+from sc_layers.metrics.generative import fid, kid
+from sc_layers.metrics.generators import Sampling
 
 pytest.importorskip("torchmetrics")
 
@@ -56,14 +48,15 @@ def flat_generator(mean: float, std: float, size: int = 4) -> Any:
 
 
 def test_fid_of_two_gaussians_is_their_frechet_distance() -> None:
-    result = fid(flat_generator(0.2, 0.2), Flat(0.0, 0.1), 3, num_fakes=2000, features=MeanColour())
+    result = fid(flat_generator(0.2, 0.2), Flat(0.0, 0.1), 3, features=MeanColour())
     expected = 3 * 127.5**2 * (0.2**2 + (0.2 - 0.1) ** 2)
     assert result.score == pytest.approx(expected, rel=0.05)
     assert result.details == {"num_reals": 2000, "num_fakes": 2000}
+    assert result.note == "2,000 of the standard's 50,000 images"
 
 
 def test_kid_is_zero_for_the_same_distribution_and_positive_for_another() -> None:
-    options = {"num_fakes": 1000, "num_subsets": 20, "subset_size": 200, "features": MeanColour()}
+    options = {"num_images": 1000, "num_subsets": 20, "subset_size": 200, "features": MeanColour()}
     same = kid(flat_generator(0.0, 0.1), Flat(0.0, 0.1), 3, **options).score
     other = kid(flat_generator(0.3, 0.1), Flat(0.0, 0.1), 3, **options).score
     assert abs(same) < 0.01 * other
@@ -85,7 +78,7 @@ class ShallowFeatures(nn.Module):
 @pytest.mark.parametrize("metric", [fid, kid])
 def test_scores_on_a_real_network_grow_with_a_shift_of_the_images(metric: Any) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
-    options = {"num_reals": 400, "num_fakes": 400, "features": ShallowFeatures()}
+    options = {"num_images": 400, "features": ShallowFeatures()}
     options |= {"subset_size": 200, "num_subsets": 10} if metric is kid else {}
     data = Flat(0.0, 0.3, size=16)
     scores = [metric(flat_generator(shift, 0.3, size=16), data, 3, **options).score for shift in (0.0, 0.8)]
@@ -97,128 +90,123 @@ def test_results_depend_on_the_seed_alone_and_leave_the_callers_random_numbers()
         return flat_generator(0.0, 0.1)(codes) + 0.05 * torch.randn(len(codes), 3, 4, 4)
 
     before = torch.get_rng_state()
-    options = {"num_fakes": 200, "num_reals": 200, "features": MeanColour()}
-    scores = [fid(noisy, Flat(0.0, 0.1), 3, seed=seed, **options).score for seed in (0, 0, 1)]
+    options = {"num_images": 200, "features": MeanColour()}
+    scores = [fid(noisy, Flat(0.0, 0.1), 3, sampling=Sampling(seed=seed), **options).score for seed in (0, 0, 1)]
     assert scores[0] == scores[1] != scores[2]
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_ppl_of_a_linear_generator_is_its_mean_squared_speed() -> None:
-    """G(c) = a c moves by a eps (c' - c), so a distance of mean squares gives a^2 |c' - c|^2 / K / eps^2 * eps^2."""
-    speed = 0.02
-    result = ppl(
-        lambda codes: (codes * speed)[:, None, None, :],
-        4,
-        num_samples=4000,
-        epsilon=1e-2,
-        percentiles=(0, 100),
-        distance="mse",
-    )
-    assert result.score == pytest.approx(2 * (speed * 127.5) ** 2, rel=0.05)
-    assert result.details["num_kept"] == 4000
-
-
-def test_ppl_leaves_out_the_tails() -> None:
-    result = ppl(lambda codes: (codes * 0.02)[:, None, None, :], 4, num_samples=1000, epsilon=1e-2, distance="mse")
-    assert 970 < result.details["num_kept"] < 1000
-
-
-def test_tails_are_rejected_as_in_the_authors_program() -> None:
-    golden = load_golden("util")
-    low, high, mean = golden.numpy("ppl_lo_hi_mean").tolist()
-    kept = reject_tails(golden.numpy("ppl_all").astype(float))
-    assert kept.min() == pytest.approx(low, rel=1e-6)
-    assert kept.max() == pytest.approx(high, rel=1e-6)
-    assert kept.mean() == pytest.approx(mean, rel=1e-6)
-
-
-def test_ppl_with_the_offline_network_is_finite_at_the_papers_step() -> None:
-    pytest.importorskip("efficientnet_lite_pytorch")
-
-    def smooth(codes: Tensor) -> Tensor:
-        return torch.sin(codes.sum(1)[:, None, None, None] + torch.linspace(0, 6, 32)).expand(-1, 3, 32, -1)
-
-    score = ppl(smooth, 3, num_samples=16, distance=EfficientNetLite()).score
-    assert np.isfinite(score)
-    assert score > 0
-
-
-@pytest.mark.slow
-def test_inception_runs_from_a_weights_file(tmp_path: Path) -> None:
-    """The network that FID is defined by, with random weights in a file of the published layout."""
-    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    outline = module.FeatureExtractorInceptionV3
-    reading, module.load_state_dict_from_url = module.load_state_dict_from_url, lambda *_, **__: {}
-    strict, outline.load_state_dict = outline.load_state_dict, lambda *_: None
-    try:
-        state = outline("inception-v3-compat", ["2048"]).state_dict()
-    finally:
-        module.load_state_dict_from_url, outline.load_state_dict = reading, strict
-    torch.save(state, tmp_path / "inception.pth")
-    features = InceptionFeatures(tmp_path / "inception.pth")(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
-    assert features.shape == (2, 2048)
-    assert features.isfinite().all()
-
-
-class _ScriptedInception(nn.Module):
-    def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
-        means = images.float().mean(dim=(2, 3))
-        return means if return_features else means * 0
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
-def test_a_torchscript_inception_is_asked_for_features(tmp_path: Path) -> None:
-    torch.jit.script(_ScriptedInception()).save(str(tmp_path / "inception.pt"))
-    images = torch.full((2, 3, 4, 4), 7, dtype=torch.uint8)
-    assert InceptionFeatures(tmp_path / "inception.pt")(images).tolist() == [[7.0] * 3] * 2
-
-
-def test_missing_inception_weights_offline_are_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-
-    def unreachable(*_: Any, **__: Any) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    with pytest.raises(FileNotFoundError, match=r"no route.*weights-inception-2015-12-05.*--feature-weights"):
-        make_features("inception")
-    assert weights_module.cached_path("https://a/b.pth") == tmp_path / "checkpoints" / "b.pth"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_reals": 5000}, "data set has 2000 images"),
-        ({"num_fakes": 1}, "at least 2 real and generated"),
+        ({"num_images": 1}, "num_images must be at least 2, got 1"),
         ({"features": "resnet"}, "unknown feature network 'resnet'; known ones: inception, efficientnet"),
-        ({"features": MeanColour(), "weights": "x.pth"}, "the one given is ready"),
     ],
 )
 def test_wrong_settings_of_fid_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        fid(flat_generator(0, 0.1), Flat(0, 0.1), 3, **{"num_fakes": 10, "features": MeanColour(), **arguments})
+        fid(flat_generator(0, 0.1), Flat(0, 0.1), 3, **{"num_images": 10, "features": MeanColour(), **arguments})
 
 
 def test_kid_needs_a_subset_of_images() -> None:
     with pytest.raises(ValueError, match="at least 100"):
-        kid(flat_generator(0, 0.1), Flat(0, 0.1), 3, num_fakes=50, subset_size=100, features=MeanColour())
-
-
-@pytest.mark.parametrize("arguments", [{"num_samples": 0}, {"percentiles": (99, 1)}, {"distance": "l2"}])
-def test_wrong_settings_of_ppl_are_named(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"num_samples|percentiles|unknown distance"):
-        ppl(flat_generator(0, 0.1), 3, **{"num_samples": 10, "distance": "mse", **arguments})
+        kid(flat_generator(0, 0.1), Flat(0, 0.1), 3, num_images=50, subset_size=100, features=MeanColour())
 
 
 def test_a_generator_with_broken_images_is_named() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        fid(lambda codes: flat_generator(0, 1)(codes) / 0, Flat(0, 0.1), 3, num_fakes=10, features=MeanColour())
+        fid(lambda codes: flat_generator(0, 1)(codes) / 0, Flat(0, 0.1), 3, num_images=10, features=MeanColour())
 
 
-def test_offline_features_are_those_of_the_distances_network_at_its_own_size() -> None:
-    pytest.importorskip("efficientnet_lite_pytorch")
-    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
-    features = EfficientNetFeatures()
-    torch.testing.assert_close(features(images), EfficientNetLite().pooled(images.float()))
-    small = features(images[..., :32, :32])
-    assert (small > 0).float().mean() > 0.05
+def test_more_images_than_the_data_has_compares_with_all_of_it() -> None:
+    result = fid(flat_generator(0.0, 0.1), Flat(0.0, 0.1, num=50), 3, num_images=80, features=MeanColour())
+    assert result.details == {"num_reals": 50, "num_fakes": 80}
+
+
+def test_the_full_standard_is_50000_images_against_all_without_a_note() -> None:
+    result = fid(
+        flat_generator(0.0, 0.1, 1),
+        Flat(0.0, 0.1, 3000, 1),
+        3,
+        num_images=None,
+        features=MeanColour(),
+        sampling=Sampling(batch_size=5000),
+    )
+    assert result.details == {"num_reals": 3000, "num_fakes": 50_000}
+    assert result.note == ""
+
+
+def test_codes_come_from_the_distribution_that_is_asked_for() -> None:
+    def codes_seen(latents: str) -> Tensor:
+        seen: list[Tensor] = []
+
+        def generator(codes: Tensor) -> Tensor:
+            seen.append(codes)
+            return flat_generator(0.0, 0.1)(codes)
+
+        fid(generator, Flat(0.0, 0.1), 3, num_images=500, features=MeanColour(), sampling=Sampling(latents=latents))
+        return torch.cat(seen)
+
+    assert codes_seen("uniform").abs().max() <= 2
+    assert codes_seen("normal").abs().max() > 2
+
+
+class CountingColour(MeanColour):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.images_seen = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.images_seen += len(images)
+        return self.gain * super().forward(images)
+
+
+def test_features_of_real_images_are_computed_once_for_each_data_network_and_choice(tmp_path: Path) -> None:
+    network, cache, generator = CountingColour(), FeatureCache(tmp_path), flat_generator(0.0, 0.1)
+
+    def looked_at(data: Flat, num: int = 100, seed: int = 0) -> int:
+        before = network.images_seen
+        fid(generator, data, 3, num_images=num, features=network, cache=cache, sampling=Sampling(seed=seed))
+        return network.images_seen - before
+
+    data = Flat(0.0, 0.1)
+    assert looked_at(data) == 200
+    assert looked_at(data) == 100  # the generated ones alone
+    assert looked_at(data, num=50) == 100
+    assert looked_at(data, seed=1) == 200
+    assert looked_at(Flat(0.1, 0.1)) == 200
+    assert looked_at(Flat(0.0, 0.1, num=1999)) == 200
+    network.gain.mul_(2)
+    assert looked_at(data) == 200
+
+
+def test_a_changed_file_of_the_data_set_is_another_data_set(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(b"one")
+    data, cache = Flat(0.0, 0.1), FeatureCache(tmp_path / "cache")
+    data.name = str(tmp_path / "data")
+    before = cache.path(data, np.arange(9), MeanColour())
+    assert cache.path(data, np.arange(9), MeanColour()) == before
+    (tmp_path / "data" / "a.png").write_bytes(b"another")
+    assert cache.path(data, np.arange(9), MeanColour()) != before
+
+
+def test_scores_from_the_cache_are_the_same_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+    cache, options = FeatureCache(tmp_path), {"num_images": 100, "features": MeanColour()}
+    scores = [fid(flat_generator(0.1, 0.1), Flat(0.0, 0.1), 3, cache=cache, **options).score for _ in range(2)]
+    assert scores[0] == scores[1]
+    (file,) = tmp_path.glob("features-*.npy")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"features-.*damaged: delete the file"):
+        fid(flat_generator(0.1, 0.1), Flat(0.0, 0.1), 3, cache=cache, **options)
+
+
+def test_progress_counts_real_and_generated_images(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    options = {"num_images": 70, "features": MeanColour(), "sampling": Sampling(progress=True)}
+    fid(flat_generator(0.0, 0.1), Flat(0.0, 0.1), 3, **options)
+    shown = capsys.readouterr().err
+    assert "real images" in shown
+    assert "generated images" in shown
+    assert "/70" in shown

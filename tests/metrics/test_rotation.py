@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sc_layers.metrics.generators import Sampling
 from sc_layers.metrics.rotation import RotationCurve, rotated_codes, rotation_curve
 from tests.golden import load_golden
 from tests.tolerances import SCORE
@@ -33,7 +34,7 @@ def test_row_distances_accumulate_to_the_authors_number() -> None:
         return images[stored.start - len(codes) : stored.start]
 
     stored.start = 0
-    curve = rotation_curve(stored, (1, 4), 6, angles=[0], num_points=5, distance="mse", batch_size=7)
+    curve = rotation_curve(stored, (1, 4), 6, angles=[0], num_points=5, distance="mse", sampling=Sampling(batch_size=7))
     assert curve.distances[0] == pytest.approx(float(golden["rot_dist"]), rel=1e-6)
 
 
@@ -62,7 +63,7 @@ def test_every_image_is_generated_once() -> None:
         made.append(len(codes))
         return two_factors(codes)
 
-    rotation_curve(counting, (0, 1), 3, angles=[0, 30], num_points=4, distance="mse", batch_size=5)
+    rotation_curve(counting, (0, 1), 3, angles=[0, 30], num_points=4, distance="mse", sampling=Sampling(batch_size=5))
     assert sum(made) == 2 * 4 * 4
 
 

@@ -1,52 +1,47 @@
-"""Traversal perceptual length: reference numbers, one pass an image, settings, hook, bad generators."""
+"""Traversal perceptual length: reference numbers, one pass an image, settings, bad generators."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.metrics.distances import FeatureDistance, Features, MeanSquared
+from sc_layers.metrics.generators import Sampling
 from sc_layers.metrics.traversal_length import (
     TPL_PRESETS,
     TPLSettings,
     TraversalLength,
-    TraversalLengthHook,
+    tpl_preset,
     traversal_perceptual_length,
-    traversal_picture,
 )
 from sc_layers.models import Generator
 from tests.golden import load_golden
+from tests.metrics.stripes import Stripes
 from tests.tolerances import SCORE
 
+SETTINGS = set(TPLSettings.__dataclass_fields__)
+SAMPLING = set(Sampling.__dataclass_fields__)
 
-class Stripes(nn.Module):
-    """Code k shifts the brightness of one row of a 4x4 image by `strengths[k]`; keeps how many images it made."""
 
-    def __init__(self, strengths: list[float]) -> None:
-        super().__init__()
-        self.strengths = nn.Parameter(torch.tensor(strengths))
-        self.num_codes = len(strengths)
-        self.images_made = 0
-
-    def forward(self, codes: Tensor) -> Tensor:
-        self.images_made += len(codes)
-        rows = (codes * self.strengths / 127.5).view(len(codes), 1, -1, 1)
-        return rows.expand(-1, -1, -1, 4)
+def tpl(generator: Any, num_codes: int | None = None, distance: Any = "mse", **options: Any) -> TraversalLength:
+    """The fields of settings and sampling by name."""
+    settings = tpl_preset("tpl_small_0.3", **{name: options.pop(name) for name in SETTINGS & set(options)})
+    sampling = Sampling(**{name: options.pop(name) for name in SAMPLING & set(options)})
+    return traversal_perceptual_length(generator, num_codes, settings, distance=distance, sampling=sampling, **options)
 
 
 def quiet_tpl(*args: Any, **kwargs: Any) -> TraversalLength:
     """Without the warning about few active codes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return traversal_perceptual_length(*args, **kwargs)
+        return tpl(*args, **kwargs)
 
 
 @pytest.mark.parametrize("variant", ["bound4", "pm2"])
@@ -60,7 +55,7 @@ def test_tpl_is_that_of_the_authors_program(name: str, variant: str) -> None:
     generator.load_state_dict(state_dict_from_tf(config, network.group("Gs/")))
     for label in ("thresh0", "thresh1"):
         expected = golden.config["results"][f"{variant}/{label}"]
-        result = traversal_perceptual_length(
+        result = tpl(
             generator,
             num_points=golden.config["n_samples_per_dim"],
             sweep="fixed" if variant == "bound4" else "relative",
@@ -130,7 +125,7 @@ def test_feature_and_pairwise_distances_agree() -> None:
 
 
 def test_total_is_the_sum_over_active_codes_and_ranking_is_by_length() -> None:
-    result = traversal_perceptual_length(Stripes([1.0, 4.0, 0.01, 2.0]), distance="mse", threshold=0.3)
+    result = tpl(Stripes([1.0, 4.0, 0.01, 2.0]), distance="mse", threshold=0.3)
     assert result.ranking == [1, 3, 0, 2]
     assert result.active.tolist() == [True, True, False, True]
     assert result.total == pytest.approx(result.per_dim[[0, 1, 3]].sum().item(), abs=SCORE)
@@ -177,15 +172,15 @@ def test_presets_are_those_of_the_paper() -> None:
     assert summary == {
         "tpl_small_0.3": (25, 10, 0.3),
         "tpl_large_0.3": (49, 300, 0.3),
-        "celeba": (49, 300, 0.3),
-        "ffhq": (49, 300, 0.5),
-        "dsprites": (51, 300, 0.01),
+        "tpl_celeba": (49, 300, 0.3),
+        "tpl_ffhq": (49, 300, 0.5),
+        "tpl_dsprites": (51, 300, 0.01),
     }
 
 
 def test_constant_codes_give_zero_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match="0 of 2 codes are active"):
-        result = traversal_perceptual_length(Stripes([0.0, 0.0]), distance="mse")
+        result = tpl(Stripes([0.0, 0.0]), distance="mse")
     assert result.total == 0
     assert result.interval == (0, 0)
     assert result.table().count("no") == 2
@@ -242,13 +237,12 @@ def test_the_progress_bar_counts_images(capsys: pytest.CaptureFixture[str]) -> N
 )
 def test_a_generator_with_wrong_images_is_named(images: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        traversal_perceptual_length(images, 3, distance="mse")
+        tpl(images, 3, distance="mse")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"preset": "tpl_tiny"}, "unknown TPL preset 'tpl_tiny'; presets: tpl_small_0.3, tpl_large_0.3, celeba"),
         ({"num_points": 1}, "at least 2 images"),
         ({"num_traversals": 0}, "num_traversals must be at least 1"),
         ({"reading": "images"}, "points, segments"),
@@ -263,86 +257,17 @@ def test_a_generator_with_wrong_images_is_named(images: Any, message: str) -> No
         ({"confidence": 95}, "confidence must lie between 0 and 1"),
         ({"distance": "l2"}, "unknown distance"),
         ({"base_codes": torch.zeros(3)}, r"\[T, K\]"),
-        ({"base_codes": torch.zeros(3, 2), "num_traversals": 4}, "there are 3 base_codes"),
         ({"base_codes": torch.zeros(3, 5), "num_codes": 2}, "num_codes is 2"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        traversal_perceptual_length(Stripes([1.0, 2.0]), **{"distance": "mse", **settings})
+        tpl(Stripes([1.0, 2.0]), **{"distance": "mse", **settings})
 
 
 def test_a_bare_function_needs_the_number_of_codes() -> None:
     with pytest.raises(ValueError, match="num_codes is needed"):
-        traversal_perceptual_length(lambda codes: codes.view(-1, 1, 1, 2), distance="mse")
-
-
-class _Writer:
-    def __init__(self) -> None:
-        self.scalars: dict[str, tuple[float, int]] = {}
-        self.images: dict[str, tuple[Tensor, int]] = {}
-
-    def add_scalar(self, tag: str, value: float, global_step: int) -> None:
-        self.scalars[tag] = (value, global_step)
-
-    def add_image(self, tag: str, image: Tensor, global_step: int) -> None:
-        self.images[tag] = (image, global_step)
-
-
-def test_the_hook_measures_every_so_many_steps_and_logs(tmp_path: Path) -> None:
-    writer = _Writer()
-    hook = TraversalLengthHook(tmp_path, every=10, distance="mse", writer=writer)
-    generator = Stripes([3.0, 1.0, 2.0])
-    results = [hook(generator, step, snapshot=f"net{step}.pkl") for step in range(11)]
-    assert [step for step, result in enumerate(results) if result is not None] == [0, 10]
-    lines = [json.loads(line) for line in (tmp_path / "metric-tpl_small_0.3.jsonl").read_text().splitlines()]
-    assert [line["snapshot_pkl"] for line in lines] == ["net0.pkl", "net10.pkl"]
-    assert lines[1]["metric"] == "tpl_small_0.3"
-    assert lines[1]["results"]["tpl_small_0.3"] == results[10].total
-    assert {"total_time", "timestamp"} <= set(lines[1])
-    assert writer.scalars == {
-        "Metrics/tpl_small_0.3": (results[10].total, 10),
-        "Metrics/tpl_small_0.3_active": (3, 10),
-    }
-    assert writer.images["Traversal/tpl_small_0.3"][0].shape == (1, 3 * 3, 7 * 4)
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["traversal-000000.png", "traversal-000010.png"]
-
-
-def test_the_hook_follows_the_trainers_snapshots(tmp_path: Path) -> None:
-    hook = TraversalLengthHook(every=2, preset="celeba", num_traversals=1, distance="mse", pictures=False)
-    for seen in (1000, 2000, 3000):
-        hook.after_snapshot(SimpleNamespace(G_ema=Stripes([3.0, 1.0]), images_seen=seen), tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metric-tpl_celeba.jsonl").read_text().splitlines()]
-    assert [line["snapshot_pkl"] for line in lines] == [
-        "network-snapshot-000001.safetensors",
-        "network-snapshot-000003.safetensors",
-    ]
-
-
-def test_traversal_pictures_are_ordered_by_length() -> None:
-    generator = Stripes([1.0, 40.0, 10.0])
-    picture = traversal_picture(generator, quiet_tpl(generator, distance="mse"), points=5)
-    assert picture.shape == (1, 3 * 3, 5 * 4)
-    # Code 1 moves the middle row of its image most, and is the first row of the grid.
-    inner = picture[0].reshape(3, 3, 5, 4)[:, 1, :, 1].float()
-    assert inner.std(dim=1).argmax() == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"every": 0}, ValueError, "every"),
-        ({"preset": "x"}, ValueError, "unknown TPL preset"),
-        ({"picture_points": 1}, ValueError, "picture_points must be at least 2"),
-        ({"numcodes": 3}, TypeError, "numcodes"),
-        ({"run_dir": "no-such-folder"}, NotADirectoryError, "no-such-folder"),
-    ],
-)
-def test_the_hook_refuses_wrong_settings_at_once(
-    arguments: dict[str, Any], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        TraversalLengthHook(distance="mse", **arguments)
+        tpl(lambda codes: codes.view(-1, 1, 1, 2), distance="mse")
 
 
 def test_a_distance_may_be_any_feature_distance() -> None:
@@ -352,3 +277,15 @@ def test_a_distance_may_be_any_feature_distance() -> None:
 
     result = quiet_tpl(Stripes([3.0, 1.0]), distance=Brightness())
     assert result.per_dim[0] == pytest.approx(9 * result.per_dim[1].item(), rel=1e-3)
+
+
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown TPL preset 'tpl_tiny'; presets: tpl_small"):
+        traversal_perceptual_length(Stripes([1.0, 2.0]), settings="tpl_tiny", distance="mse")
+
+
+def test_base_codes_come_from_the_distribution_that_is_asked_for() -> None:
+    bases = quiet_tpl(Stripes([3.0, 1.0]), num_traversals=400, num_points=2, latents="uniform").base_codes
+    assert bases.abs().max() <= 2
+    assert bases.std() == pytest.approx(4 / 12**0.5, rel=0.05)  # a normal one has 1
+    assert quiet_tpl(Stripes([3.0, 1.0]), num_traversals=400, num_points=2).base_codes.abs().max() > 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sc_layers.models.latents import draw_codes, traversal_codes
+from sc_layers.models.latents import draw_codes, recorded_latents, traversal_codes
 from tests.golden import load_golden
 from tests.tolerances import SAME_FORMULA
 
@@ -52,3 +52,24 @@ def test_sweeps_equal_the_authors(name: str) -> None:
 def test_a_sweep_that_cannot_be_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         traversal_codes(torch.zeros(3), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("meta", "asked", "expected"),
+    [
+        ({"training": {"latents": "uniform"}}, None, "uniform"),
+        ({"training": {"latents": "uniform"}}, "normal", "normal"),
+        ({"training": "none"}, None, "normal"),
+        ({}, None, "normal"),
+        ({}, "uniform", "uniform"),
+    ],
+)
+def test_codes_come_from_the_distribution_that_the_file_records(
+    meta: dict[str, object], asked: str | None, expected: str
+) -> None:
+    assert recorded_latents(meta, asked) == expected
+
+
+def test_a_recorded_distribution_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match="got 'cauchy'"):
+        recorded_latents({"training": {"latents": "cauchy"}})

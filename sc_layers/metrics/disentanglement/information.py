@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from ..._optional import require
-from .factors import Encoder, FactorData, Floats, Ints, Score, random_state, sample_codes, warn
+from ..score import Floats, Ints, Score
+from .factors import Encoder, FactorData, random_state, sample_codes, warn
 
 
 def discretize(codes: Floats, num_bins: int = 20) -> Ints:
@@ -88,7 +89,11 @@ def mig(
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
-    """Mutual Information Gap of an encoder, Chen et al. 2018; see `mig_from_codes`.
+    """Mutual Information Gap of an encoder; see `mig_from_codes`.
+
+    Range: 0 to 1. Better: higher. Weaknesses: it says nothing of a code that stands for two factors; a factor in two
+    codes has 0, however well they tell it; bins of equal width lose codes with outliers, and the estimate is biased
+    upwards with few images.
 
     Args:
         encoder: maps images [B, C, H, W] in -1..1 to representations [B, K].
@@ -99,6 +104,14 @@ def mig(
         batch_size: images a pass through the encoder.
         device: where the encoder runs; None takes the place of its parameters.
         draw_size: rows of factors drawn at a time (the reference programs' batch size; only the stream depends on it).
+
+    Returns:
+        score: the gap; details: `mutual_information` [K, F], `entropy` [F], `gaps` [F].
+
+    Raises:
+        ValueError: a factor is continuous.
+
+    Source: Chen et al. 2018, section 4.1; discretised as in Locatello et al. 2019.
     """
     rng = random_state(seed)
     ((codes, factors),) = sample_codes(encoder, data, [num_samples], rng, draw_size, batch_size, device)
@@ -178,7 +191,11 @@ def modularity(
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
-    """Modularity, with explicitness beside it in the details, of an encoder; Ridgeway and Mozer 2018.
+    """Modularity, with explicitness beside it in the details, of an encoder.
+
+    Range: 0 to 1. Better: higher. Weaknesses: a code counts however little it tells, so many codes of noise raise it;
+    it does not ask whether a factor is in one code; information between codes of noise and factors is above 0 with few
+    images.
 
     Args:
         encoder: maps images [B, C, H, W] in -1..1 to representations [B, K].
@@ -190,6 +207,14 @@ def modularity(
         batch_size: images a pass through the encoder.
         device: where the encoder runs; None takes the place of its parameters.
         draw_size: rows of factors drawn at a time.
+
+    Returns:
+        score: modularity; details: `explicitness`, `explicitness_train`, `mutual_information` [K, F].
+
+    Raises:
+        ValueError: a factor is continuous.
+
+    Source: Ridgeway and Mozer 2018, section 3.
     """
     rng = random_state(seed)
     train, test = sample_codes(encoder, data, [num_train, num_test], rng, draw_size, batch_size, device)

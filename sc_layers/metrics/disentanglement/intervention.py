@@ -6,15 +6,16 @@ import numpy as np
 import torch
 
 from ..._optional import require
+from ..score import Floats, Ints, Score
 from .factors import (
+    Draws,
     Encoder,
     FactorData,
-    Floats,
-    Ints,
-    Score,
+    LabelledSet,
     encode,
+    labelled,
     random_state,
-    sample_factors,
+    require_discrete,
     varying_factors,
     warn,
 )
@@ -38,6 +39,10 @@ def factor_vae(
     A vote fixes one random factor in `vote_size` images; argmin_k Var(c_k) / Var_data(c_k) is its input. Codes whose
     standard deviation over the data is below `prune_std` are left out: 0.1 as in the program of the paper.
 
+    Range: 0 to 1; guessing has about 1 over the number of factors. Better: higher. Weaknesses: factors may share codes
+    as long as the majority goes right, and a factor spread over several codes costs nothing; the threshold `prune_std`
+    supposes codes of about unit spread; rare values are held as often as their images come.
+
     Args:
         encoder: maps images [B, C, H, W] in -1..1 to representations [B, K].
         data: data set with known factors.
@@ -54,13 +59,17 @@ def factor_vae(
         score: accuracy on the evaluation votes; details: `train_accuracy`, `num_active`, `votes_train` and
         `votes_eval` [F, K].
 
+    Raises:
+        ValueError: a factor is continuous, or one that is to be held has no two images that share a value.
+
     Source: Kim and Mnih 2018, section 4.
     """
-    rng = random_state(seed)
-    choices = varying_factors(data)
-    draws = [sample_factors(data, num_variance, rng)]
-    fixed, groups = _fixed_groups(data, choices, num_train + num_eval, vote_size, rng)
-    codes = encode(encoder, data, np.concatenate([*draws, *groups]), batch_size, device)
+    rng, source = random_state(seed), labelled(data)
+    require_discrete(source)
+    choices = varying_factors(source)
+    overall = source.draw(num_variance, rng)
+    fixed, groups = _fixed_groups(source, choices, num_train + num_eval, vote_size, rng)
+    codes = encode(encoder, source.images, Draws.joined([overall, *groups]).keys, batch_size, device)
     spread = codes[:num_variance].var(axis=0, ddof=1)
     active = np.flatnonzero((np.sqrt(spread) >= prune_std) & (spread > 0))
     if not len(active) or not len(choices):
@@ -71,7 +80,7 @@ def factor_vae(
     within = codes[num_variance:].reshape(len(fixed), vote_size, -1).var(axis=1, ddof=1)
     winners = active[np.argmin(within[:, active] / spread[active], axis=1)]
     votes = [
-        _vote_table(fixed[part], winners[part], len(data.factor_sizes), codes.shape[1])
+        _vote_table(fixed[part], winners[part], len(source.factor_sizes), codes.shape[1])
         for part in (slice(None, num_train), slice(num_train, None))
     ]
     train, accuracy = majority_accuracy(votes[0], votes[0]), majority_accuracy(votes[0], votes[1])
@@ -85,16 +94,14 @@ def factor_vae(
 
 
 def _fixed_groups(
-    data: FactorData, choices: Ints, num: int, size: int, rng: np.random.RandomState
-) -> tuple[Ints, list[Ints]]:
-    """`num` groups of factors [size, F] in each of which one factor, named in the first result, is held."""
+    data: LabelledSet, choices: Ints, num: int, size: int, rng: np.random.RandomState
+) -> tuple[Ints, list[Draws]]:
+    """`num` groups of `size` images in each of which one factor, named in the first result, is held."""
     fixed, groups = [], []
     for _ in range(num if len(choices) else 0):
         held = choices[rng.randint(len(choices))]
-        group = sample_factors(data, size, rng)
-        group[:, held] = group[0, held]
+        groups.append(data.draw_group(int(held), size, rng))
         fixed.append(held)
-        groups.append(group)
     return np.array(fixed, dtype=np.int64), groups
 
 
@@ -123,6 +130,10 @@ def beta_vae(
 ) -> Score:
     """BetaVAE metric: accuracy of a linear classifier of the shared factor from the mean |c - c'| of pairs of images.
 
+    Range: 0 to 1; guessing has about 1 over the number of factors. Better: higher. Weaknesses: a linear classifier can
+    separate factors that no single code stands for, so entangled codes reach 1 too; its regression depends on the scale
+    of the codes.
+
     Args:
         encoder: maps images [B, C, H, W] in -1..1 to representations [B, K].
         data: data set with known factors.
@@ -137,46 +148,48 @@ def beta_vae(
         score: accuracy on the evaluation points; details: `train_accuracy`, `points_train` [num_train, K] and
         `labels_train` [num_train].
 
+    Raises:
+        ValueError: a factor is continuous, or one that is to be held has no two images that share a value.
+
     Source: Higgins et al. 2017, section 3.
     """
-    rng = random_state(seed)
-    choices = varying_factors(data)
-    train_factors = _shared_pairs(data, choices, num_train, pair_size, rng)
+    rng, source = random_state(seed), labelled(data)
+    require_discrete(source)
+    choices = varying_factors(source)
+    train_pairs = _shared_pairs(source, choices, num_train, pair_size, rng)
     if len(choices) < 2:
         warn("fewer than two factors vary: there is nothing to tell apart, and the BetaVAE score is given as 0")
         return Score("beta_vae", 0.0, {"train_accuracy": 0.0})
-    points, labels = _points(encoder, data, train_factors, pair_size, batch_size, device)
+    points, labels = _points(encoder, source, train_pairs, pair_size, batch_size, device)
     linear = require("sklearn.linear_model", "metrics").LogisticRegression(random_state=rng)
     model = linear.fit(points, labels)
-    eval_factors = _shared_pairs(data, choices, num_eval, pair_size, rng)
-    accuracy = model.score(*_points(encoder, data, eval_factors, pair_size, batch_size, device))
+    eval_pairs = _shared_pairs(source, choices, num_eval, pair_size, rng)
+    accuracy = model.score(*_points(encoder, source, eval_pairs, pair_size, batch_size, device))
     details = {"train_accuracy": model.score(points, labels), "points_train": points, "labels_train": labels}
     return Score("beta_vae", float(accuracy), details)
 
 
 def _shared_pairs(
-    data: FactorData, choices: Ints, num: int, size: int, rng: np.random.RandomState
-) -> tuple[Ints, list[Ints]]:
-    """`num` times: the shared factor, and the factors [2 * size, F] of the two sides of its pairs."""
+    data: LabelledSet, choices: Ints, num: int, size: int, rng: np.random.RandomState
+) -> tuple[Ints, list[Draws]]:
+    """`num` times: the shared factor, and the 2 * `size` images of the two sides of its pairs."""
     shared, groups = [], []
     for _ in range(num if len(choices) else 0):
         held = choices[rng.randint(len(choices))]
-        first, second = sample_factors(data, size, rng), sample_factors(data, size, rng)
-        second[:, held] = first[:, held]
+        groups.append(Draws.joined(data.draw_pairs(int(held), size, rng)))
         shared.append(held)
-        groups.append(np.concatenate([first, second]))
     return np.array(shared, dtype=np.int64), groups
 
 
 def _points(
     encoder: Encoder,
-    data: FactorData,
-    drawn: tuple[Ints, list[Ints]],
+    data: LabelledSet,
+    drawn: tuple[Ints, list[Draws]],
     size: int,
     batch_size: int,
     device: torch.device | str | None,
 ) -> tuple[Floats, Ints]:
     labels, groups = drawn
-    codes = encode(encoder, data, np.concatenate(groups), batch_size, device)
+    codes = encode(encoder, data.images, Draws.joined(groups).keys, batch_size, device)
     sides = codes.reshape(len(labels), 2, size, -1)
     return np.abs(sides[:, 0] - sides[:, 1]).mean(axis=1), labels

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ..._optional import require
-from .factors import Encoder, FactorData, Floats, Ints, Score, random_state, sample_codes, warn
+from ..score import Floats, Ints, Score
+from .factors import Encoder, FactorData, random_state, sample_codes, warn
 
 Samples = tuple[Floats, Ints]
 
@@ -114,7 +115,11 @@ def dci(
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
-    """DCI of an encoder, Eastwood and Williams 2018; see `dci_from_codes`.
+    """DCI of an encoder; see `dci_from_codes`.
+
+    Range: 0 to 1, of all three. Better: higher. Weaknesses: importances of trees depend on their implementation, share
+    a factor among codes that tell the same, and are noise for a factor that nothing tells (look at informativeness
+    first); few images per value make informativeness small.
 
     The trees grow slowly with the number of images and of factor values: 10,000 training images as in Locatello et
     al. 2019 take ten times the default's time.
@@ -128,6 +133,14 @@ def dci(
         batch_size: images a pass through the encoder.
         device: where the encoder runs; None takes the place of its parameters.
         draw_size: rows of factors drawn at a time.
+
+    Returns:
+        As `dci_from_codes`.
+
+    Raises:
+        ValueError: a factor is continuous.
+
+    Source: Eastwood and Williams 2018; trees as in Locatello et al. 2019.
     """
     rng = random_state(seed)
     train, test = sample_codes(encoder, data, [num_train, num_test], rng, draw_size, batch_size, device)
@@ -163,7 +176,7 @@ _LEAST_VARIANCE = 1e-12
 
 
 def squared_correlations(codes: Floats, factors: Ints) -> Floats:
-    """Squared correlation [K, F] of each code [N, K] with each factor [N, F]; 0 where either is constant."""
+    """Squared correlation [K, F] of each of `codes` [N, K] with each of `factors` [N, F]; 0 where one is constant."""
     codes = codes - codes.mean(axis=0)
     values = factors - factors.mean(axis=0)
     covariance = codes.T @ values / len(codes)
@@ -210,7 +223,11 @@ def sap(
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
-    """SAP of an encoder, Kumar et al. 2018; see `sap_from_codes`.
+    """SAP of an encoder; see `sap_from_codes`.
+
+    Range: 0 to 1. Better: higher. Weaknesses: a linear predictor of one code can't tell a factor that the code shows
+    in curves or in more than two classes that don't lie in a row; it says nothing of a code that stands for two
+    factors.
 
     Args:
         encoder: maps images [B, C, H, W] in -1..1 to representations [B, K].
@@ -222,6 +239,14 @@ def sap(
         batch_size: images a pass through the encoder.
         device: where the encoder runs; None takes the place of its parameters.
         draw_size: rows of factors drawn at a time.
+
+    Returns:
+        score: the gap; details: `scores` [K, F].
+
+    Raises:
+        ValueError: a factor is continuous.
+
+    Source: Kumar et al. 2018, section 3.
     """
     rng = random_state(seed)
     nums = [num_train] if continuous else [num_train, num_test]

@@ -1,4 +1,4 @@
-"""Metrics of a representation by itself or among others: IRS, correlations of the codes, and UDR."""
+"""Metrics of a representation by itself or among others: IRS and UDR."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..._optional import require
-from .factors import Encoder, FactorData, Floats, Ints, Score, encode, random_state, sample_codes, sample_factors, warn
-from .information import discretize, mutual_information
+from ..score import Floats, Ints, Score
+from .factors import Encoder, FactorData, encode, labelled, random_state, sample_codes, warn
 
 
 def irs_from_codes(codes: Floats, factors: Ints, quantile: float = 0.99) -> Score:
@@ -56,7 +56,11 @@ def irs(
     device: torch.device | str | None = None,
     draw_size: int = 64,
 ) -> Score:
-    """Interventional Robustness Score of an encoder, Suter et al. 2019; see `irs_from_codes`.
+    """Interventional Robustness Score of an encoder; see `irs_from_codes`.
+
+    Range: 0 to 1. Better: higher. Weaknesses: values of a factor that few images of the sample have look robust, since
+    few codes stray little, and one image alone does not stray at all; codes count by their range, so one of outliers
+    outweighs the others.
 
     Args:
         encoder: maps images [B, C, H, W] in -1..1 to representations [B, K].
@@ -67,48 +71,18 @@ def irs(
         batch_size: images a pass through the encoder.
         device: where the encoder runs; None takes the place of its parameters.
         draw_size: rows of factors drawn at a time.
+
+    Returns:
+        As `irs_from_codes`.
+
+    Raises:
+        ValueError: a factor is continuous.
+
+    Source: Suter et al. 2019, section 4.
     """
     rng = random_state(seed)
     ((codes, factors),) = sample_codes(encoder, data, [num_samples], rng, draw_size, batch_size, device)
     return irs_from_codes(codes, factors, quantile)
-
-
-def code_correlations(codes: Floats, num_bins: int = 20) -> dict[str, float]:
-    """How dependent the codes are on each other, without any factor.
-
-    Args:
-        codes: representations [N, K], K at least 2.
-        num_bins: bins for the mutual information.
-
-    Returns:
-        `gaussian_total_correlation`, `gaussian_wasserstein_correlation` and the same divided by the total variance
-        (`..._norm`), and `mutual_info_score`, the mean over pairs of codes. Codes that do not vary are left out.
-
-    Source: Locatello et al. 2019, appendix C.
-    """
-    codes = codes[:, codes.var(axis=0) > 0]
-    names = ("total_correlation", "wasserstein_correlation", "wasserstein_correlation_norm")
-    if codes.shape[1] < 2:
-        warn("fewer than two codes vary: their correlations are given as 0")
-        return {f"gaussian_{name}": 0.0 for name in names} | {"mutual_info_score": 0.0}
-    covariance = np.cov(codes, rowvar=False)
-    variances = np.diag(covariance)
-    total = 0.5 * (np.log(variances).sum() - np.linalg.slogdet(covariance)[1])
-    root = _square_root(covariance)
-    distance = 2 * variances.sum() - 2 * np.trace(_square_root(root @ np.diag(variances) @ root))
-    bins = discretize(codes, num_bins)
-    information = mutual_information(bins, bins)
-    num = len(information)
-    pairs = (information.sum() - np.trace(information)) / (num * (num - 1))
-    values = (total, distance, distance / variances.sum())
-    return {f"gaussian_{name}": float(v) for name, v in zip(names, values, strict=True)} | {
-        "mutual_info_score": float(pairs)
-    }
-
-
-def _square_root(symmetric: Floats) -> Floats:
-    values, vectors = np.linalg.eigh(symmetric)
-    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
 
 
 def udr_from_codes(
@@ -161,7 +135,9 @@ _LASSO_ALPHA = 0.1
 
 
 def _lasso_weights(first: Floats, second: Floats) -> Floats:
-    model = require("sklearn.linear_model", "metrics").Lasso(alpha=_LASSO_ALPHA).fit(first, second)
+    # To the end: the default tolerance means different things in different versions of scikit-learn.
+    lasso = require("sklearn.linear_model", "metrics").Lasso(alpha=_LASSO_ALPHA, tol=1e-9, max_iter=100_000)
+    model = lasso.fit(first, second)
     return np.asarray(np.abs(model.coef_).reshape(second.shape[1], first.shape[1]).T)
 
 
@@ -197,7 +173,10 @@ def udr(
     batch_size: int = 64,
     device: torch.device | str | None = None,
 ) -> Score:
-    """Unsupervised Disentanglement Ranking of several models on the same images, Duan et al. 2020.
+    """Unsupervised Disentanglement Ranking of several models on the same images; see `udr_from_codes`.
+
+    Range: 0 to 1. Better: higher. Weaknesses: models that all fail in the same way agree with each other; it needs
+    several models of the same settings, and depends on which codes count as informative.
 
     Args:
         encoders: two or more, each maps images [B, C, H, W] in -1..1 to representations [B, K].
@@ -211,8 +190,14 @@ def udr(
 
     Returns:
         score: the best model's; details: `model_scores` [M], `pair_scores` [M, M].
+
+    Raises:
+        ValueError: fewer than two encoders.
+
+    Source: Duan et al. 2020, section 4.
     """
-    factors = sample_factors(data, num_samples, random_state(seed))
-    codes = np.stack([encode(encoder, data, factors, batch_size, device) for encoder in encoders])
+    source = labelled(data)
+    keys = source.draw(num_samples, random_state(seed)).keys
+    codes = np.stack([encode(encoder, source.images, keys, batch_size, device) for encoder in encoders])
     scores, pairs = udr_from_codes(codes, kl, correlation)
     return Score("udr", float(scores.max()), {"model_scores": scores, "pair_scores": pairs})

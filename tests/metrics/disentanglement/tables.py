@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sc_layers.metrics.disentanglement.factors import Grid
+
 
 class Table:
     """A grid of factors whose image is a stored representation, as in the reference numbers."""
@@ -17,11 +19,27 @@ class Table:
         return self.codes[np.ravel_multi_index(np.asarray(factors).T, self.factor_sizes)][..., None, None]
 
 
-class CellTable(Table):
+class Pictures:
+    """Images in an array [N, H, W] uint8, as a data set."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = torch.from_numpy(images).unsqueeze(1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def images_at(self, indices: np.ndarray) -> torch.Tensor:
+        return self.images[torch.as_tensor(np.asarray(indices))]
+
+
+class CellTable(Grid):
     """The same, with one random draw a cell of the grid, as the program of the paper samples."""
 
+    def __init__(self, codes: np.ndarray, factor_sizes: np.ndarray) -> None:
+        super().__init__(Table(codes, factor_sizes))
+
     def draw_factors(self, num: int, rng: np.random.RandomState) -> np.ndarray:
-        return np.stack(np.unravel_index(rng.randint(len(self.codes), size=num), self.factor_sizes), axis=1)
+        return np.stack(np.unravel_index(rng.randint(np.prod(self.factor_sizes), size=num), self.factor_sizes), axis=1)
 
 
 def identity(images: torch.Tensor) -> torch.Tensor:

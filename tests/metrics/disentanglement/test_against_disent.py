@@ -11,7 +11,6 @@ import torch
 from sc_layers.metrics.disentanglement.information import mig_from_codes
 from sc_layers.metrics.disentanglement.intervention import factor_vae
 from sc_layers.metrics.disentanglement.predictive import completeness, disentanglement, sap_from_codes
-from sc_layers.metrics.disentanglement.unsupervised import code_correlations
 from tests.golden import load_golden
 from tests.metrics.disentanglement.tables import Table, identity
 from tests.tolerances import SCORE
@@ -51,17 +50,6 @@ def test_disentanglement_and_completeness_equal_disents() -> None:
     importance = load_golden("metrics_dislib").numpy("fix_dci_importance")
     assert disentanglement(importance)[0] == pytest.approx(_dci._disentanglement(importance), abs=SCORE)
     assert completeness(importance)[0] == pytest.approx(_dci._completeness(importance), abs=SCORE)
-
-
-def test_correlations_of_the_codes_equal_disents(samples: tuple[Samples, Samples]) -> None:
-    from disent.metrics import _unsupervised
-
-    codes = samples[0][0].astype(float)
-    ours, covariance = code_correlations(codes), np.cov(codes.T)
-    total = _unsupervised._gaussian_total_correlation(covariance)
-    distance = _unsupervised._gaussian_wasserstein_correlation(covariance)
-    assert ours["gaussian_total_correlation"] == pytest.approx(total, abs=1e-6)
-    assert ours["gaussian_wasserstein_correlation"] == pytest.approx(distance.real, abs=1e-6)
 
 
 @pytest.mark.slow
