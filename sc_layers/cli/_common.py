@@ -77,23 +77,6 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load_generator(
-    path: Path, device: torch.device, code: Path | None = None, label: int | None = None, seed: int = 0
-) -> Any:
-    """The averaged generator of a network file or of a run's newest snapshot, or the plain one where that is all.
-
-    Args:
-        path: file or folder.
-        device: where the generator goes.
-        code, label, seed: see `open_networks`.
-    """
-    from ..checkpoints.opening import generator_name, open_networks
-    from ..checkpoints.snapshots import find_snapshot
-
-    networks = open_networks(find_snapshot(path), code, label, seed)
-    return networks[generator_name(networks)].to(device)
-
-
 @dataclass(frozen=True)
 class Drawing:
     """What the commands that draw pictures are told alike.

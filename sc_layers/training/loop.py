@@ -27,20 +27,31 @@ PICTURE_ROWS = 6
 SnapshotHook = Callable[[TrainingState, Path], object]
 
 
-class _Averages:
-    """Means of the losses since the last line of statistics."""
+class _Statistics:
+    """What happened since the last line of statistics: means of the losses, and how fast it went."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: TrainingState) -> None:
+        self._state = state
         self._losses: dict[str, list[Tensor]] = {}
+        self._start, self._seen = time.perf_counter(), state.images_seen
 
     def add(self, losses: dict[str, Tensor]) -> None:
         for name, loss in losses.items():
             self._losses.setdefault(name, []).append(loss)
 
     def pop(self) -> dict[str, float]:
-        means = {name: float(torch.stack(values).mean()) for name, values in self._losses.items()}
+        """The line, after which a new one begins."""
+        now, seen = time.perf_counter(), self._state.images_seen
+        line = {
+            "kimg": seen / 1000,
+            "images_per_second": (seen - self._seen) / (now - self._start),
+            "skipped_updates": self._state.skipped_updates,
+            "timestamp": time.time(),
+            **{name: float(torch.stack(values).mean()) for name, values in self._losses.items()},
+        }
         self._losses.clear()
-        return means
+        self._start, self._seen = now, seen
+        return line
 
 
 class Pictures:
@@ -86,6 +97,15 @@ def _is_due(state: TrainingState, kimg: float) -> bool:
     return state.images_seen // every > (state.images_seen - state.config.batch) // every
 
 
+def _lay_out(state: TrainingState) -> torch.memory_format:
+    """Put all networks into the memory format of the settings, and return it."""
+    memory_format = torch.channels_last if state.config.channels_last else torch.contiguous_format
+    for network in (state.G, state.D, state.Q, state.G_ema, state.Q_ema):
+        if network is not None:
+            network.to(memory_format=memory_format)
+    return memory_format
+
+
 def train(
     state: TrainingState,
     dataset: Dataset,
@@ -122,10 +142,7 @@ def train(
     if state.images_seen >= total:
         raise ValueError(f"nothing to do: {state.images_seen} images were seen, total_kimg is {config.total_kimg}")
     device = next(state.G.parameters()).device
-    memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-    for network in (state.G, state.D, state.Q, state.G_ema, state.Q_ema):
-        if network is not None:
-            network.to(memory_format=memory_format)
+    memory_format = _lay_out(state)
     (run_dir / CONFIG_FILE).write_text(json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n")
     pictures = Pictures(run_dir, state, dataset)
     stream = batches(
@@ -138,7 +155,7 @@ def train(
         pin_memory=device.type == "cuda",
         skip_bad=skip_bad,
     )
-    averages, tick_start, tick_seen = _Averages(), time.perf_counter(), state.images_seen
+    statistics = _Statistics(state)
     bar = require("tqdm", "train").tqdm(
         total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.05, disable=not progress
     )
@@ -148,21 +165,13 @@ def train(
                 check.raise_if_damaged()
             batch = next(stream).to(device, non_blocking=True)
             reals = to_network_range(batch).contiguous(memory_format=memory_format)
-            averages.add(training_step(state, reals))
+            statistics.add(training_step(state, reals))
             bar.update(config.batch)
             finished = state.images_seen >= total
             if finished or _is_due(state, config.tick_kimg):
-                seconds = time.perf_counter() - tick_start
-                stats = {
-                    "kimg": state.images_seen / 1000,
-                    "images_per_second": (state.images_seen - tick_seen) / seconds,
-                    "skipped_updates": state.skipped_updates,
-                    "timestamp": time.time(),
-                    **averages.pop(),
-                }
-                append_stats(run_dir, stats)
-                bar.set_postfix({name.removeprefix("loss/"): f"{stats[name]:.3f}" for name in stats if "/" in name})
-                tick_start, tick_seen = time.perf_counter(), state.images_seen
+                line = statistics.pop()
+                append_stats(run_dir, line)
+                bar.set_postfix({name.removeprefix("loss/"): f"{line[name]:.3f}" for name in line if "/" in name})
             if finished or _is_due(state, config.snapshot_kimg):
                 path = save_snapshot(run_dir, state, meta)
                 pictures.save(state)
