@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..data import Dataset
+    from ..metrics.traversal_hook import TraversalLengthHook
     from ..training import TrainingConfig, TrainingState
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
@@ -79,30 +80,22 @@ def train(
 
     Every option without a default takes its value from the preset.
     """
-    import torch
-
-    from ..checkpoints.snapshots import find_snapshot
     from ..data import open_dataset
-    from ..metrics import make_distance
-    from ..metrics.traversal_hook import TraversalLengthHook
     from ..training import create_run_dir, training_preset
     from ..training import train as run
 
     if tensorboard and tpl_preset is None:
         raise click.UsageError("--tensorboard needs --tpl: it shows what that measures")
-    tpl = None
-    if tpl_preset is not None:
-        tpl = TraversalLengthHook(settings=tpl_preset, distance=make_distance(distance, weights))
+    if resume is not None and module_list is not None:
+        raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
+    tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
     config = _override(training_preset(preset), settings)
     dataset = open_dataset(data, resolution, crop, background, skip_bad)
     _check_data(dataset, skip_bad)
-    torch.manual_seed(config.seed)
     if resume is None:
         state = _new_training(config, preset, module_list, dataset, pick_device(device))
     else:
-        if module_list is not None:
-            raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
-        state = _resumed_training(find_snapshot(resume), config, dataset, pick_device(device))
+        state = _resumed_training(resume, config, dataset, pick_device(device))
     meta = {"data": data, "resolution": dataset.resolution, "preset": preset, "crop": crop}
     _describe(state, dataset)
     if dry_run:
@@ -116,6 +109,13 @@ def train(
     hooks = [tpl.after_snapshot] if tpl is not None else []
     path = run(state, dataset, run_dir, meta, hooks, workers=workers, skip_bad=skip_bad)
     click.echo(f"finished: {path}")
+
+
+def _tpl_hook(preset: str, distance: str, weights: Path | None) -> TraversalLengthHook:
+    from ..metrics import make_distance
+    from ..metrics.traversal_hook import TraversalLengthHook
+
+    return TraversalLengthHook(settings=preset, distance=make_distance(distance, weights))
 
 
 def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
@@ -143,9 +143,12 @@ def _override(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfi
 def _new_training(
     config: TrainingConfig, preset: str, module_list: str | None, dataset: Dataset, device: Any
 ) -> TrainingState:
+    import torch
+
     from ..models import Discriminator, Generator, Recognizer, network_preset, parse_module_list
     from ..training import TrainingState
 
+    torch.manual_seed(config.seed)
     networks = network_preset(preset, dataset.resolution, dataset.num_channels)
     generator, recognizer = networks.generator, networks.recognizer
     if module_list is not None:
@@ -160,8 +163,13 @@ def _new_training(
 
 
 def _resumed_training(path: Path, config: TrainingConfig, dataset: Dataset, device: Any) -> TrainingState:
+    import torch
+
+    from ..checkpoints.snapshots import find_snapshot
     from ..training import resume_training
 
+    torch.manual_seed(config.seed)
+    path = find_snapshot(path)
     state, messages = resume_training(path, config, device)
     expected = (state.G.img_channels, state.G.img_resolution)
     if expected != (dataset.num_channels, dataset.resolution):
