@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import load_network, save_network
+from ..checkpoints import CheckpointError, load_network, save_network
 from ..checkpoints.networks import NetworkRecord
 from ..checkpoints.pickles.torch_files import read_torch_file
 from ..checkpoints.snapshots import snapshot_name
@@ -20,6 +20,10 @@ from .step import TrainingState
 STATE_FILE = "training-state.pt"
 STATS_FILE = "stats.jsonl"
 CONFIG_FILE = "training_options.json"
+# What the state to go on from holds.
+_STORED = (
+    "snapshot", "images_seen", "updates", "skipped_updates", "g_optimizer", "d_optimizer", "rng", "rng_cuda"
+)  # fmt: skip
 
 
 def create_run_dir(outdir: str | Path, description: str) -> Path:
@@ -83,6 +87,7 @@ def resume_training(path: Path, config: TrainingConfig, device: torch.device) ->
 
     Raises:
         ValueError: the file lacks the generator or the discriminator.
+        CheckpointError: the file, or the state beside it, is damaged.
     """
     networks = load_network(path)
     _check_resumable(path, networks, config)
@@ -118,8 +123,13 @@ def _check_resumable(path: Path, networks: Mapping[str, Any], config: TrainingCo
 def _restore(state: TrainingState, path: Path) -> bool:
     """Take up counters, optimisers and random numbers as they were when `path` was written, if they lie beside it."""
     state_path = path.with_name(STATE_FILE)
-    stored = read_torch_file(state_path) if state_path.is_file() else {}
-    if stored.get("snapshot") != path.name:
+    if not state_path.is_file():
+        return False
+    stored = read_torch_file(state_path)
+    missing = [name for name in _STORED if not isinstance(stored, dict) or name not in stored]
+    if missing:
+        raise CheckpointError(f"{state_path} is no state of a training: it lacks {', '.join(missing)}")
+    if stored["snapshot"] != path.name:
         return False
     state.updates = stored["updates"]
     state.skipped_updates = stored["skipped_updates"]

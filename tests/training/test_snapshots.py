@@ -53,3 +53,10 @@ def test_a_damaged_state_is_named(snapshot: Path) -> None:
     (snapshot.parent / STATE_FILE).write_bytes(b"PK half a file")
     with pytest.raises(CheckpointError, match=r"training-state.pt: not a file of torch.save"):
         resume_training(snapshot, TINY, CPU)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"snapshot": "network-snapshot-000000.safetensors"}])
+def test_a_file_that_is_no_state_is_named(snapshot: Path, content: object) -> None:
+    torch.save(content, snapshot.parent / STATE_FILE)
+    with pytest.raises(CheckpointError, match=r"training-state\.pt is no state of a training: it lacks .*g_optimizer"):
+        resume_training(snapshot, TINY, CPU)
