@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_tpl.py"
+from tests.scripts import load_script
 
 
 def test_the_benchmark_prints_its_table_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("bench_tpl", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("benchmarks/bench_tpl.py")
     sizes = ["--points", "5", "--sweeps", "2", "--size", "16", "--batch", "4", "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", ["bench_tpl", "--distance", "mse", *sizes, "--json", str(tmp_path / "tpl.json")])
     module.main()

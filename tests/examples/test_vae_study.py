@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -12,20 +11,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "vae_study.py"
+from tests.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("vae_study", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["vae_study"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("examples/vae_study.py")
 
 
 @pytest.mark.slow
