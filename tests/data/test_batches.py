@@ -122,7 +122,8 @@ def test_a_damaged_file_is_skipped_on_request_with_one_warning(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:50])
     with pytest.warns(UserWarning, match=r"left out, 1 so far: .*003\.png cannot be read") as warned:
         shown = _take(batches(data, COUNT, seed=0, skip_bad=True), 2)[..., 4, 4]
-    assert len(warned) == 1
+    # Other warnings may come when Python clears away what earlier tests left.
+    assert [warning.category for warning in warned].count(UserWarning) == 1
     assert sorted(shown[0].flatten().tolist()) == [0, 1, 2, 4, 4, 5, 6, 7, 8, 9]
 
 
