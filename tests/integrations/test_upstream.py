@@ -251,6 +251,13 @@ def test_rosinality_trains_resumes_and_generates(rosinality: Path) -> None:
 
 
 @pytest.mark.slow
+def test_rosinality_trains_with_augmentation(rosinality: Path) -> None:
+    allow_namespace()
+    trained = train_rosinality(rosinality, *CODES, "--augment", "--augment_p=0.8")
+    assert all(value.isfinite().all() for value in trained["d"].values())
+
+
+@pytest.mark.slow
 def test_rosinality_without_flags_and_from_its_own_checkpoint(rosinality: Path) -> None:
     allow_namespace()
     plain = train_rosinality(rosinality)
