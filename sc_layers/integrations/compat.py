@@ -119,8 +119,26 @@ def repair_gradients(conv2d_gradfix: Any, grid_sample_gradfix: Any) -> None:
         conv2d_gradfix, grid_sample_gradfix: the modules of that name in `torch_utils.ops`, changed in place.
     """
     if enabled():
-        conv2d_gradfix._should_use_custom_op = lambda input: False
+        conv2d_gradfix._should_use_custom_op = _without_own_operator
         grid_sample_gradfix.grid_sample = grid_sample
+
+
+def repair_loaded_gradients() -> None:
+    """The same in rosinality's modules, as far as they are loaded: `--augment` dies, and convolutions warn.
+
+    `non_leaking` calls an operator of PyTorch as it was before 1.11, and gets a tuple that cannot be called.
+    """
+    repairs = {
+        ("non_leaking", "grid_sample"): grid_sample,
+        ("op.conv2d_gradfix", "could_use_op"): _without_own_operator,
+    }
+    for (name, function), repaired in repairs.items():
+        if enabled() and name in sys.modules:
+            setattr(sys.modules[name], function, repaired)
+
+
+def _without_own_operator(input: torch.Tensor) -> bool:
+    return False
 
 
 def repair_matrix_root() -> None:

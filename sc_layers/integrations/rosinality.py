@@ -29,6 +29,7 @@ if importlib.util.find_spec("torchvision") is not None:
     compat.repair_save_image(importlib.import_module("torchvision.utils"))
 compat.repair_similarity()
 compat.repair_percentile(np)
+compat.repair_loaded_gradients()
 
 
 def _flag_type(kind: type) -> Any:

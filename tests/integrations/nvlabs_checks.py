@@ -306,7 +306,7 @@ def make_data(folder: Path, size: int = 64) -> str:
     return str(folder / "data.zip")
 
 
-def train(cfg: str, folder: Path, name: str, **options: Any) -> dict[str, Any]:
+def train(cfg: str, folder: Path, name: str, labels: bool = False, **options: Any) -> dict[str, Any]:
     """The code base's training loop for 16 images; returns the networks of its snapshot."""
     loop = importlib.import_module("training.training_loop")
     dnnlib = importlib.import_module("dnnlib")
@@ -320,7 +320,7 @@ def train(cfg: str, folder: Path, name: str, **options: Any) -> dict[str, Any]:
     arguments = {
         "run_dir": str(run),
         "training_set_kwargs": dnnlib.EasyDict(
-            class_name="training.dataset.ImageFolderDataset", path=make_data(run), use_labels=False, resolution=64
+            class_name="training.dataset.ImageFolderDataset", path=make_data(run), use_labels=labels, resolution=64
         ),
         "data_loader_kwargs": {"num_workers": 0},
         "G_kwargs": dnnlib.EasyDict(class_name=class_name, **common, **narrow),
@@ -358,16 +358,16 @@ FLAGS = {"sc_codes": K, "sc_res": "16,32", "ps_weight": 0.1}
 
 
 def training(cfg: str, folder: Path) -> None:
-    """From scratch, where memory that was never set holds not-a-number, then resumed from the snapshot, and frozen."""
+    """By class; from scratch, where memory that was never set is not a number, then resumed and frozen."""
     torch.use_deterministic_algorithms(True, warn_only=True)  # fills such memory
-    first = train(cfg, folder, "first", flags=FLAGS)
+    first = train(cfg, folder, "first", labels=True, flags=FLAGS)
     torch.use_deterministic_algorithms(False)
     assert all(value.isfinite().all() for value in first["G"].state_dict().values())
     assert first["Q"].num_codes == K
     statistics = [json.loads(line) for line in (first["run"] / "stats.jsonl").read_text().splitlines()]
     assert all(line["Loss/PS/loss"]["num"] > 0 for line in statistics)
 
-    frozen = train(cfg, folder, "frozen", flags=FLAGS | {"sc_freeze_g": True}, resume_pkl=first["path"])
+    frozen = train(cfg, folder, "frozen", True, flags=FLAGS | {"sc_freeze_g": True}, resume_pkl=first["path"])
     added = {id(parameter) for parameter in constriction_parameters(frozen["G"])}
     before = dict(first["G"].named_parameters())
     for name, parameter in frozen["G"].named_parameters():

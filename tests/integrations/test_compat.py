@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sc_layers.integrations import compat
+from sc_layers.integrations.grid_sampling import grid_sample
 
 
 def sampler_of_nvlabs() -> type:
@@ -161,6 +162,20 @@ def test_gradients_of_stylegan2_ada_are_repaired_without_a_word() -> None:
     grid = torch.rand(1, 3, 3, 2, dtype=torch.float64) * 2 - 1
     assert torch.autograd.gradgradcheck(convolution.conv2d, (images, weight))
     assert torch.autograd.gradgradcheck(lambda images: sampling.grid_sample(images, grid), images)
+
+
+def test_gradients_of_loaded_modules_of_rosinality_are_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
+    compat.repair_loaded_gradients()  # nothing is loaded
+    non_leaking, gradfix = ModuleType("non_leaking"), ModuleType("op.conv2d_gradfix")
+    for module in (non_leaking, gradfix):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setenv("SC_LAYERS_COMPAT", "0")
+    compat.repair_loaded_gradients()
+    assert not hasattr(non_leaking, "grid_sample")
+    monkeypatch.delenv("SC_LAYERS_COMPAT")
+    compat.repair_loaded_gradients()
+    assert non_leaking.grid_sample is grid_sample
+    assert not gradfix.could_use_op(torch.zeros(1))
 
 
 class MasksOfConvolutions(TorchDispatchMode):
