@@ -13,6 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 T = TypeVar("T")
 
+WORKER_DIED = "DataLoader worker (pid"  # how PyTorch's message begins
 MOST_WORKERS = 4  # more of them seldom help one GPU, and each holds a Python with PyTorch
 
 
@@ -67,7 +68,7 @@ def in_order(
         start_method: "fork", "spawn" or "forkserver"; None takes the platform's.
 
     Raises:
-        ValueError: what `function` raises of that kind, with its own message.
+        ValueError: what `function` raises of that kind, with its own message; or a process ended by itself.
     """
     loader: DataLoader[object] = DataLoader(
         _Numbered(function),
@@ -80,7 +81,15 @@ def in_order(
         # DataLoader draws a seed for its workers: not from the generator that the training draws its codes from.
         generator=torch.Generator(),
     )
-    for result in loader:
-        if isinstance(result, _Refusal):
-            raise ValueError(result.message)
-        yield result  # type: ignore[misc]
+    try:
+        for result in loader:
+            if isinstance(result, _Refusal):
+                raise ValueError(result.message)
+            yield result  # type: ignore[misc]
+    except RuntimeError as error:
+        if not str(error).startswith(WORKER_DIED):
+            raise
+        message = (
+            "a process that reads ahead ended by itself, perhaps for want of (shared) memory; --workers 0 (workers=0)"
+        )
+        raise ValueError(f"{message} reads without such processes: {error}") from error

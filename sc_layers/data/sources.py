@@ -50,18 +50,21 @@ def open_source(
     if name in RENDERED:
         kind = RENDERED[name]
         return kind() if resolution is None else kind(resolution)  # type: ignore[call-arg]
-    path = Path(name).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no data set {name!r}: expected {', '.join(RENDERED)}, or an existing folder, zip or file of images"
-        )
     try:
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(
+                f"no data set {name!r}: expected {', '.join(RENDERED)}, or an existing folder, zip or file of images"
+            )
         found = _folder_of_arrays(path, resolution) if path.is_dir() else _file_of_arrays(path, resolution)
         if found is not None:
             return found
         return PictureFiles(_picture_files(path, resolution), background, skip_bad)
-    except PermissionError as error:
-        raise ValueError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError) as error:  # RuntimeError is what `~nobody` raises
+        where = getattr(error, "filename", None) or name
+        raise ValueError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _folder_of_arrays(path: Path, resolution: int | None) -> Dataset | None:

@@ -64,5 +64,11 @@ def test_indices_of_another_form_are_refused(indices: object) -> None:
         DSprites().images_at(indices)  # type: ignore[arg-type]
 
 
+def test_a_picture_is_an_image_with_its_channels_last() -> None:
+    data = Shapes3D(32)
+    assert torch.equal(torch.from_numpy(data.picture(7)), data.images_at([7])[0].permute(1, 2, 0))
+    assert data.picture_name(7) == "image 7 of shapes3d"
+
+
 def test_a_data_set_describes_itself() -> None:
     assert repr(Shapes3D(32)) == "Shapes3D('shapes3d', 480000 images of 3x32x32)"

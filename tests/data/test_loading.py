@@ -43,5 +43,23 @@ def test_a_refusal_comes_in_its_turn_with_its_own_words(workers: int) -> None:
         next(results)
 
 
+def _die(number: int) -> int:
+    os._exit(1)
+
+
+def _break(number: int) -> int:
+    raise RuntimeError("broken")
+
+
+def test_a_worker_that_dies_is_told_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"a process that reads ahead ended by itself.*--workers 0"):
+        next(in_order(_die, range(2), 1))
+
+
+def test_another_error_in_a_worker_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="broken"):
+        next(in_order(_break, range(2), 1))
+
+
 def test_there_are_no_more_workers_than_cpus() -> None:
     assert 1 <= default_workers() <= usable_cpus()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,23 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(ValueError, match=f"{tmp_path} cannot be read: Permission denied"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("spec", ["~nobody-of-that-name/images", "a" * 300])
+def test_paths_that_cannot_be_are_one_error(spec: str) -> None:
+    with pytest.raises(ValueError, match=f"{spec[:20]}.* cannot be read: "):
+        open_dataset(spec)
+
+
+@pytest.mark.parametrize(
+    "name", ["pipe.zip", "pipe.npz", "folder/toy-r03.tfrecords", "folder/smallnorb-training-dat.mat", "folder/a.mat"]
+)
+def test_pipes_are_not_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / name)
+    path = tmp_path / "folder" if "/" in name else tmp_path / name
+    with pytest.raises(ValueError, match=r"is no regular file|no regular file \(1\)"):
+        open_dataset(path)
 
 
 def test_only_image_files_are_cropped(tmp_path: Path) -> None:

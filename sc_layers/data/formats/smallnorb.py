@@ -28,7 +28,8 @@ FEWEST_SIZES = 3  # the header has three sizes even where there are fewer dimens
 
 def parts_in(folder: Path) -> list[Path]:
     """The files of images in a folder; testing before training, by their names."""
-    return sorted(path for path in folder.iterdir() if path.name.startswith("smallnorb") and "-dat.mat" in path.name)
+    named = [path for path in folder.iterdir() if path.name.startswith("smallnorb") and "-dat.mat" in path.name]
+    return sorted(path for path in named if path.is_file())
 
 
 def _beginning(path: Path, size: int) -> npt.NDArray[np.uint8]:
@@ -42,8 +43,11 @@ def read_matrix(path: Path) -> npt.NDArray[Any]:
     """The array in the binary matrix file at `path`, gzipped or not.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the file is damaged, too large, or of another kind.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     head = _beginning(path, 4 * (2 + MOST_DIMENSIONS))
     numbers = head[: len(head) // 4 * 4].view("<i4")
     if len(numbers) < 2 or int(numbers[0]) not in TYPES or not 1 <= numbers[1] <= MOST_DIMENSIONS:

@@ -58,7 +58,7 @@ def tfrecord_file_in(folder: Path, resolution: int | None = None) -> Path | None
     found: dict[int, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         match = _RECORDS.fullmatch(path.name)
-        if match:
+        if match and path.is_file():
             found.setdefault(2 ** int(match[1]), []).append(path)
     if not found:
         return None
