@@ -48,8 +48,7 @@ class ConstrictionOptions:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def attach(self, generator: nn.Module) -> None:
-        per_group = -(-self.sc_codes // len(self.sc_res))
-        attach_spatial_constriction(generator, self.sc_codes, self.sc_res, self.sc_rects, per_group, self.init)
+        attach_spatial_constriction(generator, self.sc_codes, self.sc_res, self.sc_rects, self.init)
 
     def recognizer(self, resolution: int, num_channels: int) -> Recognizer:
         """A fresh recogniser; without minibatch statistics, so that a prediction does not depend on its batch."""

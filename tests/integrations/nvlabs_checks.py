@@ -72,7 +72,7 @@ def discriminator(cfg: str) -> Any:
 
 
 def attach(network: Any, init: str = "random") -> Any:
-    return attach_spatial_constriction(network, K, RESOLUTIONS, codes_per_group=2, init=init)
+    return attach_spatial_constriction(network, K, RESOLUTIONS, init=init)
 
 
 def latents(batch: int = 2) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters
 from sc_layers.integrations import nvlabs
-from tests.integrations.toys import AdaLikeGenerator
+from tests.integrations.toys import W_DIM, AdaLikeGenerator
 from tests.tolerances import SAME_FORMULA
 
 BATCH = 4
@@ -89,7 +89,7 @@ def test_both_images_of_a_pair_share_z_mixing_and_noise_and_differ_in_one_code()
     training.G.synthesis.b4.conv1.register_forward_hook(lambda module, args, output: noises.append(output))
     accumulate(training, loss, "Gmain")
     first, second = seen
-    assert torch.equal(first[..., :7], second[..., :7])
+    assert torch.equal(first[..., :W_DIM], second[..., :W_DIM])
     moved = codes_of(training.G, first) != codes_of(training.G, second)
     assert moved.sum(1).tolist() == [1] * BATCH
     assert torch.equal(*noises)  # b4 lies before the first constriction: equal w and equal noise
@@ -203,7 +203,7 @@ def test_a_missing_recogniser_means_a_fresh_one_and_one_message(capsys: pytest.C
 
 def test_resuming_from_other_layers_than_the_flags_say_is_an_error() -> None:
     training, _, _ = make()
-    other = attach_spatial_constriction(AdaLikeGenerator(), 4, [16, 32], codes_per_group=2)
+    other = attach_spatial_constriction(AdaLikeGenerator(), 4, [16, 32])
     with pytest.raises(ValueError, match=r"'layers': \['b16', 'b32'\].*--sc-res"):
         training.resume({"G": other, "Q": None})
 

@@ -41,7 +41,7 @@ def test_flags_that_cannot_be_are_named(flags: dict[str, Any], message: str) -> 
 def test_codes_are_spread_over_the_layers_evenly() -> None:
     generator = AdaLikeGenerator()
     ConstrictionOptions(sc_codes=7).attach(generator)
-    assert [stop - start for start, stop in attachment_of(generator).groups()] == [3, 3, 1]
+    assert [stop - start for start, stop in attachment_of(generator).groups()] == [3, 2, 2]
 
 
 def test_every_parameter_is_in_one_group_with_its_multiplier() -> None:

@@ -18,7 +18,7 @@ SIZE = 16
 
 def attached(init: str = "random") -> RosinalityLikeGenerator:
     generator = RosinalityLikeGenerator().eval()
-    return attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2, init=init)
+    return attach_spatial_constriction(generator, K, [8, 16], init=init)
 
 
 def images(generator: nn.Module, *z: Tensor, **options: Any) -> Tensor:
@@ -30,7 +30,7 @@ def test_identity_init_keeps_the_images_of_mixed_and_truncated_styles() -> None:
     z = [torch.randn(2, W_DIM), torch.randn(2, W_DIM)]
     options = {"truncation": 0.5, "truncation_latent": generator.mean_latent(8).detach(), "inject_index": 3}
     before = images(generator, *z, **options)
-    attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2)
+    attach_spatial_constriction(generator, K, [8, 16])
     wide = [torch.cat([part, torch.randn(2, K)], 1) for part in z]
     assert torch.equal(images(generator, *wide, **options), before)
 
