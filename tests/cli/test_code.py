@@ -233,7 +233,7 @@ def test_modules_of_another_checkout_are_not_mistaken_for_it(network: Path, chec
 
 def test_pictures_that_are_not_finite_are_refused(checkout: Path, tmp_path: Path) -> None:
     generator = attached()
-    generator.mapping.w_avg[0] = float("nan")
+    generator.state_dict()["mapping.w_avg"][0] = float("nan")
     path = write_pickle(tmp_path / "broken.pkl", generator)
     for command in ("generate", "traverse"):
         result = run(command, path, "--code", checkout, "--truncation", 0.7, "--outdir", tmp_path)
