@@ -16,6 +16,7 @@ from .constriction import attach_like as attach_like
 from .constriction import attach_spatial_constriction as attach_spatial_constriction
 from .constriction import constriction_layers as constriction_layers
 from .constriction import constriction_parameters as constriction_parameters
+from .constriction import copy_constriction as copy_constriction
 from .constriction import detach_spatial_constriction as detach_spatial_constriction
 from .views import AttachedGenerator as AttachedGenerator
 from .views import AttachedSampler as AttachedSampler

@@ -199,9 +199,19 @@ def attach_like(target: nn.Module, source: nn.Module) -> None:
     """
     if is_attached(source):
         record = attachment_of(source)
-        attach_spatial_constriction(
-            target, **record.arguments(), z_dim=record.z_dim, example_inputs=record.example_inputs
-        )
+        others: dict[str, Any] = {"z_dim": record.z_dim, "example_inputs": record.example_inputs}
+        attach_spatial_constriction(target, init="random", **record.arguments(), **others)
+
+
+def copy_constriction(source: nn.Module, target: nn.Module) -> None:
+    """Give the layers of one attached generator the weights of another's.
+
+    Args:
+        source: attached.
+        target: attached alike.
+    """
+    for own, other in zip(constriction_layers(target), constriction_layers(source), strict=True):
+        own.load_state_dict(other.state_dict())
 
 
 def constriction_layers(generator: nn.Module) -> list[SpatialConstriction]:

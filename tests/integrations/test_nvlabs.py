@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import copy
+import io
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 
 from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters
 from sc_layers.integrations import nvlabs
+from tests.checkpoints import samples
 from tests.integrations.toys import W_DIM, AdaLikeGenerator
 from tests.tolerances import SAME_FORMULA
 
@@ -161,7 +166,7 @@ def test_the_phases_of_g_train_and_switch_the_recogniser_too() -> None:
 
 
 def test_a_frozen_generator_keeps_every_bit_while_its_constriction_learns() -> None:
-    training, loss, _ = make(sc_freeze_g=True, init="identity")
+    training, loss, _ = make(sc_freeze_g=True)
     phases = phases_of(training.G)
     training.join(phases)
     added = {id(parameter) for parameter in constriction_parameters(training.G)}
@@ -177,7 +182,7 @@ def test_weight_zero_trains_without_recogniser() -> None:
     training, loss, _ = make(ps_weight=0.0)
     assert training.Q is None
     assert isinstance(loss, Loss)
-    assert training.snapshot() == {}
+    assert list(training.snapshot()) == ["sc_options"]
     phases = phases_of(training.G)
     training.join(phases)
     assert phases[0].module is training.G
@@ -196,26 +201,100 @@ def test_a_snapshot_holds_the_recogniser_and_resuming_takes_it_up() -> None:
 def test_a_missing_recogniser_means_a_fresh_one_and_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     training, _, _ = make()
     before = copy.deepcopy(training.Q.state_dict())
-    training.resume({"G": AdaLikeGenerator()})
+    training.resume({"G": AdaLikeGenerator(), "G_ema": AdaLikeGenerator()})
     assert capsys.readouterr().out == "The pickle has no recogniser: starting with a fresh one.\n"
     assert all(torch.equal(value, before[name]) for name, value in training.Q.state_dict().items())
+
+
+def test_a_plain_pickle_gets_the_same_constriction_on_weights_and_average_as_the_identity() -> None:
+    training, _, _ = make()
+    data = {"G": AdaLikeGenerator(), "G_ema": AdaLikeGenerator().eval(), "Q": None}
+    z = torch.randn(2, 5)
+    before = data["G_ema"](z, noise_mode="const")
+    training.resume(data)
+    layers = zip(constriction_parameters(data["G"]), constriction_parameters(data["G_ema"]), strict=True)
+    assert all(torch.equal(a, b) for a, b in layers)
+    assert torch.equal(data["G_ema"](torch.cat([z, torch.randn(2, 4)], 1), noise_mode="const"), before)
+    assert set(data["G"].state_dict()) == set(training.G.state_dict())
 
 
 def test_resuming_from_other_layers_than_the_flags_say_is_an_error() -> None:
     training, _, _ = make()
     other = attach_spatial_constriction(AdaLikeGenerator(), 4, [16, 32])
-    with pytest.raises(ValueError, match=r"'layers': \['b16', 'b32'\].*--sc-res"):
+    with pytest.raises(ValueError, match=r"'layers': \['b16', 'b32'\].*leave --sc-codes"):
         training.resume({"G": other, "Q": None})
 
 
+def test_a_constricted_pickle_in_a_run_without_constriction_is_refused_with_the_flags_to_give() -> None:
+    attached = attach_spatial_constriction(AdaLikeGenerator(), 4, [16, 32])
+    with pytest.raises(ValueError, match=r"--sc-codes=4, --sc-res with the resolutions of b16, b32 and --sc-rects=4"):
+        nvlabs.resume(None, {"G": attached})
+    nvlabs.resume(None, {"G": AdaLikeGenerator()})
+
+
+@pytest.fixture
+def dnnlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the code bases' helper library does for us."""
+
+    def construct(class_name: str, c_dim: int, img_resolution: int, img_channels: int) -> AdaLikeGenerator:
+        assert class_name == "training.networks.Generator"
+        return AdaLikeGenerator(img_resolution, c_dim)
+
+    util = SimpleNamespace(open_url=lambda path: io.BytesIO(Path(path).read_bytes()), construct_class_by_name=construct)
+    monkeypatch.setitem(sys.modules, "dnnlib", SimpleNamespace(util=util))
+
+
 def arguments(**more: Any) -> dict[str, Any]:
-    return {"G_opt_kwargs": {"betas": [0, 0.99]}, "D_opt_kwargs": {"betas": [0, 0.99]}, "metrics": [], **more}
+    return {
+        "G_opt_kwargs": {"betas": [0, 0.99]},
+        "D_opt_kwargs": {"betas": [0, 0.99]},
+        "G_kwargs": {"class_name": "training.networks.Generator"},
+        "training_set_kwargs": {"resolution": 32},
+        "metrics": [],
+        **more,
+    }
 
 
-def test_configure_fills_in_the_training_loops_arguments() -> None:
-    loop = arguments(resume_pkl="network.pkl")
+def write_pickle(path: Path, content: dict[str, Any]) -> str:
+    path.write_bytes(samples.pickled(content))
+    return str(path)
+
+
+@pytest.mark.usefixtures("dnnlib")
+def test_configure_fills_in_the_training_loops_arguments(tmp_path: Path) -> None:
+    plain = write_pickle(tmp_path / "plain.pkl", {"G": AdaLikeGenerator(), "G_ema": AdaLikeGenerator()})
+    loop = arguments(resume_pkl=plain)
     assert nvlabs.configure(loop, {"sc_codes": 6, "sc_res": "8,16", "batch": 3}) == "-sc6"
-    assert loop["sc_kwargs"] == {"sc_codes": 6, "sc_res": [8, 16], "init": "identity"}
+    assert loop["sc_kwargs"] == {"sc_codes": 6, "sc_res": [8, 16]}
+
+
+@pytest.mark.usefixtures("dnnlib")
+def test_a_resumed_pickle_tells_its_constriction_and_settings_without_flags(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training, _, _ = make(sc_codes=3, ps_eps=1.5)
+    path = write_pickle(tmp_path / "constricted.pkl", {"G": training.G, **training.snapshot()})
+    loop = arguments(resume_pkl=path)
+    assert nvlabs.configure(loop, {"q_lr": 2.0}) == "-sc3"
+    assert capsys.readouterr().out == ("Going on with the spatial constriction of the checkpoint: 3 codes in b8, b16\n")
+    resumed = nvlabs.Training(AdaLikeGenerator(), torch.device("cpu"), **loop["sc_kwargs"])
+    assert (resumed.options.ps_eps, resumed.options.ps_weight, resumed.options.q_lr) == (1.5, 0.5, 2.0)
+    resumed.resume({"G": training.G, "G_ema": training.G, **training.snapshot()})
+    assert all(map(torch.equal, resumed.Q.state_dict().values(), training.Q.state_dict().values()))
+
+
+@pytest.mark.usefixtures("dnnlib")
+def test_a_pickle_that_was_trained_without_recogniser_goes_on_without(tmp_path: Path) -> None:
+    training, _, _ = make(ps_weight=0.0)
+    loop = arguments(resume_pkl=write_pickle(tmp_path / "constricted.pkl", {"G": training.G}))
+    nvlabs.configure(loop, {})
+    assert loop["sc_kwargs"]["ps_weight"] == 0
+
+
+@pytest.mark.usefixtures("dnnlib")
+def test_resolutions_that_do_not_exist_are_usage_errors_before_anything_is_written() -> None:
+    with pytest.raises(click.UsageError, match="no resolution 64 can be constricted here; there are 4, 8, 16, 32"):
+        nvlabs.configure(arguments(), {"sc_codes": 4, "sc_res": "16,64"})
 
 
 def test_configure_without_flags_changes_nothing_but_integer_betas() -> None:
@@ -233,6 +312,33 @@ def test_tpl_without_codes_is_refused_before_the_training_starts() -> None:
 def test_contradicting_flags_are_usage_errors() -> None:
     with pytest.raises(click.UsageError, match="needs --sc-codes"):
         nvlabs.configure(arguments(), {"ps_eps": 1.0})
+
+
+def test_traversal_length_of_a_conditional_network_is_averaged_over_labels_of_real_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Dataset(list[int]):
+        def get_label(self, index: int) -> np.ndarray[Any, Any]:
+            return np.eye(3, dtype=np.float32)[1 + index % 2]
+
+    util = SimpleNamespace(construct_class_by_name=lambda length: Dataset(range(length)))
+    monkeypatch.setitem(sys.modules, "dnnlib", SimpleNamespace(util=util))
+    options = SimpleNamespace(G=SimpleNamespace(c_dim=3), dataset_kwargs={"length": 50})
+    labels = nvlabs.real_labels(options)
+    assert len(labels) == 4
+    assert all(label.shape == (1, 3) and label[0, 0] == 0 and label.sum() == 1 for label in labels)
+    assert nvlabs.real_labels(SimpleNamespace(G=SimpleNamespace(c_dim=0))) == [None]
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        "sc_layers.metrics.traversal_length.traversal_perceptual_length",
+        lambda view, **_: seen.append(view.c) or SimpleNamespace(total=float(len(seen)), num_active=2),
+    )
+    options.G, options.rank, options.device = AdaLikeGenerator(c_dim=3), 0, torch.device("cpu")
+    attach_spatial_constriction(options.G, 2, [8])
+    functions: list[Any] = []
+    nvlabs.register_metrics(functions.append)
+    assert functions[0](options) == {"tpl_small": 2.5, "tpl_small_active": 2.0}
+    assert all(map(torch.equal, seen, labels))
 
 
 def test_the_flags_appear_in_the_command() -> None:
