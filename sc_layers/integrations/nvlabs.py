@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
@@ -43,6 +44,7 @@ from .options import (
     settings_of_checkpoint,
 )
 from .pairs import RandomState, add_pair_loss, random_state, replayed
+from .sight import draw_sheet, report_codes
 
 __all__ = [
     "PerceptualSimplicityStep",
@@ -189,6 +191,8 @@ class Training:
         self.rank = rank
         self.G = G
         self.options.attach(G)
+        if self.options.sc_freeze_g:
+            cast(Any, G).mapping.inner.w_avg_beta = 1.0  # the average of w stays where it is, too
         G.requires_grad_(False)
         self.Q: Recognizer | None = None
         if self.options.ps_weight > 0:
@@ -250,8 +254,19 @@ class Training:
             return loss
         return PerceptualSimplicityStep(loss, self.G, self.wrapped_Q, self.options, report)
 
-    def snapshot(self) -> dict[str, Any]:
-        """What a snapshot holds besides the code base's own networks: the settings, and the recogniser as `Q`."""
+    def snapshot(self, G_ema: nn.Module, run_dir: str, cur_nimg: int) -> dict[str, Any]:
+        """Draw a sheet of the codes beside the snapshot, and tell what it holds besides the code base's own networks.
+
+        Args:
+            G_ema: average of the generator, attached.
+            run_dir: folder of the run; the sheet is `codes{kimg}.png`.
+            cur_nimg: images seen.
+
+        Returns:
+            The settings, and the recogniser as `Q` where there is one.
+        """
+        if self.rank == 0:
+            draw_sheet(G_ema, Path(run_dir) / f"codes{cur_nimg // 1000:06d}.png")
         held: dict[str, Any] = {SETTINGS: dataclasses.asdict(self.options)}
         if self.Q is not None:
             held["Q"] = copy.deepcopy(self.Q).eval().requires_grad_(False).cpu()
@@ -339,6 +354,7 @@ class PerceptualSimplicityStep:
         with _synchronized(self.Q, current.sync):
             pair = add_pair_loss(images, codes, partners, self.Q, self.settings, current.gain)
         self.report("Loss/PS/loss", pair.loss)
+        report_codes(self.G, pair.errors, self.report)
         return pair.images, ws
 
 

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping, MutableMapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -34,6 +35,7 @@ from .options import (
     settings_of_checkpoint,
 )
 from .pairs import RandomState, add_pair_loss, random_state, replayed
+from .sight import draw_sheet
 
 __all__ = ["Training", "add_arguments", "attach_from_checkpoint", "setup", "widen", "with_random_codes"]
 
@@ -233,7 +235,13 @@ class Training:
         pair = add_pair_loss(images, codes, partners, self.wrapped, self.settings, gain=1.0)
         return pair.images, pair.loss.mean()
 
-    def state(self) -> dict[str, Any]:
-        """Entries of a checkpoint."""
+    def state(self, g_ema: nn.Module, iteration: int) -> dict[str, Any]:
+        """Draw a sheet of the codes beside the samples; return our entries of a checkpoint.
+
+        Args:
+            g_ema: average of the generator, attached.
+            iteration: of the training; the sheet is `sample/codes{iteration}.png`.
+        """
+        draw_sheet(g_ema, Path("sample") / f"codes{iteration:06d}.png")
         recognizer = {} if self.recognizer is None else {"q": self.recognizer.state_dict()}
         return {"sc": self.arguments, "sc_options": dataclasses.asdict(self.options), **recognizer}

@@ -3,12 +3,14 @@ from __future__ import annotations
 import copy
 import io
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
@@ -65,6 +67,12 @@ def make(**options: Any) -> tuple[nvlabs.Training, Any, list[tuple[str, Any]]]:
     return training, loss, reports
 
 
+def snapshot(training: nvlabs.Training) -> dict[str, Any]:
+    """What a snapshot holds; the sheet of codes goes to a folder that nobody looks at."""
+    with tempfile.TemporaryDirectory() as folder:
+        return training.snapshot(training.G, folder, 0)
+
+
 def accumulate(training: nvlabs.Training, loss: Any, phase: str, gain: float = 1.0) -> None:
     trained = [training.G] if training.Q is None else [training.G, training.Q]
     for module in trained:
@@ -81,7 +89,8 @@ def test_only_the_main_phase_of_the_generator_pays(phase: str, pays: bool) -> No
     passes = []
     training.G.synthesis.register_forward_hook(lambda *_: passes.append(1))
     accumulate(training, loss, phase)
-    assert [name for name, _ in reports] == (["Loss/PS/loss"] if pays else [])
+    names = ["Loss/PS/loss", *(f"SC/{what}/{code:02d}" for code in range(4) for what in ("error", "gain"))]
+    assert [name for name, _ in reports] == (names if pays else [])
     assert any(parameter.grad is not None for parameter in training.Q.parameters()) == pays
     assert len(passes) == len(loss.loss.images) + pays
 
@@ -182,7 +191,7 @@ def test_weight_zero_trains_without_recogniser() -> None:
     training, loss, _ = make(ps_weight=0.0)
     assert training.Q is None
     assert isinstance(loss, Loss)
-    assert list(training.snapshot()) == ["sc_options"]
+    assert list(snapshot(training)) == ["sc_options"]
     phases = phases_of(training.G)
     training.join(phases)
     assert phases[0].module is training.G
@@ -190,12 +199,26 @@ def test_weight_zero_trains_without_recogniser() -> None:
 
 def test_a_snapshot_holds_the_recogniser_and_resuming_takes_it_up() -> None:
     training, _, _ = make()
-    saved = {"G": training.G, **training.snapshot()}
+    saved = {"G": training.G, **snapshot(training)}
     assert not any(p.requires_grad for p in saved["Q"].parameters())
     other, _, _ = make()
     other.resume(saved)
     for a, b in zip(other.Q.parameters(), training.Q.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_snapshot_comes_with_a_labelled_sheet_of_the_codes(tmp_path: Path) -> None:
+    training, _, _ = make()
+    training.snapshot(training.G, str(tmp_path), 12_345)
+    with PIL.Image.open(tmp_path / "codes000012.png") as picture:
+        assert picture.size == (110 + 8 * 32, 4 * 32)  # label, seven points and the mask; a row a code
+        assert np.asarray(picture)[:, :110].any()
+
+
+def test_the_sheet_is_drawn_by_one_rank_alone(tmp_path: Path) -> None:
+    training, _, _ = make(rank=1)
+    training.snapshot(training.G, str(tmp_path), 0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_recogniser_means_a_fresh_one_and_one_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,13 +296,13 @@ def test_a_resumed_pickle_tells_its_constriction_and_settings_without_flags(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training, _, _ = make(sc_codes=3, ps_eps=1.5)
-    path = write_pickle(tmp_path / "constricted.pkl", {"G": training.G, **training.snapshot()})
+    path = write_pickle(tmp_path / "constricted.pkl", {"G": training.G, **snapshot(training)})
     loop = arguments(resume_pkl=path)
     assert nvlabs.configure(loop, {"q_lr": 2.0}) == "-sc3"
     assert capsys.readouterr().out == ("Going on with the spatial constriction of the checkpoint: 3 codes in b8, b16\n")
     resumed = nvlabs.Training(AdaLikeGenerator(), torch.device("cpu"), **loop["sc_kwargs"])
     assert (resumed.options.ps_eps, resumed.options.ps_weight, resumed.options.q_lr) == (1.5, 0.5, 2.0)
-    resumed.resume({"G": training.G, "G_ema": training.G, **training.snapshot()})
+    resumed.resume({"G": training.G, "G_ema": training.G, **snapshot(training)})
     assert all(map(torch.equal, resumed.Q.state_dict().values(), training.Q.state_dict().values()))
 
 
@@ -331,7 +354,7 @@ def test_traversal_length_of_a_conditional_network_is_averaged_over_labels_of_re
     seen: list[Any] = []
     monkeypatch.setattr(
         "sc_layers.metrics.traversal_length.traversal_perceptual_length",
-        lambda view, **_: seen.append(view.c) or SimpleNamespace(total=float(len(seen)), num_active=2),
+        lambda view, *_, **__: seen.append(view.c) or SimpleNamespace(total=float(len(seen)), num_active=2),
     )
     options.G, options.rank, options.device = AdaLikeGenerator(c_dim=3), 0, torch.device("cpu")
     attach_spatial_constriction(options.G, 2, [8])

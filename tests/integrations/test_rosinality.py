@@ -111,13 +111,20 @@ class Script:
 
     def checkpoint(self) -> dict[str, Any]:
         networks = {"g": self.generator.state_dict(), "g_ema": self.g_ema.state_dict()}
-        return copy.deepcopy({**networks, "g_optim": self.g_optim.state_dict(), **self.sc.state()})
+        return copy.deepcopy({**networks, "g_optim": self.g_optim.state_dict(), **self.sc.state(self.g_ema, 1)})
 
     def load(self, checkpoint: dict[str, Any]) -> None:
         self.sc.prepare_checkpoint(checkpoint, self.generator, self.g_optim)
         self.generator.load_state_dict(checkpoint["g"])
         self.g_ema.load_state_dict(checkpoint["g_ema"])
         self.g_optim.load_state_dict(checkpoint["g_optim"])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script runs in its own folder, which has one for samples."""
+    (tmp_path / "sample").mkdir()
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -237,6 +244,12 @@ def test_a_constricted_checkpoint_resumes_without_flags(tmp_path: Path, capsys: 
         assert torch.equal(a, b)
 
 
+def test_a_checkpoint_comes_with_a_sheet_of_the_codes() -> None:
+    script = Script()
+    script.sc.state(script.g_ema, 1000)
+    assert Path("sample/codes001000.png").stat().st_size > 0
+
+
 def test_mixed_styles_get_the_codes_of_the_first() -> None:
     script = Script()
     noise = [torch.randn(4, script.args.latent), torch.randn(4, script.args.latent)]
@@ -254,7 +267,7 @@ def test_weight_zero_trains_without_recogniser() -> None:
     script = Script(ps_weight=0.0)
     script.step()
     assert script.loss == 0
-    assert list(script.sc.state()) == ["sc", "sc_options"]
+    assert list(script.sc.state(script.g_ema, 1)) == ["sc", "sc_options"]
     assert len(script.g_optim.param_groups) == 2
 
 
