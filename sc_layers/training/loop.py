@@ -16,7 +16,7 @@ from .._optional import require
 from ..data import Dataset, batches
 from ..data.batches import readable_images_at
 from ..data.checking import BackgroundCheck
-from ..images import image_grid, shown_masks, save_png, to_network_range, to_uint8
+from ..images import image_grid, save_png, shown_masks, to_network_range, to_uint8
 from ..models.latents import draw_codes
 from .snapshots import CONFIG_FILE, append_stats, save_snapshot
 from .step import TrainingState, training_step

@@ -1,8 +1,5 @@
-<<<<<<< HEAD
 """`sc-layers patch`."""
 
-=======
->>>>>>> 1a5279f (Patch forks by hashes of the lines around each place; mark every inserted line; show codes while training)
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,39 +8,12 @@ import pytest
 
 from sc_layers.integrations import patching
 from tests.cli.running import assert_mistake, run
-<<<<<<< HEAD
-from tests.integrations.small_patch import BEFORE, NAME, contents, make_checkout
-=======
-from tests.integrations.test_patching import BEFORE, NAME, PATCH, contents, write
->>>>>>> 1a5279f (Patch forks by hashes of the lines around each place; mark every inserted line; show codes while training)
+from tests.integrations.small_patch import BEFORE, NAME, contents, make_checkout, write
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-<<<<<<< HEAD
     return make_checkout(tmp_path / "checkout", monkeypatch)
-
-
-def test_the_command_says_what_it_did(checkout: Path) -> None:
-    def patch(*arguments: str) -> str:
-        result = run("patch", NAME, checkout, *arguments)
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    assert patch("--check") == f"{checkout}: the patch fits\n"
-    assert patch() == f"patched lib/loss.py, train.py in {checkout}\n"
-    assert patch("--check") == f"{checkout}: the patch is applied\n"
-    assert patch("--revert") == f"reverted lib/loss.py, train.py in {checkout}\n"
-    assert contents(checkout) == BEFORE
-
-
-def test_the_command_shows_the_patch_without_a_directory() -> None:
-    result = run("patch", "stylegan3", "--show")
-    assert result.output.encode() == patching.patch_text("stylegan3")
-=======
-    """A directory that the test patch fits."""
-    monkeypatch.setattr(patching, "patch_text", lambda name: PATCH)
-    return write(tmp_path / "checkout", BEFORE)
 
 
 def printed(*arguments: object) -> str:
@@ -76,7 +46,6 @@ def test_the_fuzzy_command_shows_checks_patches_and_names_what_it_left_alone(che
 
 def test_the_patch_is_shown_without_a_directory() -> None:
     assert printed("stylegan3", "--show").encode() == patching.patch_text("stylegan3")
->>>>>>> 1a5279f (Patch forks by hashes of the lines around each place; mark every inserted line; show codes while training)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +55,5 @@ def test_the_patch_is_shown_without_a_directory() -> None:
         (["stylegan3"], "give DIR, the top of the code base"),
     ],
 )
-<<<<<<< HEAD
-def test_the_command_ends_with_status_2_and_one_line(arguments: list[str], message: str) -> None:
-=======
 def test_mistakes_end_with_status_2_and_one_line(arguments: list[str], message: str) -> None:
->>>>>>> 1a5279f (Patch forks by hashes of the lines around each place; mark every inserted line; show codes while training)
     assert_mistake(run("patch", *arguments), message)
