@@ -212,7 +212,6 @@ def phases(cfg: str, folder: Path) -> None:
             assert any(p.grad is not None and p.grad.abs().max() > 0 for p in added), phase
         recognized = any(p.grad is not None for p in training.Q.parameters())
         assert recognized == (phase in ("Gmain", "Gboth")), phase
-    assert attachment_of(network).flight.codes is None
 
 
 def augmentation(cfg: str, folder: Path) -> None:

@@ -168,7 +168,8 @@ def widen_arguments(generator: nn.Module, record: Attachment) -> None:
     """Tell the wide z and w; and, where the class records the arguments it was made with, that it is attached."""
     net = cast(Any, generator)
     net.z_dim = record.z_dim + record.num_codes
-    net.w_dim = record.w_dim + record.num_codes
+    if getattr(net, "w_dim", None) == record.w_dim:  # FastGAN's says 0, whatever w is
+        net.w_dim = record.w_dim + record.num_codes
     # The arguments of persistent classes describe the network: whoever rebuilds it from them must attach, too.
     if hasattr(net, "_init_kwargs"):
         net._init_kwargs["spatial_constriction"] = record.arguments()
@@ -177,7 +178,9 @@ def widen_arguments(generator: nn.Module, record: Attachment) -> None:
 def narrow_arguments(generator: nn.Module, record: Attachment) -> None:
     """Undo `widen_arguments`."""
     net = cast(Any, generator)
-    net.z_dim, net.w_dim = record.z_dim, record.w_dim
+    net.z_dim = record.z_dim
+    if getattr(net, "w_dim", None) == record.w_dim + record.num_codes:
+        net.w_dim = record.w_dim
     if hasattr(net, "_init_kwargs"):
         net._init_kwargs.pop("spatial_constriction", None)
 
