@@ -18,6 +18,11 @@ _PUBLIC = {
     "NetworkRecord": "checkpoints",
     "UntrustedCheckpointError": "checkpoints",
     "attach_spatial_constriction": "attach",
+    "codes_of": "attach",
+    "detach_spatial_constriction": "attach",
+    "masks_of": "attach",
+    "traverse": "attach",
+    "with_codes": "attach",
     "traversal_perceptual_length": "metrics.traversal_length",
     "TraversalLengthHook": "metrics.traversal_hook",
 }
@@ -25,6 +30,11 @@ __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from .attach import attach_spatial_constriction as attach_spatial_constriction
+    from .attach import codes_of as codes_of
+    from .attach import detach_spatial_constriction as detach_spatial_constriction
+    from .attach import masks_of as masks_of
+    from .attach import traverse as traverse
+    from .attach import with_codes as with_codes
     from .checkpoints import load_network as load_network
     from .checkpoints import save_network as save_network
     from .checkpoints.errors import CheckpointError as CheckpointError

@@ -101,19 +101,18 @@ def image_grid(images: Tensor, columns: int, outline: bool = True) -> Tensor:
     return grid.reshape(channels, -1, columns * width)
 
 
-def normalize_masks(masks: Tensor) -> Tensor:
-    """Stretch each code's masks to [0, 1] over the whole batch, so that faint masks can be seen.
+def shown_masks(masks: Tensor) -> Tensor:
+    """Masks as pictures show them, on one scale for all: black is 0, white is 1, brightness the square root.
+
+    So masks of different codes and pictures can be compared, and faint ones still be seen.
 
     Args:
-        masks: [N, K, H, W].
+        masks: in [0, 1], of any shape.
 
     Returns:
-        Same shape; a code whose masks are constant becomes 0.
-
-    Source: SPEC, mask pictures of the authors' program.
+        Brightness in [0, 1], same shape.
     """
-    low, high = masks.amin((0, 2, 3), keepdim=True), masks.amax((0, 2, 3), keepdim=True)
-    return (masks - low) / (high - low).clamp_min(torch.finfo(masks.dtype).tiny)
+    return masks.clamp(0, 1).sqrt()
 
 
 def _as_pil_array(image: Tensor) -> np.ndarray:

@@ -20,6 +20,28 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
+class _InUnitInterval(torch.autograd.Function):
+    """Clamping to [0, 1] that can be learned across: only a gradient that leads further outside is dropped.
+
+    `torch.clamp` has gradient 0 outside, where a parameter that starts at 0 would stay for ever after one wrong step.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor) -> Tensor:
+        return value.clamp(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (value,), (grad,) = ctx.saved_tensors, grads
+        return grad.masked_fill(((value < 0) & (grad > 0)) | ((value > 1) & (grad < 0)), 0)
+
+
 class _Constriction(nn.Module):
     """What both kinds of constriction share: the style of every code, and the checks of the input.
 
@@ -78,8 +100,9 @@ class SpatialConstriction(_Constriction):
         num_rects: rectangles J a code.
         eps: of the instance norm.
         impl: "auto", "fused" or "reference", see `functional.constrict`.
-        mask_gain: None, or the initial value of a learned gain [K] on the masks. With 0 the layer starts as the
-            identity, bit for bit, and still learns: this is how it enters a pretrained generator.
+        mask_gain: None, or the initial value of a learned gain [K] on the masks, which acts clamped to [0, 1]. With 0
+            the layer starts as the identity, bit for bit, and still learns: this is how it enters a pretrained
+            generator.
 
     Shapes:
         x [N, C, H, W], codes [N, K] -> [N, C, H, W]; with `return_masks=True` also the masks [N, K, H, W], which are
@@ -131,6 +154,18 @@ class SpatialConstriction(_Constriction):
             logits_w = (pooled @ self.gate_weight_w.flatten(0, 3).to(dtype).T).unflatten(1, (*shape, self.size[1]))
             return logits_h, logits_w
 
+    def gain(self) -> Tensor | None:
+        """Factors [K] in [0, 1] on the masks, or None for 1."""
+        return None if self.mask_gain is None else _InUnitInterval.apply(self.mask_gain)  # type: ignore[no-untyped-call]
+
+    def masks(self, x: Tensor) -> Tensor:
+        """Masks [N, K, H, W] in [0, 1] that the features [N, C, H, W] give, gain included (Eq. 1-5)."""
+        logits = self.gate_logits(x)
+        with F.without_autocast(x.device.type):
+            masks = F.rectangle_masks(*logits)
+        gain = self.gain()
+        return masks if gain is None else masks * gain[:, None, None]
+
     @overload
     def forward(self, x: Tensor, codes: Tensor, return_masks: Literal[False] = ...) -> Tensor: ...
     @overload
@@ -146,12 +181,13 @@ class SpatialConstriction(_Constriction):
         self.check_input(x, codes)
         logits_h, logits_w = self.gate_logits(x)
         scale, bias = self.styles(codes)
-        y = F.constrict(x, logits_h, logits_w, scale, bias, self.mask_gain, self.eps, self.impl)
+        gain = self.gain()
+        y = F.constrict(x, logits_h, logits_w, scale, bias, gain, self.eps, self.impl)
         if not return_masks:
             return y
         with F.without_autocast(x.device.type):
             masks = F.rectangle_masks(logits_h, logits_w)
-        return y, masks if self.mask_gain is None else masks * self.mask_gain[:, None, None]
+        return y, masks if gain is None else masks * gain[:, None, None]
 
     def extra_repr(self) -> str:
         gain = "" if self.mask_gain is None else ", mask_gain"

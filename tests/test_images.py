@@ -29,15 +29,10 @@ def test_byte_conversions_equal_the_authors() -> None:
     torch.testing.assert_close(images.to_network_range(golden["reals_u8"]), golden["reals_net"], **ROUNDING)
 
 
-def test_mask_picture_equals_the_authors() -> None:
-    golden = load_golden("util")
-    stretched = images.normalize_masks(golden["atts"][:, :, 0])
-    picture = torch.stack([stretched[i, i // 4] for i in range(12)])
-    torch.testing.assert_close(picture, golden["atts_canvas"][:, 0].float(), **ROUNDING)
-
-
-def test_constant_masks_become_zero() -> None:
-    assert images.normalize_masks(torch.full((2, 3, 4, 4), 0.3)).eq(0).all()
+def test_masks_are_shown_on_one_scale() -> None:
+    assert images.shown_masks(torch.tensor([-0.1, 0.0, 0.04, 0.25, 1.0, 1.1])).tolist() == pytest.approx(
+        [0, 0, 0.2, 0.5, 1, 1]
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -29,7 +29,7 @@ ROWS = (
     ("__main__",),
 )
 # Rooms of one row that use each other, this way round.
-WITHIN_A_ROW = {("integrations", "metrics"), ("pictures", "metrics")}
+WITHIN_A_ROW = {("integrations", "metrics"), ("integrations", "pictures"), ("pictures", "metrics")}
 
 
 def _modules() -> dict[str, Path]:

@@ -1,15 +1,21 @@
-"""Hooks by which spatial constriction enters generators of other code bases; installed by `sc_layers.attach`.
+"""How codes that ride in w reach the layers of other people's generators: hooks, and a wrapper of the mapping network.
 
-They are plain picklable objects that hold settings and one shared `InFlight`, never a module: generators that pickle
-themselves by class and state would recurse on a reference to a parent.
+Every row of w stays wide on its way through the synthesis network. The modules that turn w into styles get it without
+the codes, and a constricted layer finds its codes in the row that its own module was called with. So nothing is in
+flight between hooks, and style mixing, checkpointing of single blocks, threads, `torch.compile`, `functional_call` and
+export need no care.
+
+Hooks are plain picklable objects that hold settings, never a module: generators that pickle themselves by class and
+state would recurse on a reference to a parent.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -22,28 +28,18 @@ LAYER = "constriction"  # the name of the layer under the module that owns it
 _HOOK_KEY = "sc_layers"
 
 
-class InFlight(threading.local):
-    """What one forward pass carries from hook to hook. Empty between passes, and in copies and pickles."""
+def is_wide(latent: Tensor, width: int, num_codes: int, what: str, dim: int = -1) -> bool:
+    """Whether a latent has entries for K codes behind its own in dimension `dim`.
 
-    codes: Tensor | None = None  # [N, K]
-    features: Tensor | None = None  # [N, C, H, W]
-    masks: list[Tensor] | None = None  # of [N, k, H, W], while somebody records them
-
-    def __reduce__(self) -> tuple[type[InFlight], tuple[()]]:
-        return InFlight, ()
-
-    def forget(self) -> None:
-        self.codes = self.features = None
-
-    @contextmanager
-    def recording_masks(self) -> Iterator[list[Tensor]]:
-        """Collect the masks of every layer that runs inside the context."""
-        masks: list[Tensor] = []
-        self.masks = masks
-        try:
-            yield masks
-        finally:
-            self.masks = None
+    Raises:
+        ValueError: it has neither the wide nor the old width.
+    """
+    if latent.shape[dim] not in (width, width + num_codes):
+        raise ValueError(
+            f"{what} must have {width + num_codes} entries ({width} and {num_codes} codes), or {width} for codes 0, "
+            f"got shape {tuple(latent.shape)}"
+        )
+    return latent.shape[dim] != width
 
 
 def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[Tensor, Tensor]:
@@ -54,14 +50,47 @@ def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[
     Raises:
         ValueError: any other width.
     """
-    if latent.shape[-1] == width:
+    if not is_wide(latent, width, num_codes, what):
         return latent, latent.new_zeros(*latent.shape[:-1], num_codes)
-    if latent.shape[-1] != width + num_codes:
-        raise ValueError(
-            f"{what} must have {width + num_codes} entries ({width} and {num_codes} codes), or {width} for codes 0, "
-            f"got shape {tuple(latent.shape)}"
-        )
     return latent[..., :width].contiguous(), latent[..., width:]
+
+
+def join_codes(latent: Tensor, codes: Tensor) -> Tensor:
+    """Append codes [N, K] to every vector of a latent [N, W] or [N, L, W]."""
+    codes = codes.to(latent.dtype)
+    if latent.ndim == 3 and codes.ndim == 2:
+        codes = codes[:, None].expand(-1, latent.shape[1], -1)
+    return torch.cat([latent, codes], dim=-1)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a module's forward, however it is passed.
+
+    Args:
+        name: of the parameter.
+        position: of the parameter.
+    """
+
+    name: str
+    position: int
+
+    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[self.position] if len(args) > self.position else kwargs[self.name]
+
+    def replaced(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if len(args) > self.position:
+            return (*args[: self.position], value, *args[self.position + 1 :]), kwargs
+        return args, {**kwargs, self.name: value}
+
+
+def argument(module: nn.Module, name: str | None = None) -> Argument:
+    """The argument of that name of a module's forward, or its first one."""
+    names = list(inspect.signature(module.forward).parameters)
+    position = 0 if name is None else names.index(name)
+    return Argument(names[position], position)
 
 
 def add_pre_hook(module: nn.Module, hook: Hook) -> None:
@@ -71,8 +100,9 @@ def add_pre_hook(module: nn.Module, hook: Hook) -> None:
 
 
 def add_hook(module: nn.Module, hook: Hook, always: bool = False) -> None:
-    """Call `hook(module, args, output) -> output` after `module`; with `always` also where it failed (output None)."""
+    """Call `hook(module, args, kwargs, output) -> output` after `module`; with `always` also where it failed."""
     cast(dict[Any, Any], module._forward_hooks)[_HOOK_KEY] = hook
+    cast(dict[Any, Any], module._forward_hooks_with_kwargs)[_HOOK_KEY] = True
     if always:
         cast(dict[Any, Any], module._forward_hooks_always_called)[_HOOK_KEY] = True
 
@@ -83,130 +113,167 @@ def remove_hooks(module: nn.Module) -> None:
         module._forward_pre_hooks,
         module._forward_pre_hooks_with_kwargs,
         module._forward_hooks,
+        module._forward_hooks_with_kwargs,
         module._forward_hooks_always_called,
     ):
         cast(dict[Any, Any], table).pop(_HOOK_KEY, None)
 
 
-def bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-    """Arguments of a call of `module` by name, however they were passed."""
-    return inspect.signature(module.forward).bind(*args, **kwargs)
-
-
-def _first(module: nn.Module, bound: inspect.BoundArguments) -> str:
-    return next(iter(inspect.signature(module.forward).parameters))
-
-
 class Hook:
-    """Base of all hooks.
+    """Base of all hooks."""
+
+
+class WidenW(Hook):
+    """Before a synthesis network: complete w of the old width by codes 0, refuse any other width.
 
     Args:
-        flight: shared by the hooks of one network.
+        width: entries of w before the codes.
+        num_codes: K.
+        argument: w, [N, L, width + K] or [N, L, width].
+        in_path_length: whether gradients reach the codes in training mode.
     """
 
-    def __init__(self, flight: InFlight) -> None:
+    def __init__(self, width: int, num_codes: int, argument: Argument, in_path_length: bool) -> None:
+        self.width = width
+        self.num_codes = num_codes
+        self.argument = argument
+        self.in_path_length = in_path_length
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        ws = self.argument.of(args, kwargs)
+        if is_wide(ws, self.width, self.num_codes, "w"):
+            warn_of_cut_gradient(ws, module.training and not self.in_path_length)
+            return None
+        return self.argument.replaced(args, kwargs, torch.cat(split_codes(ws, self.width, self.num_codes, "w"), dim=-1))
+
+
+class StripCodes(Hook):
+    """Before a module that turns a row of w into a style: take the codes off.
+
+    Args:
+        width: entries of w before the codes.
+        num_codes: K.
+        argument: the row, its entries in dimension `dim`; one of the old width passes as it is.
+        dim: 1, or -1 for the last.
+    """
+
+    def __init__(self, width: int, num_codes: int, argument: Argument, dim: int = -1) -> None:
+        self.width = width
+        self.num_codes = num_codes
+        self.argument = argument
+        self.dim = dim
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        row = self.argument.of(args, kwargs)
+        if not is_wide(row, self.width, self.num_codes, "w", self.dim):
+            return None
+        return self.argument.replaced(args, kwargs, row.narrow(self.dim, 0, self.width).contiguous())
+
+
+class Constrict(Hook):
+    """Behind the module that makes the features: constrict them by its own layer, `module.constriction`.
+
+    Args:
+        start, stop: columns of w, after its own entries, that hold the codes that act here.
+        width: entries of w before the codes.
+        argument: the row of w that the module was called with, [N, width + K], or several, of which the last counts.
+        in_path_length: whether gradients reach the codes in training mode.
+    """
+
+    def __init__(self, start: int, stop: int, width: int, argument: Argument, in_path_length: bool) -> None:
+        self.start = start
+        self.stop = stop
+        self.width = width
+        self.argument = argument
+        self.in_path_length = in_path_length
+
+    def codes(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Codes [N, k] of this layer."""
+        row = self.argument.of(args, kwargs)
+        row = row[:, -1] if row.ndim == 3 else row
+        if row.shape[1] == self.width:
+            return cast(Tensor, row.new_zeros(len(row), self.stop - self.start))
+        codes = row[:, self.width + self.start : self.width + self.stop]
+        return cast(Tensor, codes.detach() if module.training and not self.in_path_length else codes)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        codes = self.codes(module, args, kwargs)
+        layer = getattr(module, LAYER)
+        if not isinstance(output, tuple):
+            return layer(output, codes)
+        return layer(output[0], codes), *output[1:]
+
+
+class InFlight:
+    """Codes on their way through a network of no known conventions, or features on their way out of a block.
+
+    Of each thread its own, empty between passes, and in copies and pickles. `torch.compile` can't see into what belongs
+    to a thread, so while it traces, a plain attribute takes its place.
+    """
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+        self._traced: Tensor | None = None
+
+    def __reduce__(self) -> tuple[type[InFlight], tuple[()]]:
+        return InFlight, ()
+
+    def put(self, value: Tensor | None) -> None:
+        if torch.compiler.is_compiling():
+            self._traced = value
+        else:
+            self._of_thread.value = value
+
+    def get(self) -> Tensor | None:
+        if torch.compiler.is_compiling():
+            return self._traced
+        return cast("Tensor | None", getattr(self._of_thread, "value", None))
+
+
+class TakeCodes(Hook):
+    """Before a network of no known conventions: strip the codes off its argument, and put them in flight.
+
+    Args:
+        flight: shared with the layers.
+        width: entries before the codes.
+        num_codes: K.
+        what: name of the argument in errors.
+        argument: [N, width + K] or [N, L, width + K], of which the first row counts.
+        in_path_length: whether gradients reach the codes in training mode.
+    """
+
+    def __init__(
+        self, flight: InFlight, width: int, num_codes: int, what: str, argument: Argument, in_path_length: bool
+    ) -> None:
         self.flight = flight
+        self.width = width
+        self.num_codes = num_codes
+        self.what = what
+        self.argument = argument
+        self.in_path_length = in_path_length
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        wide = self.argument.of(args, kwargs)
+        latent, codes = split_codes(wide, self.width, self.num_codes, self.what)
+        codes = codes[:, 0] if codes.ndim == 3 else codes
+        cut = module.training and not self.in_path_length
+        warn_of_cut_gradient(wide, cut)
+        self.flight.put(codes.detach() if cut else codes)
+        return self.argument.replaced(args, kwargs, latent)
 
 
 class Forget(Hook):
     """Behind a network: drop what is left in flight, also after an error."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self.flight.forget()
+    def __init__(self, flight: InFlight) -> None:
+        self.flight = flight
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self.flight.put(None)
 
 
-class TakeCodes(Hook):
-    """Before a network: strip the codes off its first argument, [N, width + K] or [N, L, width + K].
-
-    Codes are read from the first of L vectors: style mixing must not change them half-way.
-
-    Args:
-        flight: receives the codes.
-        width: entries before the codes.
-        num_codes: K.
-        what: name of the argument in errors.
-        detach_in_training: keep gradients of a network in training mode off the codes.
-    """
-
-    def __init__(self, flight: InFlight, width: int, num_codes: int, what: str, detach_in_training: bool) -> None:
-        super().__init__(flight)
-        self.width = width
-        self.num_codes = num_codes
-        self.what = what
-        self.detach_in_training = detach_in_training
-
-    def take(self, module: nn.Module, latent: Tensor) -> Tensor:
-        """Put the codes of `latent` in flight, return the rest."""
-        latent, codes = split_codes(latent, self.width, self.num_codes, self.what)
-        if codes.ndim == 3:
-            codes = codes[:, 0]
-        self.flight.codes = codes.detach() if self.detach_in_training and module.training else codes
-        return latent
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        bound = bind(module, args, kwargs)
-        name = _first(module, bound)
-        bound.arguments[name] = self.take(module, bound.arguments[name])
-        return bound.args, bound.kwargs
-
-
-class AppendCodes(Hook):
-    """Behind a mapping network: append the codes taken from z to w, [N, W] or [N, L, W]."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor | None) -> Tensor | None:
-        codes = self.flight.codes
-        self.flight.forget()
-        if output is None or codes is None:
-            return None
-        codes = codes.to(output.dtype)
-        if output.ndim == 3:
-            codes = codes[:, None].expand(-1, output.shape[1], -1)
-        return torch.cat([output, codes], dim=-1)
-
-
-class StripStyle(TakeCodes):
-    """Before a layer whose argument `style` is one wide w: strip the codes.
-
-    Args:
-        first: whether the layer is the first to see w, so that its codes count.
-    """
-
-    def __init__(
-        self, flight: InFlight, width: int, num_codes: int, what: str, detach_in_training: bool, first: bool
-    ) -> None:
-        super().__init__(flight, width, num_codes, what, detach_in_training)
-        self.first = first
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        bound = bind(module, args, kwargs)
-        style = bound.arguments["style"]
-        bound.arguments["style"] = (
-            self.take(module, style) if self.first else split_codes(style, self.width, self.num_codes, self.what)[0]
-        )
-        return bound.args, bound.kwargs
-
-
-class ShieldFromTruncation(TakeCodes):
-    """Before a generator that truncates by itself: give the truncation's centre the codes of the sample.
-
-    `centre + psi * (w - centre)` then leaves the codes alone. The first of `styles` counts.
-    """
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        bound = bind(module, args, kwargs)
-        centre = bound.arguments.get("truncation_latent")
-        if centre is None:
-            return None
-        latent = bound.arguments["styles"][0]
-        _, codes = split_codes(latent, self.width, self.num_codes, self.what)
-        centre = centre[..., : self.width].expand(*latent.shape[:-1], self.width)
-        narrow = bound.arguments.get("input_is_latent", False) and latent.shape[-1] == self.width
-        bound.arguments["truncation_latent"] = centre if narrow else torch.cat([centre, codes], dim=-1)
-        return bound.args, bound.kwargs
-
-
-class Constrict(Hook):
-    """Behind the module that makes the features: constrict them by its own layer, `module.constriction`.
+class ConstrictInFlight(Hook):
+    """As `Constrict`, by the codes in flight.
 
     Args:
         flight: holds the codes of the pass.
@@ -214,44 +281,164 @@ class Constrict(Hook):
     """
 
     def __init__(self, flight: InFlight, start: int, stop: int) -> None:
-        super().__init__(flight)
+        self.flight = flight
         self.start = start
         self.stop = stop
 
-    def constrict(self, module: nn.Module, features: Tensor) -> Tensor:
-        flight = self.flight
-        if flight.codes is None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        codes = self.flight.get()
+        if codes is None:
             raise RuntimeError(
-                "a constricted layer ran outside its generator's forward pass, so that there are no codes: "
-                "run the whole generator (or its synthesis network), or detach_spatial_constriction first"
+                "a constricted layer ran outside its generator's forward pass, so that there are no codes: run the "
+                "whole generator (or its synthesis network), without checkpointing inside it, or "
+                "detach_spatial_constriction first"
             )
         layer = getattr(module, LAYER)
-        codes = flight.codes[:, self.start : self.stop]
-        if flight.masks is None:
-            return cast(Tensor, layer(features, codes))
-        features, masks = layer(features, codes, return_masks=True)
-        flight.masks.append(masks)
-        return features
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, tuple):
-            return self.constrict(module, output)
-        return self.constrict(module, output[0]), *output[1:]
+            return layer(output, codes[:, self.start : self.stop])
+        return layer(output[0], codes[:, self.start : self.stop]), *output[1:]
 
 
 class ConstrictInput(Constrict):
-    """Before a module that only reads the features, such as ToRGB: constrict them, and keep them in flight."""
+    """Before a module that only reads the features, such as ToRGB: constrict them, and keep them in flight.
+
+    Args:
+        features: the argument that holds them.
+        flight: shared with `ReplaceFeatures`.
+        others: as `Constrict`.
+    """
+
+    def __init__(self, features: Argument, flight: InFlight, *others: Any) -> None:
+        super().__init__(*others)
+        self.features = features
+        self.flight = flight
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # type: ignore[override]
-        bound = bind(module, args, kwargs)
-        name = _first(module, bound)
-        bound.arguments[name] = self.flight.features = self.constrict(module, bound.arguments[name])
-        return bound.args, bound.kwargs
+        features = getattr(module, LAYER)(self.features.of(args, kwargs), self.codes(module, args, kwargs))
+        self.flight.put(features)
+        return self.features.replaced(args, kwargs, features)
 
 
 class ReplaceFeatures(Hook):
     """Behind the block around such a module: return the constricted features in place of the block's first output."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        features, self.flight.features = self.flight.features, None
+    def __init__(self, flight: InFlight) -> None:
+        self.flight = flight
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        features = self.flight.get()
+        self.flight.put(None)
         return features, *output[1:]
+
+
+class ShieldFromTruncation(Hook):
+    """Before a generator that truncates by itself: give the truncation's centre the codes of the sample.
+
+    `centre + psi * (w - centre)` then leaves the codes alone. The first of `styles` counts.
+    """
+
+    def __init__(self, width: int, num_codes: int, styles: Argument, centre: Argument, is_latent: Argument) -> None:
+        self.width = width
+        self.num_codes = num_codes
+        self.styles = styles
+        self.centre = centre
+        self.is_latent = is_latent
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = len(args) > self.centre.position or self.centre.name in kwargs
+        centre = self.centre.of(args, kwargs) if given else None
+        if centre is None:
+            return None
+        latent = self.styles.of(args, kwargs)[0]
+        _, codes = split_codes(latent, self.width, self.num_codes, "w")
+        centre = centre[..., : self.width].expand(*latent.shape[:-1], self.width)
+        is_latent = self.is_latent.name in kwargs or len(args) > self.is_latent.position
+        narrow = is_latent and self.is_latent.of(args, kwargs) and latent.shape[-1] == self.width
+        return self.centre.replaced(args, kwargs, centre if narrow else torch.cat([centre, codes], dim=-1))
+
+
+def warn_of_cut_gradient(latent: Tensor, cut: bool) -> None:
+    """Say where the gradient of codes that somebody optimises is cut; a network's own w is no leaf."""
+    if cut and not torch.compiler.is_compiling() and latent.is_leaf and latent.requires_grad:
+        warnings.warn(
+            "in training mode no gradient reaches the codes in w, which keeps path-length regularisation off them: to "
+            "optimise codes, call eval() on the generator or attach with codes_in_path_length=True",
+            stacklevel=4,
+        )
+
+
+class CodedMapping(nn.Module):
+    """A mapping network that lets codes pass: z [N, z_dim + K] -> w [N, (L,) w_dim + K]; codes are not truncated.
+
+    It shares parameters, buffers and parts with the network inside, under the same names, and has its attributes. Read
+    from here, `w_avg`, `z_dim` and `w_dim` are wide (the codes' average is 0), so that foreign arithmetic with wide w,
+    such as `w_avg + psi * (w - w_avg)`, works; what is assigned to `w_avg` is taken without codes.
+
+    Args:
+        inner: the network, whose first argument is z.
+        z_dim: width of z before the codes.
+        w_dim: width of w before the codes.
+        num_codes: K.
+    """
+
+    _SHARED = ("_parameters", "_buffers", "_non_persistent_buffers_set", "_modules")
+
+    def __init__(self, inner: nn.Module, z_dim: int, w_dim: int, num_codes: int) -> None:
+        training = inner.training
+        self.__dict__["inner"] = inner  # no part of its own: its names must stay as they are
+        super().__init__()
+        for table in self._SHARED:
+            self.__dict__[table] = inner.__dict__[table]
+        self.widths = {"z_dim": z_dim, "w_dim": w_dim}
+        self.num_codes = num_codes
+        self.argument = argument(inner)
+        self.training = training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        z, codes = split_codes(self.argument.of(args, kwargs), self.widths["z_dim"], self.num_codes, "z")
+        args, kwargs = self.argument.replaced(args, kwargs, z)
+        return join_codes(self.inner(*args, **kwargs), codes)
+
+    @property
+    def w_avg(self) -> Tensor:
+        """The average of w with entries 0 for the codes, [w_dim + K]; a copy."""
+        average = self._buffers["w_avg"]
+        assert average is not None
+        return torch.cat([average, average.new_zeros(*average.shape[:-1], self.num_codes)], dim=-1)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            value = getattr(self.__dict__["inner"], name)
+            return value + self.num_codes if name in self.widths else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "w_avg":
+            value = value[..., : self.widths["w_dim"]]
+        elif name == "training":
+            self.__dict__["inner"].training = value
+        super().__setattr__(name, value)
+
+    def _replicate_for_data_parallel(self) -> Any:
+        replica = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica.__dict__["inner"] = self.inner._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        for table in self._SHARED:
+            replica.inner.__dict__[table] = replica.__dict__[table]
+        return replica
+
+    inner: nn.Module
+
+
+def observe(layers: list[nn.Module], see: Callable[[int, Tensor], None]) -> list[torch.utils.hooks.RemovableHandle]:
+    """Call `see(index, features)` with what each constriction gets in this thread, until the handles are removed."""
+    thread = threading.get_ident()
+
+    def hook(index: int) -> Callable[..., None]:
+        def called(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if threading.get_ident() == thread:
+                see(index, args[0])
+
+        return called
+
+    return [layer.register_forward_pre_hook(hook(index)) for index, layer in enumerate(layers)]

@@ -120,7 +120,7 @@ def _attach(network: nn.Module, arguments: dict[str, Any]) -> None:
     numbers = [value for value in arguments.values() if isinstance(value, int)]
     if max(numbers, default=0) > _MOST_CODES:
         raise CheckpointError(f"constriction with {max(numbers)} codes or rectangles")
-    attach_spatial_constriction(network, **arguments)
+    attach_spatial_constriction(network, init="random", **arguments)
 
 
 def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Module:

@@ -78,7 +78,7 @@ def _view(
             f"{path} holds a generator of another program: give --code DIR, your checkout of that program, whose "
             "classes are then imported to run it (nothing in the file is run)"
         )
-    module = generator_module(Path(code), record.state)
+    module = generator_module(Path(code), record.state, record.kwargs)
     budget = Budget(sum(tensor.nbytes for tensor in record.state.values()))
     generator = rebuild(record, module, budget)
     c = _class_vector(int(getattr(generator, "c_dim", 0)), label, path)

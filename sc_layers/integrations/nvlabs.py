@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import importlib
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attach import RECORD, AttachedGenerator, attach_like, attachment_of, codes_of, widen, with_codes
+from ..attach import (
+    AttachedGenerator,
+    attach_like,
+    attach_spatial_constriction,
+    attachment_of,
+    codes_of,
+    copy_constriction,
+    is_attached,
+    widen,
+    with_codes,
+)
+from ..checkpoints.errors import CheckpointError
+from ..checkpoints.foreign.nvlabs import SETTINGS
+from ..checkpoints.networks import NetworkRecord
+from ..checkpoints.read import read_contents
 from ..models import Recognizer
 from . import compat
-from .options import FLAGS, ConstrictionOptions, options_of_flags, parameter_groups
+from .options import (
+    FLAGS,
+    ConstrictionOptions,
+    describe_resumed,
+    options_of_flags,
+    parameter_groups,
+    settings_of_checkpoint,
+)
 from .pairs import RandomState, add_pair_loss, random_state, replayed
+from .sight import draw_sheet, report_codes
 
 __all__ = [
     "PerceptualSimplicityStep",
@@ -25,12 +52,15 @@ __all__ = [
     "attach_like",
     "configure",
     "register_metrics",
+    "resume",
     "train_options",
     "widen",
 ]
 
 METRICS = {"tpl_small": "tpl_small_0.3", "tpl_large": "tpl_large_0.3"}
+TPL_LABELS = 4
 DISTANCE_VARIABLE = "SC_LAYERS_TPL_DISTANCE"
+IMAGE_CHANNELS = 3
 PAYING_PHASES = ("Gmain", "Gboth")
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -49,26 +79,89 @@ def train_options(command: FunctionT) -> FunctionT:
 def configure(arguments: MutableMapping[str, Any], flags: Mapping[str, Any]) -> str:
     """Put what the flags say into the arguments of the training loop; return what the run's name should say.
 
+    A pickle to resume from tells its constriction by itself. What cannot be attached is found here, before anything is
+    written.
+
     Args:
         arguments: of `training_loop`.
         flags: values of the command line.
 
     Raises:
-        click.UsageError: flags that contradict each other.
+        click.UsageError: flags that contradict each other or do not fit the generator.
     """
     for optimizer in ("G_opt_kwargs", "D_opt_kwargs"):
         compat.repair_betas(arguments[optimizer])
+    source = arguments.get("resume_pkl")
     try:
-        options = options_of_flags(flags, resumed=arguments.get("resume_pkl") is not None)
+        found = None if source is None else _settings_of(source)
+        options = options_of_flags(flags, resumed=source is not None, found=found)
+        if options is not None:
+            _try_on_shapes(arguments, ConstrictionOptions(**options))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    if options is not None:
-        arguments["sc_kwargs"] = options
-        return f"-sc{options['sc_codes']}"
-    unusable = [metric for metric in arguments.get("metrics", []) if metric in METRICS]
-    if unusable:
-        raise click.UsageError(f"--metrics={','.join(unusable)} measures codes: give --sc-codes")
-    return ""
+    if options is None:
+        unusable = [metric for metric in arguments.get("metrics", []) if metric in METRICS]
+        if unusable:
+            raise click.UsageError(f"--metrics={','.join(unusable)} measures codes: give --sc-codes")
+        return ""
+    if "attached" in options:
+        print(describe_resumed(options))
+    arguments["sc_kwargs"] = options
+    return f"-sc{options['sc_codes']}"
+
+
+def _settings_of(source: str) -> dict[str, Any] | None:
+    """Settings of the constriction in a pickle, a file or a URL; nothing in it is run.
+
+    None also where it is of no known form, such as a fork's: `resume` then looks at what the code base's own loader
+    makes of it.
+    """
+    open_url = importlib.import_module("dnnlib").util.open_url
+    try:
+        with open_url(source) as file:
+            contents = read_contents(io.BytesIO(file.read()))
+    except CheckpointError:
+        return None
+    generator = contents.networks.get("G")
+    attached = generator.attachment if isinstance(generator, NetworkRecord) else None
+    return settings_of_checkpoint(attached, contents.meta.get(SETTINGS), "Q" in contents.networks)
+
+
+def _try_on_shapes(arguments: Mapping[str, Any], options: ConstrictionOptions) -> None:
+    """Attach to a generator of the run's size that has shapes but no memory.
+
+    Raises:
+        ValueError: its resolutions are others than the flags say.
+    """
+    size = {
+        "c_dim": 0,
+        "img_resolution": arguments["training_set_kwargs"]["resolution"],
+        "img_channels": IMAGE_CHANNELS,
+    }
+    construct = importlib.import_module("dnnlib").util.construct_class_by_name
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        options.attach(construct(**arguments["G_kwargs"], **size))
+
+
+def resume(training: Training | None, data: Mapping[str, Any]) -> None:
+    """`Training.resume`, or a refusal where the run has no constriction and the loaded pickle has.
+
+    Args:
+        training: None in a run without constriction.
+        data: what the pickle holds.
+
+    Raises:
+        ValueError: going on would silently drop codes and recogniser.
+    """
+    if training is not None:
+        training.resume(data)
+    elif is_attached(data["G"]):
+        arguments = attachment_of(data["G"]).arguments()
+        raise ValueError(
+            f"the pickle has spatial constriction ({arguments}), which training without it would drop: give "
+            f"--sc-codes={arguments['num_codes']}, --sc-res with the resolutions of {', '.join(arguments['layers'])} "
+            f"and --sc-rects={arguments['num_rects']}"
+        )
 
 
 class GeneratorAndRecognizer(nn.Module):
@@ -98,6 +191,8 @@ class Training:
         self.rank = rank
         self.G = G
         self.options.attach(G)
+        if self.options.sc_freeze_g:
+            cast(Any, G).mapping.inner.w_avg_beta = 1.0  # the average of w stays where it is, too
         G.requires_grad_(False)
         self.Q: Recognizer | None = None
         if self.options.ps_weight > 0:
@@ -107,16 +202,26 @@ class Training:
         self.wrapped_Q: nn.Module | None = self.Q
 
     def resume(self, data: Mapping[str, Any]) -> None:
-        """Take the recogniser from a loaded pickle, and check that the pickle's constriction is that of this run.
+        """Prepare a loaded pickle, whose networks the training loop copies next, and take its recogniser.
+
+        The networks of a pickle without constriction get it, as the identity, so that both averages and weights of the
+        run start with the same layers.
+
+        Args:
+            data: what the pickle holds.
 
         Raises:
             ValueError: the pickle has other layers or codes than the flags say.
         """
-        found, wanted = data["G"], attachment_of(self.G).arguments()
-        if hasattr(found, RECORD) and attachment_of(found).arguments() != wanted:
+        wanted = attachment_of(self.G).arguments()
+        if not is_attached(data["G"]):
+            average = attach_spatial_constriction(data["G_ema"].to(self.device), **wanted)
+            attach_spatial_constriction(data["G"], init="random", **wanted)
+            copy_constriction(average, data["G"])
+        elif attachment_of(data["G"]).arguments() != wanted:
             raise ValueError(
-                f"the pickle's spatial constriction is {attachment_of(found).arguments()}, but the flags say {wanted}: "
-                "give the --sc-codes, --sc-res and --sc-rects that it was trained with"
+                f"the pickle's spatial constriction is {attachment_of(data['G']).arguments()}, but the flags say "
+                f"{wanted}: leave --sc-codes, --sc-res and --sc-rects out to go on with what the pickle has"
             )
         if self.Q is None:
             return
@@ -149,9 +254,23 @@ class Training:
             return loss
         return PerceptualSimplicityStep(loss, self.G, self.wrapped_Q, self.options, report)
 
-    def snapshot(self) -> dict[str, nn.Module]:
-        """What a snapshot holds besides the code base's own networks."""
-        return {} if self.Q is None else {"Q": copy.deepcopy(self.Q).eval().requires_grad_(False).cpu()}
+    def snapshot(self, G_ema: nn.Module, run_dir: str, cur_nimg: int) -> dict[str, Any]:
+        """Draw a sheet of the codes beside the snapshot, and tell what it holds besides the code base's own networks.
+
+        Args:
+            G_ema: average of the generator, attached.
+            run_dir: folder of the run; the sheet is `codes{kimg}.png`.
+            cur_nimg: images seen.
+
+        Returns:
+            The settings, and the recogniser as `Q` where there is one.
+        """
+        if self.rank == 0:
+            draw_sheet(G_ema, Path(run_dir) / f"codes{cur_nimg // 1000:06d}.png")
+        held: dict[str, Any] = {SETTINGS: dataclasses.asdict(self.options)}
+        if self.Q is not None:
+            held["Q"] = copy.deepcopy(self.Q).eval().requires_grad_(False).cpu()
+        return held
 
     def join(self, phases: list[Any]) -> None:
         """Let the phases of G train the recogniser, too, and give each part its learning rate."""
@@ -235,6 +354,7 @@ class PerceptualSimplicityStep:
         with _synchronized(self.Q, current.sync):
             pair = add_pair_loss(images, codes, partners, self.Q, self.settings, current.gain)
         self.report("Loss/PS/loss", pair.loss)
+        report_codes(self.G, pair.errors, self.report)
         return pair.images, ws
 
 
@@ -271,10 +391,33 @@ def _metric(name: str, preset: str) -> Callable[[Any], dict[str, float]]:
             return {name: float("nan"), f"{name}_active": float("nan")}
         from ..metrics.traversal_length import traversal_perceptual_length
 
-        generator = AttachedGenerator(copy.deepcopy(options.G).to(options.device))
+        network = copy.deepcopy(options.G).to(options.device)
         distance = os.environ.get(DISTANCE_VARIABLE, "lpips")
-        result = traversal_perceptual_length(generator, None, preset, distance=distance)
-        return {name: result.total, f"{name}_active": float(result.num_active)}
+        results = [
+            traversal_perceptual_length(AttachedGenerator(network, c=label), None, preset, distance=distance)
+            for label in real_labels(options)
+        ]
+        total, active = (sum(numbers) / len(results) for numbers in zip(*map(_numbers, results), strict=True))
+        return {name: total, f"{name}_active": active}
 
     metric.__name__ = name
     return metric
+
+
+def _numbers(result: Any) -> tuple[float, float]:
+    return result.total, float(result.num_active)
+
+
+def real_labels(options: Any) -> list[Tensor | None]:
+    """Labels of images drawn from the training set, [1, c_dim] each, over which TPL is averaged; None without classes.
+
+    The zero label, which no image has, would show a network that nobody trained.
+
+    Args:
+        options: `MetricOptions` of the code base.
+    """
+    if not getattr(options.G, "c_dim", 0):
+        return [None]
+    dataset = importlib.import_module("dnnlib").util.construct_class_by_name(**options.dataset_kwargs)
+    indices = np.random.RandomState(0).randint(len(dataset), size=TPL_LABELS)
+    return [torch.from_numpy(np.asarray(dataset.get_label(int(index)), np.float32))[None] for index in indices]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import nn
@@ -26,18 +26,19 @@ class ConstrictionOptions:
         q_lr: multiplies it for the recogniser.
         ps_weight: weight of the perceptual simplicity loss; 0 trains without recogniser.
         ps_eps: size of the perturbation.
-        init: of the constriction, "identity" or "random".
+        attached: arguments of `attach_spatial_constriction` that a resumed checkpoint tells, in place of `sc_res` and
+            `sc_rects`.
     """
 
     sc_codes: int
     sc_res: list[int] = field(default_factory=lambda: [8, 16, 32])
     sc_rects: int = 4
     sc_freeze_g: bool = False
-    sc_lr: float = 1.0
+    sc_lr: float = 5.0
     q_lr: float = 1.0
-    ps_weight: float = 0.01
+    ps_weight: float = 0.5
     ps_eps: float = 3.0
-    init: str = "random"
+    attached: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("sc_codes", "sc_rects"):
@@ -48,17 +49,33 @@ class ConstrictionOptions:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def attach(self, generator: nn.Module) -> None:
-        per_group = -(-self.sc_codes // len(self.sc_res))
-        attach_spatial_constriction(generator, self.sc_codes, self.sc_res, self.sc_rects, per_group, self.init)
+        """Attach to a generator whose weights do not count yet: codes act from the start.
+
+        Args:
+            generator: fresh, without constriction.
+
+        Raises:
+            ValueError: resolutions that it does not have.
+        """
+        if self.attached is not None:
+            attach_spatial_constriction(generator, init="random", **self.attached)
+        else:
+            attach_spatial_constriction(generator, self.sc_codes, self.sc_res, self.sc_rects, "random")
 
     def recognizer(self, resolution: int, num_channels: int) -> Recognizer:
-        """A fresh recogniser; without minibatch statistics, so that a prediction does not depend on its batch."""
+        """A fresh recogniser; without minibatch statistics, so that a prediction does not depend on its batch.
+
+        Args:
+            resolution: of the images.
+            num_channels: of the images.
+        """
         config = RecognizerConfig(
             resolution=resolution, num_channels=num_channels, num_codes=self.sc_codes, minibatch_std=False
         )
         return Recognizer(config)
 
     def loss(self) -> PerceptualSimplicityLoss:
+        """The loss with this weight and perturbation."""
         return PerceptualSimplicityLoss(self.ps_weight, self.ps_eps)
 
 
@@ -82,24 +99,31 @@ FLAGS = (
     Flag(
         "sc-freeze-g", bool, "Train only constriction and recogniser; needs a network to start from  [default: false]"
     ),
-    Flag("sc-lr", float, "Learning-rate multiplier of the constriction  [default: 1]"),
+    Flag("sc-lr", float, "Learning-rate multiplier of the constriction  [default: 5]"),
     Flag("q-lr", float, "Learning-rate multiplier of the recogniser  [default: 1]"),
-    Flag("ps-weight", float, "Weight of the perceptual simplicity loss, 0 = without recogniser  [default: 0.01]"),
+    Flag("ps-weight", float, "Weight of the perceptual simplicity loss, 0 = without recogniser  [default: 0.5]"),
     Flag("ps-eps", float, "Size of the perturbation in that loss  [default: 3]"),
 )
+_STRUCTURE = ("sc_codes", "sc_res", "sc_rects")  # what a checkpoint's constriction tells, too
 
 
-def options_of_flags(values: Mapping[str, Any], resumed: bool) -> dict[str, Any] | None:
-    """Arguments of `ConstrictionOptions` by the values of the flags; None where the flags are unused.
+def options_of_flags(
+    values: Mapping[str, Any], resumed: bool, found: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Arguments of `ConstrictionOptions` by the values of the flags; None where there is nothing to constrict.
 
     Args:
         values: by the names of the flags, None where a flag was not given; other entries are left alone.
-        resumed: whether the training starts from a network; then constriction starts as the identity.
+        resumed: whether the training starts from a network.
+        found: settings of the constriction that this network has, see `settings_of_checkpoint`. They count where no
+            flag says otherwise.
 
     Raises:
         ValueError: flags that contradict each other.
     """
     given = {flag.key: values[flag.key] for flag in FLAGS if values.get(flag.key) is not None}
+    if found is not None and not any(key in given for key in _STRUCTURE):
+        given = {**found, **given}
     if not given:
         return None
     if "sc_codes" not in given:
@@ -107,11 +131,36 @@ def options_of_flags(values: Mapping[str, Any], resumed: bool) -> dict[str, Any]
         raise ValueError(f"{names} needs --sc-codes, the number of codes")
     if given.get("sc_freeze_g") and not resumed:
         raise ValueError("--sc-freeze-g freezes an untrained generator: give a network to resume from")
-    if "sc_res" in given:
+    if isinstance(given.get("sc_res"), str):
         given["sc_res"] = _resolutions(given["sc_res"])
-    given["init"] = "identity" if resumed else "random"
     ConstrictionOptions(**given)
     return given
+
+
+def settings_of_checkpoint(
+    attached: Mapping[str, Any] | None, stored: Mapping[str, Any] | None, recognised: bool
+) -> dict[str, Any] | None:
+    """What a checkpoint says of its constriction, as arguments of `ConstrictionOptions`; None if it has none.
+
+    Args:
+        attached: arguments with which it was attached.
+        stored: the run's settings, where the checkpoint has them.
+        recognised: whether the checkpoint has a recogniser.
+    """
+    if attached is None:
+        return None
+    known = {field.name for field in fields(ConstrictionOptions)} - {*_STRUCTURE, "attached", "sc_freeze_g"}
+    kept = {name: value for name, value in (stored or {}).items() if name in known}
+    without = {} if recognised else {"ps_weight": 0.0}
+    return {**kept, **without, "sc_codes": attached["num_codes"], "attached": dict(attached)}
+
+
+def describe_resumed(options: Mapping[str, Any]) -> str:
+    """One line that tells the user which constriction goes on."""
+    attached = options["attached"]
+    return f"Going on with the spatial constriction of the checkpoint: {attached['num_codes']} codes in " + ", ".join(
+        map(str, attached["layers"])
+    )
 
 
 def _resolutions(text: str) -> list[int]:

@@ -65,10 +65,11 @@ class _JoinPair(torch.autograd.Function):
 
 
 class PairLoss(NamedTuple):
-    """Images to go on with, and the weighted loss of each pair [B], detached, for the logs."""
+    """Images to go on with, and for the logs, detached, the weighted loss and the errors of reading the codes."""
 
-    images: Tensor
-    loss: Tensor
+    images: Tensor  # [B, C, H, W]
+    loss: Tensor  # [B]
+    errors: Tensor  # [B, K], squared, of the first image of each pair
 
 
 def add_pair_loss(
@@ -101,4 +102,5 @@ def add_pair_loss(
     )
     torch.autograd.backward(loss.mean() * gain)
     grad, grad_partner = cast(Tensor, seen.grad).chunk(2)
-    return PairLoss(cast(Tensor, _JoinPair.apply(images, partner, grad, grad_partner)), loss.detach())
+    joined = cast(Tensor, _JoinPair.apply(images, partner, grad, grad_partner))
+    return PairLoss(joined, loss.detach(), (pred - codes).detach().square())

@@ -1,7 +1,12 @@
-"""Patches that only insert lines, applied and reverted without git: whole or not at all, byte for byte."""
+"""Patches that only insert lines, applied and reverted without git: whole or not at all, byte for byte.
+
+On files that differ from those a patch was made for, `apply_fuzzily` finds the places by their neighbours. Every
+inserted line that is not blank ends in a mark, by which it is found again whatever else was edited.
+"""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import os
@@ -11,9 +16,13 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
+from .placing import Neighbours, NoPlace, check_names, find_places
+
 PATCH_FILE = "sc-layers.patch"
 
-_HUNK = re.compile(rb"@@ -(\d+),0 \+\d+(?:,(\d+))? @@")
+MARK = b"# sc-layers"
+
+_HUNK = re.compile(rb"@@ -(\d+),0 \+\d+(?:,(\d+))? @@((?: (?:[0-9a-f]{8}|[|^;]))*)")
 _INDEX = re.compile(rb"index ([0-9a-f]{40})\.\.([0-9a-f]{40})(?: [0-7]{6})?")
 
 
@@ -25,11 +34,13 @@ class CodeBase:
         folder: in `integrations`.
         repository: where it comes from.
         commits: revisions that the patch was tried on.
+        essential: files without which nothing can be trained; a fork may lack the others.
     """
 
     folder: str
     repository: str
     commits: tuple[str, ...]
+    essential: tuple[str, ...] = ("train.py", "training/training_loop.py")
 
 
 CODE_BASES = {
@@ -37,8 +48,28 @@ CODE_BASES = {
         "stylegan2_ada", "NVlabs/stylegan2-ada-pytorch", ("d72cc7d041b42ec8e806021a205ed9349f87c6a4",)
     ),
     "stylegan3": CodeBase("stylegan3", "NVlabs/stylegan3", ("c233a919a6faee6e36a316ddd4eddababad1adf9",)),
-    "rosinality": CodeBase("rosinality", "rosinality/stylegan2-pytorch", ("bef283a1c24087da704d16c30abc8e36e63efa0e",)),
+    "rosinality": CodeBase(
+        "rosinality",
+        "rosinality/stylegan2-pytorch",
+        ("bef283a1c24087da704d16c30abc8e36e63efa0e",),
+        essential=("train.py",),
+    ),
 }
+
+
+@dataclass
+class Insertion:
+    """Lines to insert.
+
+    Args:
+        position: number of the line after which they go.
+        neighbours: of that place, where the patch tells them: those of this code base, and of others like it.
+        lines: with their line ends.
+    """
+
+    position: int
+    neighbours: list[Neighbours] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
 
 
 @dataclass
@@ -49,25 +80,73 @@ class FilePatch:
         path: relative, with forward slashes.
         before: git's blob id of the file that the patch is for.
         after: that of the patched file.
-        insertions: (line after which to insert, lines with their line ends).
+        insertions: from top to bottom.
     """
 
     path: str
     before: str
     after: str
-    insertions: list[tuple[int, list[bytes]]] = field(default_factory=list)
+    insertions: list[Insertion] = field(default_factory=list)
 
     def apply(self, data: bytes) -> bytes:
+        """The file with the lines inserted where the patch says."""
         lines = io.BytesIO(data).readlines()
-        for position, inserted in reversed(self.insertions):
-            lines[position:position] = inserted
+        for insertion in reversed(self.insertions):
+            lines[insertion.position : insertion.position] = insertion.lines
         return b"".join(lines)
 
-    def revert(self, data: bytes) -> bytes:
+    def apply_fuzzily(self, data: bytes) -> bytes:
+        """The file with the lines inserted where their neighbours are.
+
+        Raises:
+            ValueError: an insertion has no place, or the result would not work.
+        """
         lines = io.BytesIO(data).readlines()
-        for position, inserted in self.insertions:
-            del lines[position : position + len(inserted)]
-        return b"".join(lines)
+        try:
+            places = find_places(lines, [insertion.neighbours for insertion in self.insertions])
+        except NoPlace as error:
+            reason, index = error.args
+            first = self.insertions[index].lines[0].strip().decode()
+            raise ValueError(
+                f"{self.path}: no place for insertion {index + 1}, `{first}` and so on: {reason}"
+            ) from None
+        windows = data.count(b"\r\n") > len(lines) // 2
+        inserted: set[int] = set()
+        for place, insertion in reversed([*zip(places, self.insertions, strict=True)]):
+            new = [_with_ends(line, windows) for line in insertion.lines]
+            lines[place:place] = new
+            inserted = {number + len(new) for number in inserted} | set(range(place + 1, place + 1 + len(new)))
+        patched = b"".join(lines)
+        try:
+            check_names(patched.decode("utf-8-sig"), inserted)
+        except (SyntaxError, ValueError) as error:
+            raise ValueError(f"{self.path}: the inserted lines would not work here: {error}") from error
+        return patched
+
+    def revert(self, data: bytes) -> bytes:
+        """The file without marked lines, and without the blank lines that came with them."""
+        lines = io.BytesIO(data).readlines()
+        blank_follows = {tuple(_marked(insertion)) for insertion in self.insertions if not insertion.lines[-1].strip()}
+        kept: list[bytes] = []
+        block: list[bytes] = []
+        for line in lines:
+            if line.rstrip().endswith(MARK):
+                block.append(line.strip())
+                continue
+            if block and not line.strip() and tuple(block) in blank_follows:
+                block = []
+                continue
+            block = []
+            kept.append(line)
+        return b"".join(kept)
+
+
+def _marked(insertion: Insertion) -> list[bytes]:
+    return [line.strip() for line in insertion.lines if line.strip()]
+
+
+def _with_ends(line: bytes, windows: bool) -> bytes:
+    return line.rstrip(b"\r\n") + (b"\r\n" if windows else b"\n")
 
 
 def blob_id(data: bytes) -> str:
@@ -102,7 +181,7 @@ def parse_patch(text: bytes) -> list[FilePatch]:
     missing = 0
     for number, line in enumerate(text.split(b"\n")[:-1], 1):
         if missing and line.startswith(b"+"):
-            patches[-1].insertions[-1][1].append(line[1:] + b"\n")
+            patches[-1].insertions[-1].lines.append(line[1:] + b"\n")
             missing -= 1
         elif not missing and line.startswith(b"diff --git a/"):
             path, ids = line.split(b" b/")[-1].decode(), None
@@ -112,13 +191,25 @@ def parse_patch(text: bytes) -> list[FilePatch]:
             ids = match[1].decode(), match[2].decode()
             patches.append(FilePatch(path, *ids))
         elif not missing and (match := _HUNK.fullmatch(line)) and ids is not None:
-            patches[-1].insertions.append((int(match[1]), []))
+            patches[-1].insertions.append(Insertion(int(match[1]), _neighbours(match[3].decode())))
             missing = int(match[2] or b"1")
         elif missing or not line.startswith((b"--- a/", b"+++ b/")):
             raise ValueError(f"line {number} of the patch is no insertion: {line.decode(errors='replace')!r}")
     if missing or not patches:
         raise ValueError("the patch is incomplete")
     return patches
+
+
+def _neighbours(text: str) -> list[Neighbours]:
+    """Neighbours as the header of a hunk tells them: `before | after`, several separated by semicolons.
+
+    A `^` in place of the bar says that a blank line parts the insertion from the line above it.
+    """
+    found = []
+    for part in filter(None, map(str.strip, text.split(";"))):
+        before, bar, after = re.split(r"([|^])", part)
+        found.append(Neighbours(tuple(before.split()), tuple(after.split()), bar == "^"))
+    return found
 
 
 def _read(directory: Path, patches: list[FilePatch]) -> dict[str, bytes]:
@@ -176,8 +267,9 @@ def _explain(name: str, directory: Path, patches: list[FilePatch], contents: Map
     base = code_base(name)
     return (
         f"{', '.join(odd)} in {directory} differ from the revision of {base.repository} that the patch is for: changed "
-        f"by hand, or another revision. Supported: {', '.join(commit[:12] for commit in base.commits)}. With any other "
-        "revision, call sc_layers.attach_spatial_constriction on the generator in place of the patch"
+        f"by hand, a fork, or another revision. Supported: {', '.join(commit[:12] for commit in base.commits)}. Try "
+        "--fuzzy, which finds the places by their neighbours and shows what it did, or call "
+        "sc_layers.attach_spatial_constriction on the generator in place of the patch"
     )
 
 
@@ -191,33 +283,107 @@ def apply_patch(name: str, directory: Path) -> list[str]:
         raise ValueError(f"{directory} is patched already; --revert undoes it")
     patches = parse_patch(patch_text(name))
     contents = _read(directory, patches)
-    _replace(
-        directory, contents, {p.path: p.apply(contents[p.path]) for p in patches}, {p.path: p.after for p in patches}
-    )
+    new = {patch.path: patch.apply(contents[patch.path]) for patch in patches}
+    wrong = _changed(new, {patch.path: patch.after for patch in patches})
+    if wrong:
+        raise ValueError(f"the patch does not lead to the content that it names in {', '.join(wrong)}")
+    _replace(directory, contents, new)
     return list(contents)
+
+
+@dataclass
+class FuzzyPatch:
+    """What `fuzzy_patch` found.
+
+    Args:
+        contents: by path, the files before and after.
+        left_out: files of the patch that stay as they are, with the reason.
+    """
+
+    contents: dict[str, tuple[bytes, bytes]]
+    left_out: dict[str, str]
+
+    def diff(self) -> str:
+        """The changes with three lines of context."""
+        parts = []
+        for path, pair in self.contents.items():
+            old, new = (data.decode("utf-8-sig", "replace").splitlines(keepends=True) for data in pair)
+            parts.append("".join(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}")))
+        return "".join(parts)
+
+
+def fuzzy_patch(name: str, directory: Path) -> FuzzyPatch:
+    """Find places for a patch in files that differ from those it was made for; nothing is written.
+
+    Files that training needs must take it; others may be missing or have no place, and are left out.
+
+    Args:
+        name: of the code base.
+        directory: top of the fork.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: not the code base's directory.
+        ValueError: patched already, or a file that training needs does not take the patch; says where and why.
+    """
+    essential = code_base(name).essential
+    found = FuzzyPatch({}, {})
+    for patch in parse_patch(patch_text(name)):
+        if patch.path not in essential and not (directory / patch.path).is_file():
+            found.left_out[patch.path] = "there is no such file"
+            continue
+        data = _read(directory, [patch])[patch.path]
+        if MARK in data:
+            raise ValueError(f"{directory} is patched already; --revert undoes it")
+        try:
+            found.contents[patch.path] = (data, patch.apply_fuzzily(data))
+        except ValueError as error:
+            if patch.path in essential:
+                raise
+            found.left_out[patch.path] = str(error).removeprefix(f"{patch.path}: ")
+    return found
+
+
+def apply_fuzzily(name: str, directory: Path) -> FuzzyPatch:
+    """Patch a fork, all files that `fuzzy_patch` found places in or none; returns what it did.
+
+    Args:
+        name: of the code base.
+        directory: top of the fork.
+
+    Raises:
+        ValueError: see `fuzzy_patch`.
+    """
+    found = fuzzy_patch(name, directory)
+    old = {path: pair[0] for path, pair in found.contents.items()}
+    _replace(directory, old, {path: pair[1] for path, pair in found.contents.items()})
+    return found
 
 
 def revert_patch(name: str, directory: Path) -> list[str]:
-    """Undo `apply_patch`, byte for byte; returns the paths.
+    """Take out every line with our mark, whatever else was edited since; returns the paths.
+
+    Args:
+        name: of the code base.
+        directory: its top.
 
     Raises:
-        ValueError: not patched, or changed since.
+        ValueError: nothing is marked.
     """
-    if state(name, directory) == "clean":
-        raise ValueError(f"{directory} is not patched")
-    patches = parse_patch(patch_text(name))
+    patches = [patch for patch in parse_patch(patch_text(name)) if (directory / patch.path).is_file()]
     contents = _read(directory, patches)
+    patched = {patch.path: patch for patch in patches if MARK in contents[patch.path]}
+    if not patched:
+        raise ValueError(f"{directory} is not patched")
     _replace(
-        directory, contents, {p.path: p.revert(contents[p.path]) for p in patches}, {p.path: p.before for p in patches}
+        directory,
+        {path: contents[path] for path in patched},
+        {path: patch.revert(contents[path]) for path, patch in patched.items()},
     )
-    return list(contents)
+    return list(patched)
 
 
-def _replace(directory: Path, old: Mapping[str, bytes], new: Mapping[str, bytes], expected: Mapping[str, str]) -> None:
+def _replace(directory: Path, old: Mapping[str, bytes], new: Mapping[str, bytes]) -> None:
     """Write all new contents beside the files, then move them into place; put back the old ones on any failure."""
-    wrong = _changed(new, expected)
-    if wrong:
-        raise ValueError(f"the patch does not lead to the content that it names in {', '.join(wrong)}")
     temporary = {path: directory / f"{path}.sc-layers-part" for path in new}
     moved: list[str] = []
     try:

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
 import importlib
 import importlib.util
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attach import attach_spatial_constriction, attachment_of, constriction_parameters, widen
+from ..attach import (
+    attach_spatial_constriction,
+    attachment_of,
+    copy_constriction,
+    detach_spatial_constriction,
+    widen,
+)
 from ..attach.hooks import LAYER
 from ..models import Recognizer
 from . import compat
-from .options import FLAGS, ConstrictionOptions, options_of_flags, parameter_groups
+from .options import (
+    FLAGS,
+    ConstrictionOptions,
+    describe_resumed,
+    options_of_flags,
+    parameter_groups,
+    settings_of_checkpoint,
+)
 from .pairs import RandomState, add_pair_loss, random_state, replayed
+from .sight import draw_sheet
 
 __all__ = ["Training", "add_arguments", "attach_from_checkpoint", "setup", "widen", "with_random_codes"]
 
@@ -55,14 +72,23 @@ def setup(
     `args.latent` becomes the width of z with codes, and so do the latents that the script draws.
     """
     try:
-        options = options_of_flags(vars(args), resumed=args.ckpt is not None)
+        found = None if args.ckpt is None else _settings_of(args.ckpt)
+        options = options_of_flags(vars(args), resumed=args.ckpt is not None, found=found)
+        if options is None:
+            return None
+        training = Training(ConstrictionOptions(**options), args.size, generator, g_ema, g_optim, torch.device(device))
     except ValueError as error:
         raise SystemExit(f"train.py: error: {error}") from error
-    if options is None:
-        return None
-    training = Training(ConstrictionOptions(**options), args.size, generator, g_ema, g_optim, torch.device(device))
+    if "attached" in options:
+        print(describe_resumed(options))
     args.latent += training.options.sc_codes
     return training
+
+
+def _settings_of(path: str) -> dict[str, Any] | None:
+    """Settings of the constriction in a checkpoint."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return settings_of_checkpoint(checkpoint.get("sc"), checkpoint.get("sc_options"), "q" in checkpoint)
 
 
 def attach_from_checkpoint(generator: nn.Module, checkpoint: MutableMapping[str, Any]) -> int:
@@ -70,7 +96,7 @@ def attach_from_checkpoint(generator: nn.Module, checkpoint: MutableMapping[str,
     arguments = checkpoint.get("sc")
     if arguments is None:
         return 0
-    attach_spatial_constriction(generator, **arguments)
+    attach_spatial_constriction(generator, init="random", **arguments)
     return attachment_of(generator).num_codes
 
 
@@ -104,8 +130,7 @@ class Training:
         self.device = device
         options.attach(generator)
         options.attach(g_ema)
-        for ours, theirs in zip(constriction_parameters(g_ema), constriction_parameters(generator), strict=True):
-            ours.data.copy_(theirs.data)
+        copy_constriction(generator, g_ema)
         self.arguments = attachment_of(generator).arguments()
         self.recognizer: Recognizer | None = None
         if options.ps_weight > 0:
@@ -130,7 +155,7 @@ class Training:
     ) -> None:
         """Complete a checkpoint, so that the script's strict loading takes it; load the recogniser.
 
-        A checkpoint without constriction gets the fresh layers and the optimiser's fresh groups.
+        A checkpoint without constriction gets it, as the identity, and the optimiser's fresh groups.
 
         Raises:
             ValueError: the checkpoint has other layers or codes than the flags say.
@@ -138,12 +163,11 @@ class Training:
         arguments = checkpoint.get("sc")
         if arguments is not None and arguments != self.arguments:
             raise ValueError(
-                f"the checkpoint's spatial constriction is {arguments}, but the flags say {self.arguments}: "
-                "give the --sc-codes, --sc-res and --sc-rects that it was trained with"
+                f"the checkpoint's spatial constriction is {arguments}, but the flags say {self.arguments}: leave "
+                "--sc-codes, --sc-res and --sc-rects out to go on with what the checkpoint has"
             )
         if arguments is None:
-            weights = generator.state_dict()
-            fresh = {name: value for name, value in weights.items() if f".{LAYER}." in name}
+            fresh = self._identity(generator, checkpoint["g_ema"])
             for network in ("g", "g_ema"):
                 checkpoint[network] = {**fresh, **checkpoint[network]}
         if self.recognizer is not None and "q" in checkpoint:
@@ -151,6 +175,13 @@ class Training:
         elif self.recognizer is not None:
             print("The checkpoint has no recogniser: starting with a fresh one.")
         self._complete_optimizer(checkpoint["g_optim"], g_optim.state_dict())
+
+    def _identity(self, generator: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of constriction that starts as the identity on a generator with these weights of its own."""
+        trained = detach_spatial_constriction(copy.deepcopy(generator))
+        trained.load_state_dict(weights, strict=False)  # its noise need not be there
+        attach_spatial_constriction(trained, **self.arguments)
+        return {name: value for name, value in trained.state_dict().items() if f".{LAYER}." in name}
 
     def _complete_optimizer(self, state: MutableMapping[str, Any], fresh: MutableMapping[str, Any]) -> None:
         """Give a saved optimiser state the groups it lacks, and every group the rate that the flags say."""
@@ -171,8 +202,15 @@ class Training:
                 self.recognizer, device_ids=devices, broadcast_buffers=False
             )
 
-    def remember_random_state(self) -> None:
-        """To be called right before the images of the generator's step are made."""
+    def prepare(self, noise: list[Tensor]) -> None:
+        """To be called right before the images of the generator's step are made of `noise`.
+
+        Args:
+            noise: one z [N, z_dim + K], or two whose styles are mixed; the second gets the codes of the first.
+        """
+        width = noise[0].shape[1] - self.options.sc_codes
+        for z in noise[1:]:
+            z[:, width:] = noise[0][:, width:]
         if self.recognizer is not None:
             self._state = random_state(next(self.recognizer.parameters()).device)
 
@@ -198,7 +236,13 @@ class Training:
         pair = add_pair_loss(images, codes, partners, self.wrapped, self.settings, gain=1.0)
         return pair.images, pair.loss.mean()
 
-    def state(self) -> dict[str, Any]:
-        """Entries of a checkpoint."""
+    def state(self, g_ema: nn.Module, iteration: int) -> dict[str, Any]:
+        """Draw a sheet of the codes beside the samples; return our entries of a checkpoint.
+
+        Args:
+            g_ema: average of the generator, attached.
+            iteration: of the training; the sheet is `sample/codes{iteration}.png`.
+        """
+        draw_sheet(g_ema, Path("sample") / f"codes{iteration:06d}.png")
         recognizer = {} if self.recognizer is None else {"q": self.recognizer.state_dict()}
-        return {"sc": self.arguments, **recognizer}
+        return {"sc": self.arguments, "sc_options": dataclasses.asdict(self.options), **recognizer}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..images import check_images, image_grid, normalize_masks, to_uint8
+from ..images import check_images, image_grid, shown_masks, to_uint8
 from ..models.latents import traversal_codes
 
 _BATCH = 64
@@ -21,7 +21,7 @@ class Sweep:
     Attributes:
         dims: the D swept codes.
         images: uint8 [D, P, C, H, W], P points a sweep.
-        masks: uint8 [D, C, H, W], the mean mask of each code over its sweep, each stretched to the full range; black
+        masks: uint8 [D, C, H, W], the mean mask of each code over its sweep, all on the scale of `shown_masks`; black
             for a code that no mask constricts. None where the generator has no masks at all.
     """
 
@@ -79,5 +79,5 @@ def _masks_of(generator: Any, masks: Tensor, dims: list[int], channels: int) -> 
     for row, dim in enumerate(dims):
         if dim in masked_codes:
             index = masked_codes.index(dim)
-            shown[row] = normalize_masks(masks[row : row + 1, index : index + 1])[0]
+            shown[row] = shown_masks(masks[row : row + 1, index : index + 1])[0]
     return to_uint8(shown * 2 - 1).expand(-1, channels, -1, -1).cpu()

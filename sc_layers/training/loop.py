@@ -16,7 +16,7 @@ from .._optional import require
 from ..data import Dataset, batches
 from ..data.batches import readable_images_at
 from ..data.checking import BackgroundCheck
-from ..images import image_grid, normalize_masks, save_png, to_network_range, to_uint8
+from ..images import image_grid, save_png, shown_masks, to_network_range, to_uint8
 from ..models.latents import draw_codes
 from .snapshots import CONFIG_FILE, append_stats, save_snapshot
 from .step import TrainingState, training_step
@@ -86,7 +86,7 @@ class Pictures:
         grid = image_grid(to_uint8(images), PICTURE_COLUMNS, outline=False)
         save_png(grid, self.run_dir / f"fakes{kimg}.png")
         if masks.shape[1]:
-            shown = (normalize_masks(masks[:PICTURE_ROWS]) * 2 - 1).unsqueeze(2).expand(-1, -1, images.shape[1], -1, -1)
+            shown = (shown_masks(masks[:PICTURE_ROWS]) * 2 - 1).unsqueeze(2).expand(-1, -1, images.shape[1], -1, -1)
             rows = torch.cat([images[:PICTURE_ROWS].unsqueeze(1), shown], dim=1)
             save_png(image_grid(to_uint8(rows.flatten(0, 1)), rows.shape[1]), self.run_dir / f"masks{kimg}.png")
 

@@ -1,39 +1,44 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sc_layers import attach_spatial_constriction
 from sc_layers.attach import (
     AttachedGenerator,
     attach_like,
     attachment_of,
-    codes_apart,
     codes_of,
-    codes_rejoined,
+    constriction_layers,
     constriction_parameters,
     detach_spatial_constriction,
     images_and_masks,
     masks_of,
     num_codes,
+    spread,
     traverse,
     widen,
     with_codes,
 )
-from tests.integrations.toys import AdaLikeGenerator, MarginGenerator, RosinalityLikeGenerator
+from tests.integrations.toys import W_DIM, AdaLikeGenerator, MarginGenerator, RosinalityLikeGenerator, StyledLayer
 
 K = 4
 
 
 def attached(init: str = "random", **options: Any) -> AdaLikeGenerator:
-    settings = {"resolutions": [8, 16], "codes_per_group": 2, "init": init} | options
+    settings = {"resolutions": [8, 16], "init": init} | options
     return attach_spatial_constriction(AdaLikeGenerator().eval(), K, **settings)
 
 
@@ -49,7 +54,7 @@ def test_identity_init_keeps_the_images_bit_for_bit() -> None:
     generator = AdaLikeGenerator().eval()
     z = wide_z()
     before = run(generator, z[:, :5].contiguous())
-    attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2)
+    attach_spatial_constriction(generator, K, [8, 16])
     assert torch.equal(run(generator, z), before)
 
 
@@ -76,7 +81,7 @@ def test_random_init_lets_every_code_act() -> None:
 def test_z_and_w_grow_by_the_codes() -> None:
     generator = attached()
     ws = generator.mapping(wide_z(), None)
-    assert (generator.z_dim, generator.w_dim, ws.shape[2]) == (5 + K, 7 + K, 7 + K)
+    assert (generator.z_dim, generator.w_dim, ws.shape[2]) == (5 + K, W_DIM + K, W_DIM + K)
 
 
 def test_old_widths_stand_for_codes_zero() -> None:
@@ -86,25 +91,135 @@ def test_old_widths_stand_for_codes_zero() -> None:
     assert torch.equal(run(generator, z[:, :5].contiguous()), run(generator, z))
     ws = generator.mapping(z, None)
     assert torch.equal(
-        generator.synthesis(ws[..., :7], noise_mode="const"), generator.synthesis(ws, noise_mode="const")
+        generator.synthesis(ws[..., :W_DIM], noise_mode="const"), generator.synthesis(ws, noise_mode="const")
     )
 
 
 @pytest.mark.parametrize("part", ["mapping", "synthesis"])
 def test_any_other_width_is_an_error_that_names_both(part: str) -> None:
     generator = attached()
-    with pytest.raises(ValueError, match=r"must have \d+ entries \(\d and 4 codes\), or \d for codes 0"):
+    with pytest.raises(ValueError, match=r"must have \d+ entries \(\d+ and 4 codes\), or \d+ for codes 0"):
         generator.mapping(torch.randn(2, 6), None) if part == "mapping" else generator.synthesis(torch.randn(2, 8, 8))
 
 
-def test_codes_come_from_the_first_w_whatever_is_mixed_in_later() -> None:
+def test_every_layer_reads_the_codes_in_its_own_row_of_w() -> None:
     generator = attached()
     ws = generator.mapping(wide_z(), None)
-    mixed = ws.clone()
-    mixed[:, 1:, 7:] = 9
-    images = [generator.synthesis(w, noise_mode="const") for w in (ws, mixed)]
-    assert torch.equal(*images)
-    assert torch.equal(codes_of(generator, mixed), ws[:, 0, 7:])
+    image = generator.synthesis(ws, noise_mode="const")
+    for row in range(generator.num_ws):
+        mixed = ws.clone()
+        mixed[:, row, W_DIM:] += 1
+        moved = [(k, row) for k, own in enumerate((2, 2, 4, 4)) if own == row]  # conv1 of b8 and of b16
+        assert torch.equal(generator.synthesis(mixed, noise_mode="const"), image) == (not moved)
+        change = (codes_of(generator, mixed) - ws[:, 0, W_DIM:]).ne(0)
+        assert change.any(0).nonzero().flatten().tolist() == [k for k, _ in moved]
+
+
+def test_style_mixing_mixes_the_codes_of_the_mixed_layers() -> None:
+    generator = attached()
+    first, second = generator.mapping(wide_z(), None)[:, None]
+    mixed = torch.cat([first[:, :3], second[:, 3:]], dim=1)
+    assert torch.equal(codes_of(generator, mixed)[:, :2], first[:, 0, W_DIM : W_DIM + 2])
+    assert torch.equal(codes_of(generator, mixed)[:, 2:], second[:, 0, W_DIM + 2 :])
+
+
+def test_foreign_arithmetic_finds_an_average_of_w_as_wide_as_w() -> None:
+    generator = attached()
+    generator.mapping.w_avg = torch.randn(W_DIM)
+    ws = generator.mapping(wide_z(), None)
+    average = generator.mapping.w_avg
+    truncated = average + (ws - average) * 0.5
+    narrow = generator.mapping(wide_z()[:, :5].contiguous() * 0 + 1, None, truncation_psi=0.5)
+    assert truncated.shape == narrow.shape == ws.shape
+    assert torch.equal(codes_of(generator, truncated), 0.5 * codes_of(generator, ws))
+    assert generator.state_dict()["mapping.w_avg"].shape == (W_DIM,)
+    generator.mapping.w_avg += 1
+    torch.testing.assert_close(generator.mapping.w_avg[:W_DIM], average[:W_DIM] + 1)
+
+
+def test_the_average_of_w_is_tracked_in_training_as_before() -> None:
+    generator, plain = AdaLikeGenerator().train(), AdaLikeGenerator().train()
+    plain.load_state_dict(generator.state_dict())
+    attach_spatial_constriction(generator, K, [8, 16])
+    z = wide_z()
+    generator.mapping(z, None)
+    plain.mapping(z[:, :5].contiguous(), None)
+    assert torch.equal(generator.state_dict()["mapping.w_avg"], plain.mapping.w_avg)
+    generator.eval().mapping(z, None)
+    assert torch.equal(generator.state_dict()["mapping.w_avg"], plain.mapping.w_avg)
+
+
+def test_blocks_can_be_checkpointed_one_by_one() -> None:
+    generator = attached().train()
+    z = wide_z()
+    run(generator, z).square().sum().backward()
+    expected = [p.grad.clone() for p in generator.parameters() if p.grad is not None]
+    generator.zero_grad()
+    for size in (8, 16):
+        block = generator.synthesis.get_submodule(f"b{size}")
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    run(generator, z).square().sum().backward()
+    torch.testing.assert_close([p.grad for p in generator.parameters() if p.grad is not None], expected)
+
+
+def test_threads_do_not_share_codes() -> None:
+    generator = attached()
+    zs = [wide_z() for _ in range(8)]
+    with torch.no_grad(), ThreadPoolExecutor(4) as pool:
+        expected = [run(generator, z) for z in zs]
+        for _ in range(5):
+            assert all(map(torch.equal, pool.map(lambda z: run(generator, z), zs), expected))
+
+
+def test_masks_are_those_of_the_thread_that_asks() -> None:
+    generator = attached()
+    ws = [generator.mapping(wide_z(), None) for _ in range(8)]
+    with torch.no_grad(), ThreadPoolExecutor(4) as pool:
+        expected = [masks_of(generator, w) for w in ws]
+        assert all(map(torch.equal, pool.map(lambda w: masks_of(generator, w), ws), expected))
+
+
+def test_weights_can_be_given_by_functional_call() -> None:
+    generator = attached()
+    weights = {name: value * 1.1 for name, value in generator.state_dict().items()}
+    twin = copy.deepcopy(generator)
+    twin.load_state_dict(weights)
+    z = wide_z()
+    options = {"c": None, "noise_mode": "const"}
+    assert torch.equal(torch.func.functional_call(generator, weights, (z,), options), run(twin, z))
+
+
+class ConstNoise(nn.Module):
+    """An attached generator as a function of z alone."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.generator(z, None, noise_mode="const")
+
+
+def test_an_attached_generator_compiles_to_one_graph_and_exports() -> None:
+    generator = attached()
+    z = wide_z()
+    expected = run(generator, z)
+    torch._dynamo.reset()
+    compiled = torch.compile(ConstNoise(generator), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(z), expected)
+    program = torch.export.export(ConstNoise(generator), (z,))
+    torch.testing.assert_close(program.module()(z), expected)
+
+
+def test_a_compiled_generator_in_training_mode_learns_as_the_eager_one() -> None:
+    generator = attached().train()
+    z = wide_z()
+    run(generator, z).square().sum().backward()
+    expected = [p.grad.clone() for p in constriction_parameters(generator)]
+    generator.zero_grad()
+    torch._dynamo.reset()
+    torch.compile(ConstNoise(generator), fullgraph=True, backend="aot_eager")(z).square().sum().backward()
+    torch.testing.assert_close([p.grad for p in constriction_parameters(generator)], expected)
 
 
 def test_codes_are_never_truncated() -> None:
@@ -112,14 +227,14 @@ def test_codes_are_never_truncated() -> None:
     z = wide_z()
     ws = generator.mapping(z, None, truncation_psi=0.3)
     assert torch.equal(codes_of(generator, ws), z[:, 5:])
-    assert not torch.allclose(ws[..., :7], generator.mapping(z, None)[..., :7])
+    assert not torch.allclose(ws[..., :W_DIM], generator.mapping(z, None)[..., :W_DIM])
 
 
 def test_classes_pass_through() -> None:
     generator = AdaLikeGenerator(c_dim=3).eval()
     z, c = wide_z(), torch.eye(3)[:2]
     before = generator(z[:, :5].contiguous(), c, noise_mode="const")
-    attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2)
+    attach_spatial_constriction(generator, K, [8, 16])
     assert torch.equal(generator(z, c, noise_mode="const"), before)
 
 
@@ -140,7 +255,6 @@ def test_copies_make_the_same_images_and_share_nothing(duplicate: Any) -> None:
         for parameter in constriction_parameters(twin):
             parameter.zero_()
     assert not torch.equal(run(twin, z), run(generator, z))
-    assert attachment_of(twin).flight is not attachment_of(generator).flight
 
 
 def test_unpickling_in_a_fresh_process_survives_hooks_registered_there(tmp_path: Any) -> None:
@@ -164,20 +278,11 @@ def test_unpickling_in_a_fresh_process_survives_hooks_registered_there(tmp_path:
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
 
 
-def test_nothing_is_in_flight_after_a_pass_or_a_failure() -> None:
-    generator = attached()
-    flight = attachment_of(generator).flight
-    run(generator, wide_z())
-    assert flight.codes is None
-    with pytest.raises(AssertionError):
-        generator.synthesis(torch.randn(2, 3, 7 + K))
-    assert flight.codes is None
-
-
-def test_a_layer_outside_its_generator_says_what_to_do() -> None:
-    generator = attached()
-    with pytest.raises(RuntimeError, match="outside its generator's forward pass"):
-        generator.synthesis.b8.conv1(torch.randn(1, 6, 8, 8), torch.randn(1, 7))
+def test_a_layer_of_a_known_code_base_runs_alone() -> None:
+    layer = attached().synthesis.b8.conv1
+    x, row = torch.randn(1, 6, 8, 8), torch.randn(1, W_DIM + K)
+    expected = layer.constriction(StyledLayer.forward(layer, x, row, "const"), row[:, W_DIM : W_DIM + 2])
+    assert torch.equal(layer(x, row, noise_mode="const"), expected)
 
 
 @pytest.mark.parametrize("make", [AdaLikeGenerator, MarginGenerator, RosinalityLikeGenerator])
@@ -222,8 +327,6 @@ def test_attach_like_copies_the_structure_and_ignores_plain_networks() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_codes": 4, "resolutions": [8, 16, 32], "codes_per_group": 2}, "fill 2 layers, but 3 are chosen"),
-        ({"num_codes": 7, "resolutions": [8, 16], "codes_per_group": 3}, "fill 3 layers, but 2 are chosen"),
         ({"num_codes": 0, "resolutions": [8]}, "must be positive, got 0"),
         ({"num_codes": 2, "resolutions": [64]}, "no resolution 64 can be constricted here; there are 4, 8, 16, 32"),
         ({"num_codes": 2, "resolutions": [8, 8]}, "once"),
@@ -239,11 +342,20 @@ def test_what_does_not_fit_is_named(options: dict[str, Any], message: str) -> No
     assert not hasattr(generator, "spatial_constriction")
 
 
-def test_codes_fill_the_layers_coarse_to_fine_and_the_last_may_hold_fewer() -> None:
-    generator = attach_spatial_constriction(AdaLikeGenerator(), 5, [32, 8, 16], codes_per_group=2)
-    layers = [generator.get_submodule(f"synthesis.b{size}.conv1.constriction") for size in (8, 16, 32)]
-    assert [layer.num_codes for layer in layers] == [2, 2, 1]
-    assert num_codes(generator) == 5
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_any_number_of_codes_is_spread_evenly_coarse_to_fine(codes: int, layers: int) -> None:
+    sizes = spread(codes, layers)
+    assert sum(sizes) == codes
+    assert max(sizes) - min(sizes) <= 1
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize(("codes", "sizes"), [(1, [1]), (2, [1, 1]), (4, [2, 1, 1]), (7, [3, 2, 2])])
+def test_codes_fill_the_layers_coarse_to_fine_and_empty_layers_are_left_out(codes: int, sizes: list[int]) -> None:
+    generator = attach_spatial_constriction(AdaLikeGenerator(), codes, [32, 8, 16])
+    assert [layer.num_codes for layer in constriction_layers(generator)] == sizes
+    assert attachment_of(generator).layers == ("b8", "b16", "b32")[: len(sizes)]
+    assert num_codes(generator) == codes
 
 
 def test_attaching_twice_and_detaching_nothing_are_errors() -> None:
@@ -281,8 +393,8 @@ def test_path_length_regularisation_reaches_the_constriction_by_double_backward(
 def test_path_length_leaves_the_codes_out_in_training_unless_told(option: bool, training: bool, reached: bool) -> None:
     generator = attached(codes_in_path_length=option).train(training)
     gradient = _path_length_gradient(generator, wide_z())
-    assert (gradient[:, 0, 7:].abs().max() > 0) == reached
-    assert gradient[..., :7].abs().max() > 0
+    assert (gradient[:, 2, W_DIM:].abs().max() > 0) == reached  # the row of b8's conv1
+    assert gradient[..., :W_DIM].abs().max() > 0
 
 
 def test_masks_have_the_size_of_the_image_and_depend_on_the_weights() -> None:
@@ -296,15 +408,15 @@ def test_masks_have_the_size_of_the_image_and_depend_on_the_weights() -> None:
 def test_masks_of_layers_with_a_margin_are_cropped_to_the_picture() -> None:
     generator = attach_spatial_constriction(MarginGenerator().eval(), 2, [8], init="random")
     layer = generator.synthesis.L1_12_6.constriction
-    recorded = []
-    layer.register_forward_hook(lambda module, args, output: recorded.append(output[1]))
+    features = []
+    layer.register_forward_hook(lambda module, args, output: features.append(args[0]))
     masks = masks_of(generator, generator.mapping(torch.randn(1, 7), None))
-    expected = nn.functional.interpolate(recorded[0][..., 2:-2, 2:-2], (16, 16), mode="bilinear")
+    expected = nn.functional.interpolate(layer.masks(features[0])[..., 2:-2, 2:-2], (16, 16), mode="bilinear")
     assert torch.equal(masks, expected)
 
 
 def test_a_sampling_rate_means_its_last_layer() -> None:
-    generator = attach_spatial_constriction(MarginGenerator(), 4, [8, 16], codes_per_group=2)
+    generator = attach_spatial_constriction(MarginGenerator(), 4, [8, 16])
     assert attachment_of(generator).layers == ("L1_12_6", "L2_20_6")
     by_name = attach_spatial_constriction(MarginGenerator(), 2, layers=["L0_12_6"])
     assert attachment_of(by_name).layers == ("L0_12_6",)
@@ -339,14 +451,9 @@ def test_an_attached_generator_looks_like_a_generator_of_codes() -> None:
     assert (view.num_codes, view.masked_codes) == (K, [0, 1, 2, 3])
 
 
-def test_w_can_be_taken_apart_and_joined_again() -> None:
+def test_codes_in_w_can_be_replaced() -> None:
     generator = attached()
     ws = generator.mapping(wide_z(), None)
-    narrow, codes = codes_apart(generator, ws)
-    assert narrow.shape[-1] == 7
-    assert torch.equal(codes_rejoined(narrow, codes), ws)
-    plain = AdaLikeGenerator()
-    assert codes_rejoined(*codes_apart(plain, narrow)) is narrow
     other = torch.randn(2, K)
     assert torch.equal(codes_of(generator, with_codes(generator, ws, other)), other)
     with pytest.raises(ValueError, match=r"codes must be \[N, 4\]"):

@@ -17,7 +17,7 @@ from tests.integrations import toys
 @pytest.fixture
 def generator() -> toys.AdaLikeGenerator:
     generator = toys.AdaLikeGenerator(resolution=16).eval().requires_grad_(False)
-    return attach_spatial_constriction(generator, 5, resolutions=[8, 16], codes_per_group=3, init="random")
+    return attach_spatial_constriction(generator, 5, resolutions=[8, 16], init="random")
 
 
 def test_the_record_tells_what_was_attached(generator: toys.AdaLikeGenerator) -> None:
@@ -49,7 +49,7 @@ def test_a_generator_of_rosinality_comes_back_with_it() -> None:
             super().__init__()
 
     generator = Generator(16, 16, 1, 2).eval().requires_grad_(False)
-    attach_spatial_constriction(generator, 3, resolutions=[4, 8], codes_per_group=2, init="random")
+    attach_spatial_constriction(generator, 3, resolutions=[4, 8], init="random")
     content = {"g_ema": generator.state_dict()}
     z = torch.randn(2, 16 + 3)
     for extra in ({}, {"sc": attachment_of(generator).arguments()}):

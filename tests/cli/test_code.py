@@ -42,7 +42,7 @@ def attached(resolution: int = 16, c_dim: int = 0, seed: int = 0) -> toys.AdaLik
     torch.manual_seed(seed)
     generator = toys.AdaLikeGenerator(resolution, c_dim).eval().requires_grad_(False)
     generator.mapping.w_avg += 0.5
-    return attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2, init="random")
+    return attach_spatial_constriction(generator, K, [8, 16], init="random")
 
 
 def write_pickle(path: Path, generator: torch.nn.Module) -> Path:
@@ -163,7 +163,7 @@ def test_a_class_of_a_generator_without_classes_is_refused(network: Path, checko
 def test_layers_with_margins_come_from_the_module_of_stylegan3(tmp_path: Path) -> None:
     torch.manual_seed(0)
     generator = attach_spatial_constriction(
-        toys.MarginGenerator().eval().requires_grad_(False), K, [8, 16], codes_per_group=2, init="random"
+        toys.MarginGenerator().eval().requires_grad_(False), K, [8, 16], init="random"
     )
     generator._init_kwargs = {"spatial_constriction": generator._init_kwargs["spatial_constriction"]}
     path = write_pickle(tmp_path / "margin.pkl", generator)
@@ -185,9 +185,7 @@ class Generator(RosinalityLikeGenerator):
 
 def test_a_checkpoint_of_rosinality(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    generator = attach_spatial_constriction(
-        toys.RosinalityLikeGenerator().eval(), K, [4, 8], codes_per_group=2, init="random"
-    )
+    generator = attach_spatial_constriction(toys.RosinalityLikeGenerator().eval(), K, [4, 8], init="random")
     content = {"g_ema": generator.state_dict(), "sc": attachment_of(generator).arguments()}
     (tmp_path / "000000.pt").write_bytes(samples.saved(content))
     (tmp_path / "model.py").write_text(ROSINALITY)
@@ -235,7 +233,7 @@ def test_modules_of_another_checkout_are_not_mistaken_for_it(network: Path, chec
 
 def test_pictures_that_are_not_finite_are_refused(checkout: Path, tmp_path: Path) -> None:
     generator = attached()
-    generator.mapping.w_avg[0] = float("nan")
+    generator.state_dict()["mapping.w_avg"][0] = float("nan")
     path = write_pickle(tmp_path / "broken.pkl", generator)
     for command in ("generate", "traverse"):
         result = run(command, path, "--code", checkout, "--truncation", 0.7, "--outdir", tmp_path)

@@ -66,7 +66,7 @@ def images(S: nn.Module, G: nn.Module, z: Tensor) -> Tensor:
 
 
 def attach(model: Any, init: str = "random") -> Any:
-    return attach_spatial_constriction(model, K, [8, 16], codes_per_group=2, init=init)
+    return attach_spatial_constriction(model, K, [8, 16], init=init)
 
 
 def test_identity_init_keeps_the_images_of_network_and_average(model: Any) -> None:

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from sc_layers.attach import attachment_of, constriction_parameters
-from sc_layers.integrations.options import ConstrictionOptions, options_of_flags, parameter_groups
+from sc_layers.integrations.options import (
+    ConstrictionOptions,
+    options_of_flags,
+    parameter_groups,
+    settings_of_checkpoint,
+)
 from tests.integrations.toys import AdaLikeGenerator
 
 
@@ -14,13 +19,32 @@ def test_no_flag_means_no_constriction() -> None:
     assert options_of_flags({"sc_codes": None, "ps_eps": None, "batch": 4}, resumed=True) is None
 
 
-def test_constriction_starts_as_the_identity_on_a_given_network_and_at_random_on_a_fresh_one() -> None:
-    assert options_of_flags({"sc_codes": 4}, resumed=True) == {"sc_codes": 4, "init": "identity"}
-    assert options_of_flags({"sc_codes": 4, "sc_res": "8,16"}, resumed=False) == {
-        "sc_codes": 4,
-        "sc_res": [8, 16],
-        "init": "random",
-    }
+def test_the_values_of_the_flags_are_the_settings() -> None:
+    assert options_of_flags({"sc_codes": 4, "sc_res": "8,16"}, resumed=False) == {"sc_codes": 4, "sc_res": [8, 16]}
+
+
+FOUND = {"sc_codes": 3, "ps_eps": 2.0, "attached": {"num_codes": 3, "layers": ["b8"], "num_rects": 2}}
+
+
+def test_a_checkpoint_tells_what_flags_leave_open() -> None:
+    assert options_of_flags({}, resumed=True, found=FOUND) == FOUND
+    assert options_of_flags({"ps_eps": 1.0}, resumed=True, found=FOUND) == {**FOUND, "ps_eps": 1.0}
+    assert options_of_flags({"sc_codes": 5}, resumed=True, found=FOUND) == {"sc_codes": 5}
+
+
+def test_settings_of_a_checkpoint_leave_out_what_belongs_to_a_run() -> None:
+    attached = {"num_codes": 3, "layers": ["b8"]}
+    stored = {"sc_codes": 9, "sc_freeze_g": True, "ps_weight": 0.3, "unknown": 1}
+    expected = {"ps_weight": 0.3, "sc_codes": 3, "attached": attached}
+    assert settings_of_checkpoint(attached, stored, recognised=True) == expected
+    assert settings_of_checkpoint(attached, None, recognised=False) == {**expected, "ps_weight": 0.0}
+    assert settings_of_checkpoint(None, None, recognised=False) is None
+
+
+def test_the_constriction_of_a_checkpoint_is_attached_as_it_was() -> None:
+    generator = AdaLikeGenerator()
+    ConstrictionOptions(**FOUND).attach(generator)
+    assert (attachment_of(generator).layers, attachment_of(generator).num_rects) == (("b8",), 2)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +65,7 @@ def test_flags_that_cannot_be_are_named(flags: dict[str, Any], message: str) -> 
 def test_codes_are_spread_over_the_layers_evenly() -> None:
     generator = AdaLikeGenerator()
     ConstrictionOptions(sc_codes=7).attach(generator)
-    assert [stop - start for start, stop in attachment_of(generator).groups()] == [3, 3, 1]
+    assert [stop - start for start, stop in attachment_of(generator).groups()] == [3, 2, 2]
 
 
 def test_every_parameter_is_in_one_group_with_its_multiplier() -> None:

@@ -53,13 +53,65 @@ def test_a_changed_file_is_refused_and_nothing_is_touched(checkout: Path) -> Non
     assert contents(checkout) == changed
 
 
-def test_a_patched_file_that_was_changed_since_is_not_reverted(checkout: Path) -> None:
+def test_reverting_takes_out_our_lines_although_others_were_edited(checkout: Path) -> None:
     patching.apply_patch(NAME, checkout)
-    changed = AFTER | {"train.py": AFTER["train.py"] + b"!"}
-    write(checkout, changed)
-    with pytest.raises(ValueError, match=r"^train.py in .* differ"):
-        patching.revert_patch(NAME, checkout)
-    assert contents(checkout) == changed
+    edited = AFTER["train.py"].replace(b"first = 1\n", b"first = 1\nmine = 5\n") + b"\nlast = 4\n"
+    write(checkout, {"train.py": edited})
+    patching.revert_patch(NAME, checkout)
+    assert (checkout / "train.py").read_bytes() == b"first = 1\nmine = 5\nsecond = 2\n\nthird = 3\nlast = 4\n"
+
+
+def test_an_edited_file_takes_the_patch_by_the_neighbours_of_its_places(checkout: Path) -> None:
+    fork = b"import os\nfirst = 1\nsecond = 2\nextra = 9\n\nthird = 3"
+    write(checkout, {"train.py": fork})
+    found = patching.apply_fuzzily(NAME, checkout)
+    assert found.left_out == {}
+    assert (checkout / "train.py").read_bytes() == (
+        b"import os\nzeroth = 0  # sc-layers\nfirst = 1\nsecond = 2\nif second:  # sc-layers\n"
+        b"    more = first  # sc-layers\n\nextra = 9\n\nthird = 3"
+    )
+    assert (checkout / "lib" / "loss.py").read_bytes() == AFTER["lib/loss.py"]
+    patching.revert_patch(NAME, checkout)
+    assert contents(checkout) == BEFORE | {"train.py": fork}
+
+
+def test_on_the_exact_files_the_fuzzy_patch_is_the_exact_one(checkout: Path) -> None:
+    patching.apply_fuzzily(NAME, checkout)
+    assert contents(checkout) == AFTER
+
+
+def test_files_that_training_does_not_need_are_left_alone_with_the_reason(checkout: Path) -> None:
+    write(checkout, {"lib/loss.py": b"unlike = 1\n"})
+    found = patching.apply_fuzzily(NAME, checkout)
+    assert list(found.contents) == ["train.py"]
+    assert "no place for insertion 1, `between = one  # sc-layers`" in found.left_out["lib/loss.py"]
+    (checkout / "lib" / "loss.py").unlink()
+    patching.revert_patch(NAME, checkout)
+    assert patching.fuzzy_patch(NAME, checkout).left_out == {"lib/loss.py": "there is no such file"}
+
+
+def test_a_line_that_would_read_a_name_before_it_exists_is_not_inserted(checkout: Path) -> None:
+    write(checkout, {"lib/loss.py": b"two = 2\r\n"})
+    reason = patching.fuzzy_patch(NAME, checkout).left_out["lib/loss.py"]
+    assert reason == "the inserted lines would not work here: line 1 would read 'one' before it exists"
+
+
+@pytest.mark.parametrize(
+    ("fork", "reason"),
+    [
+        (b"nothing = 0\n", "no line around it is left"),
+        (b"first = 1\nsecond = 2\nfirst = 1\nsecond = 2\nthird = 3\n", "it would fit before lines"),
+        (b"third = 3\nfirst = 1\n", "not in the order that the patch expects"),
+        (b"if True:\n    first = 1\n    second = 2\n", "would not work here: expected an indented block"),
+    ],
+)
+def test_a_file_that_training_needs_must_take_the_patch_or_nothing_is_changed(
+    checkout: Path, fork: bytes, reason: str
+) -> None:
+    write(checkout, {"train.py": fork})
+    with pytest.raises(ValueError, match=reason):
+        patching.apply_fuzzily(NAME, checkout)
+    assert contents(checkout) == BEFORE | {"train.py": fork}
 
 
 def test_a_directory_patched_in_part_is_named(checkout: Path) -> None:
@@ -111,7 +163,7 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was(
 
 
 def test_a_patch_that_lies_about_its_result_changes_nothing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patching, "patch_text", lambda name: PATCH.replace(b"+zeroth", b"+other"))
+    monkeypatch.setattr(patching, "patch_text", lambda name: PATCH.replace(b"+zeroth =", b"+other ="))
     with pytest.raises(ValueError, match="does not lead to the content"):
         patching.apply_patch(NAME, checkout)
     assert contents(checkout) == BEFORE
@@ -123,9 +175,10 @@ def test_a_patch_that_lies_about_its_result_changes_nothing(checkout: Path, monk
         (b"+zeroth", b"-zeroth"),
         (b"+zeroth", b" zeroth"),
         (b"@@ -0,0 +1 @@", b"@@ -0,1 +1 @@"),
+        (b"@@ -0,0 +1 @@ |", b"@@ -0,0 +1 @@ upstream |"),
         (b"b/lib/loss.py\n", b"b/../loss.py\n"),
         (b"b/lib/loss.py\n", b"b//etc/loss.py\n"),
-        (b"+and more\n", b""),
+        (b"+    more = first  # sc-layers\n", b""),
     ],
 )
 def test_a_patch_that_does_more_than_insert_is_refused(old: bytes, new: bytes) -> None:
@@ -137,6 +190,8 @@ def test_a_patch_that_does_more_than_insert_is_refused(old: bytes, new: bytes) -
 @pytest.mark.parametrize("name", patching.CODE_BASES)
 def test_the_shipped_patches_only_insert_and_are_short(name: str) -> None:
     files = patching.parse_patch(patching.patch_text(name))
-    inserted = [line for file in files for _, lines in file.insertions for line in lines]
-    assert len(inserted) <= 60
+    inserted = [line for file in files for insertion in file.insertions for line in insertion.lines if line.strip()]
+    assert len(inserted) <= 70
+    assert all(line.rstrip().endswith(patching.MARK) for line in inserted)
+    assert all(insertion.neighbours for file in files for insertion in file.insertions)
     assert any(b"sc_layers.integrations" in line for line in inserted)

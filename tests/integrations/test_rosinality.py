@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ SIZE = 16
 
 def attached(init: str = "random") -> RosinalityLikeGenerator:
     generator = RosinalityLikeGenerator().eval()
-    return attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2, init=init)
+    return attach_spatial_constriction(generator, K, [8, 16], init=init)
 
 
 def images(generator: nn.Module, *z: Tensor, **options: Any) -> Tensor:
@@ -30,7 +31,7 @@ def test_identity_init_keeps_the_images_of_mixed_and_truncated_styles() -> None:
     z = [torch.randn(2, W_DIM), torch.randn(2, W_DIM)]
     options = {"truncation": 0.5, "truncation_latent": generator.mean_latent(8).detach(), "inject_index": 3}
     before = images(generator, *z, **options)
-    attach_spatial_constriction(generator, K, [8, 16], codes_per_group=2)
+    attach_spatial_constriction(generator, K, [8, 16])
     wide = [torch.cat([part, torch.randn(2, K)], 1) for part in z]
     assert torch.equal(images(generator, *wide, **options), before)
 
@@ -101,7 +102,7 @@ class Script:
 
     def step(self, batch: int = 4) -> None:
         noise = [torch.randn(batch, self.args.latent), torch.randn(batch, self.args.latent)]
-        self.sc.remember_random_state()
+        self.sc.prepare(noise)
         made, _ = self.generator(noise)
         made, self.loss = self.sc.add_pair_loss(self.generator, noise, made)
         self.generator.zero_grad()
@@ -110,13 +111,27 @@ class Script:
 
     def checkpoint(self) -> dict[str, Any]:
         networks = {"g": self.generator.state_dict(), "g_ema": self.g_ema.state_dict()}
-        return copy.deepcopy({**networks, "g_optim": self.g_optim.state_dict(), **self.sc.state()})
+        return copy.deepcopy({**networks, "g_optim": self.g_optim.state_dict(), **self.sc.state(self.g_ema, 1)})
 
     def load(self, checkpoint: dict[str, Any]) -> None:
         self.sc.prepare_checkpoint(checkpoint, self.generator, self.g_optim)
         self.generator.load_state_dict(checkpoint["g"])
         self.g_ema.load_state_dict(checkpoint["g_ema"])
         self.g_optim.load_state_dict(checkpoint["g_optim"])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script runs in its own folder, which has one for samples."""
+    (tmp_path / "sample").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def plain_checkpoint(tmp_path: Path) -> str:
+    """A checkpoint of the unpatched program, as far as it is looked at before the networks are loaded."""
+    torch.save({"g": {}, "g_ema": {}}, tmp_path / "plain.pt")
+    return str(tmp_path / "plain.pt")
 
 
 def test_without_flags_nothing_happens() -> None:
@@ -159,10 +174,10 @@ def test_both_images_of_a_pair_share_mixing_and_noise() -> None:
     assert torch.equal(*features)  # conv1 lies before the first constriction: equal w and equal noise
 
 
-def test_a_patched_checkpoint_resumes_with_recogniser_and_optimiser() -> None:
+def test_a_patched_checkpoint_resumes_with_recogniser_and_optimiser(plain_checkpoint: str) -> None:
     script = Script()
     script.step()
-    other = Script(ckpt="000001.pt")
+    other = Script(ckpt=plain_checkpoint)
     other.load(script.checkpoint())
     for a, b in zip(other.generator.parameters(), script.generator.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -173,6 +188,7 @@ def test_a_patched_checkpoint_resumes_with_recogniser_and_optimiser() -> None:
 
 
 def test_an_unpatched_checkpoint_resumes_as_the_identity_and_keeps_its_optimiser_state(
+    plain_checkpoint: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain = RosinalityLikeGenerator()
@@ -184,7 +200,7 @@ def test_an_unpatched_checkpoint_resumes_as_the_identity_and_keeps_its_optimiser
     )
     z = torch.randn(2, W_DIM)
     before = images(plain, z)
-    script = Script(ckpt="000001.pt")
+    script = Script(ckpt=plain_checkpoint)
     script.load(checkpoint)
     assert capsys.readouterr().out == "The checkpoint has no recogniser: starting with a fresh one.\n"
     wide = torch.cat([z, torch.randn(2, K)], 1)
@@ -197,8 +213,8 @@ def test_an_unpatched_checkpoint_resumes_as_the_identity_and_keeps_its_optimiser
     script.step()
 
 
-def test_freezing_keeps_every_bit_of_the_generator_itself() -> None:
-    script = Script(ckpt="000001.pt", sc_freeze_g=True)
+def test_freezing_keeps_every_bit_of_the_generator_itself(plain_checkpoint: str) -> None:
+    script = Script(ckpt=plain_checkpoint, sc_freeze_g=True)
     added = {id(p) for p in constriction_parameters(script.generator)}
     before = {name: p.detach().clone() for name, p in script.generator.named_parameters()}
     script.step()
@@ -213,11 +229,45 @@ def test_a_checkpoint_of_other_layers_is_an_error() -> None:
         Script().load(checkpoint)
 
 
+def test_a_constricted_checkpoint_resumes_without_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = Script(ps_eps=1.5)
+    script.step()
+    path = tmp_path / "000001.pt"
+    torch.save(script.checkpoint(), path)
+    other = Script(ckpt=str(path), sc_codes=None, sc_res=None, ps_weight=None)
+    assert capsys.readouterr().out == (
+        "Going on with the spatial constriction of the checkpoint: 4 codes in convs.1, convs.3\n"
+    )
+    other.load(script.checkpoint())
+    assert (other.sc.options.ps_eps, other.sc.options.ps_weight) == (1.5, 0.5)
+    for a, b in zip(other.sc.recognizer.parameters(), script.sc.recognizer.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_comes_with_a_sheet_of_the_codes() -> None:
+    script = Script()
+    script.sc.state(script.g_ema, 1000)
+    assert Path("sample/codes001000.png").stat().st_size > 0
+
+
+def test_mixed_styles_get_the_codes_of_the_first() -> None:
+    script = Script()
+    noise = [torch.randn(4, script.args.latent), torch.randn(4, script.args.latent)]
+    script.sc.prepare(noise)
+    assert torch.equal(noise[0][:, W_DIM:], noise[1][:, W_DIM:])
+    assert not torch.equal(noise[0][:, :W_DIM], noise[1][:, :W_DIM])
+
+
+def test_resolutions_that_do_not_exist_end_the_script_with_one_line() -> None:
+    with pytest.raises(SystemExit, match=r"train.py: error: no resolution 64 can be constricted here; there are 4, 8"):
+        Script(sc_res="8,64")
+
+
 def test_weight_zero_trains_without_recogniser() -> None:
     script = Script(ps_weight=0.0)
     script.step()
     assert script.loss == 0
-    assert list(script.sc.state()) == ["sc"]
+    assert list(script.sc.state(script.g_ema, 1)) == ["sc", "sc_options"]
     assert len(script.g_optim.param_groups) == 2
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 WIDTH = 6  # channels
+W_DIM = 16  # as small as rows of w stay aligned, so that products with them round alike
 
 
 class StyledLayer(nn.Module):
@@ -65,7 +66,7 @@ class Block(nn.Module):
         else:
             before = x = nn.functional.interpolate(x, scale_factor=2)
             x = self.conv0(x, ws[:, 0], noise_mode=noise_mode)
-        x = self.conv1(x, ws[:, -1], noise_mode=noise_mode)
+        x = self.conv1(x, ws[:, 0 if before is None else 1], noise_mode=noise_mode)
         if self.architecture == "resnet" and before is not None:
             x = x + before
         if self.architecture == "skip" or self.is_last:
@@ -86,8 +87,12 @@ class Synthesis(nn.Module):
     def forward(self, ws: Tensor, noise_mode: str = "random") -> Tensor:
         assert ws.shape[1:] == (self.num_ws, self.w_dim)
         x = image = None
-        for i, size in enumerate(self.block_resolutions):
-            x, image = getattr(self, f"b{size}")(x, image, ws[:, 2 * i : 2 * i + 2], noise_mode=noise_mode)
+        row = 0
+        for size in self.block_resolutions:
+            block = getattr(self, f"b{size}")
+            convolutions = 1 + (size > 4)
+            x, image = block(x, image, ws[:, row : row + convolutions], noise_mode=noise_mode)
+            row += convolutions
         return image
 
 
@@ -97,7 +102,7 @@ class AdaLikeGenerator(nn.Module):
     def __init__(self, resolution: int = 32, c_dim: int = 0, architecture: str = "skip") -> None:
         super().__init__()
         self._init_kwargs = {"resolution": resolution, "c_dim": c_dim, "architecture": architecture}
-        self.z_dim, self.c_dim, self.w_dim, self.img_resolution, self.img_channels = 5, c_dim, 7, resolution, 3
+        self.z_dim, self.c_dim, self.w_dim, self.img_resolution, self.img_channels = 5, c_dim, W_DIM, resolution, 3
         self.synthesis = Synthesis(self.w_dim, resolution, architecture)
         self.num_ws = self.synthesis.num_ws
         self.mapping = Mapping(self.z_dim, c_dim, self.w_dim, self.num_ws)
@@ -127,8 +132,8 @@ class MarginSynthesis(nn.Module):
 
     def forward(self, ws: Tensor, noise_mode: str = "none") -> Tensor:
         x = torch.ones(len(ws), WIDTH, 12, 12)
-        for i, name in enumerate(self.layer_names):
-            x = getattr(self, name)(x, ws[:, i])
+        for row, name in enumerate(self.layer_names, 1):  # the first row places the input
+            x = getattr(self, name)(x, ws[:, row])
         return x
 
 
@@ -144,6 +149,11 @@ class RosinalityConvolution(StyledLayer):
     def __init__(self, out_channels: int, w_dim: int, size: int) -> None:
         super().__init__(WIDTH, out_channels, w_dim, size)
         self.out_channel = out_channels
+        self.modulation = self._modules.pop("affine")
+
+    @property
+    def affine(self) -> nn.Module:
+        return self.modulation
 
 
 class RosinalityLayer(nn.Module):
@@ -153,17 +163,13 @@ class RosinalityLayer(nn.Module):
         self.conv = RosinalityConvolution(out_channels, w_dim, size)
 
     def forward(self, input: Tensor, style: Tensor, skip: Tensor | None = None, random: bool = True) -> Tensor:
-        assert style.shape[1] == self.conv.affine.in_features
         x = nn.functional.interpolate(input, scale_factor=2) if self.upsample else input
         x = self.conv(x, style, noise_mode="random" if random else "const")
         return x if skip is None else x + nn.functional.interpolate(skip, scale_factor=2)
 
 
-W_DIM = 16
-
-
 class RosinalityLikeGenerator(nn.Module):
-    """Conventions of rosinality's stylegan2-pytorch, at 16x16; w is 16 wide, as small as its views stay aligned."""
+    """Conventions of rosinality's stylegan2-pytorch, at 16x16."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -38,12 +38,12 @@ def test_each_row_sweeps_one_code_and_leaves_the_others() -> None:
     assert rows[1].tolist() == [[0, 255, 0, 128], [128, 255, 0, 128], [255, 255, 0, 128]]
 
 
-def test_masks_are_stretched_and_black_where_there_is_none() -> None:
+def test_masks_are_shown_on_one_scale_and_black_where_there_is_none() -> None:
     sweep = sweep_codes(Bars(channels=3), BASE, points=2)
     assert sweep.masks is not None
     assert sweep.masks.shape == (4, 3, 4, 4)
-    assert sweep.masks[0, 0, :, 0].tolist() == [0, 255, 0, 0]
-    for dim in (1, 2, 3):  # without a mask, or with a constant one
+    assert sweep.masks[0, 0, :, 0].tolist() == [0, 180, 0, 0]  # a mask of 0.5
+    for dim in (1, 3):
         assert not sweep.masks[dim].any()
 
 

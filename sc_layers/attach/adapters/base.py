@@ -1,16 +1,31 @@
-"""What `sc_layers.attach` needs to know about a code base: one `Adapter` each, in `sc_layers.integrations`."""
+"""What attaching needs to know about a code base: one `Adapter` each."""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..hooks import AppendCodes, Constrict, Forget, InFlight, TakeCodes, add_hook, add_pre_hook
+from ..attachment import Attachment
+from ..hooks import (
+    CodedMapping,
+    Constrict,
+    ConstrictInFlight,
+    Forget,
+    InFlight,
+    StripCodes,
+    TakeCodes,
+    WidenW,
+    add_hook,
+    add_pre_hook,
+    argument,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,7 @@ class Site:
         channels: of its features.
         size: height and width of its features.
         resolution: the nominal one, by which `resolutions` chooses.
+        row: index of the row of w that its module gets.
         margin: pixels a side by which the features exceed the picture.
     """
 
@@ -31,59 +47,14 @@ class Site:
     channels: int
     size: tuple[int, int]
     resolution: int
+    row: int = 0
     margin: int = 0
-
-
-@dataclass
-class Attachment:
-    """How spatial constriction is attached to a generator; the generator's attribute `spatial_constriction`.
-
-    Args:
-        adapter: name of the code base.
-        num_codes: codes of all layers together, K.
-        layers: names of the places, coarse to fine, as `attach_spatial_constriction` takes them.
-        modules: dotted paths of the modules that own the layers.
-        margins: pixels a side by which the features of each exceed the picture.
-        z_dim: width of z before the codes.
-        w_dim: width of w before the codes.
-        num_rects: as given to `attach_spatial_constriction`.
-        codes_per_group: likewise.
-        codes_in_path_length: likewise.
-        flight: shared by the hooks.
-    """
-
-    adapter: str
-    num_codes: int
-    layers: tuple[str, ...]
-    modules: tuple[str, ...]
-    margins: tuple[int, ...]
-    z_dim: int
-    w_dim: int
-    num_rects: int
-    codes_per_group: int
-    codes_in_path_length: bool
-    flight: InFlight
-
-    def arguments(self) -> dict[str, Any]:
-        """Plain arguments with which `attach_spatial_constriction` builds the same structure on a fresh generator."""
-        return {
-            "num_codes": self.num_codes,
-            "layers": list(self.layers),
-            "num_rects": self.num_rects,
-            "codes_per_group": self.codes_per_group,
-            "codes_in_path_length": self.codes_in_path_length,
-        }
-
-    def groups(self) -> list[tuple[int, int]]:
-        """First and last+1 code of every layer."""
-        starts = range(0, self.num_codes, self.codes_per_group)
-        return [(start, min(start + self.codes_per_group, self.num_codes)) for start in starts]
 
 
 class Adapter(ABC):
     """A code base's conventions.
 
-    `name` is that of its folder in `sc_layers.integrations`; `examples` describes in errors what it recognises.
+    `name` is that of its folder in `integrations/`; `examples` describes in errors what it recognises.
     """
 
     name: str
@@ -103,21 +74,27 @@ class Adapter(ABC):
 
     @abstractmethod
     def install(self, generator: nn.Module, record: Attachment) -> None:
-        """Add the hooks around mapping and synthesis, and widen the attributes that tell the widths."""
-
-    def add_layer_hooks(self, generator: nn.Module, module: str, flight: InFlight, start: int, stop: int) -> None:
-        """Let the layer of `module` act; by default on what `module` returns."""
-        add_hook(generator.get_submodule(module), Constrict(flight, start, stop))
+        """Let the codes pass to the layers, and widen the attributes that tell the widths."""
 
     def uninstall(self, generator: nn.Module, record: Attachment) -> None:  # noqa: B027
         """Restore the attributes that `install` changed, if any; hooks and layers are removed elsewhere."""
+
+    def copies(self, record: Attachment) -> list[list[str]]:
+        """Dotted paths of the modules that own each layer and its copies; the last of each is what `to_images` runs."""
+        return [[path] for path in record.modules]
+
+    def run_on(self, generator: nn.Module, z: Tensor) -> None:
+        """Run the generator on z [N, z_dim + K], as far as its layers need, with any class."""
+        number = int(getattr(generator, "c_dim", 0))
+        c = torch.eye(number, device=z.device)[torch.arange(len(z)) % number] if number else z.new_zeros(len(z), 0)
+        self.to_images(generator, self.to_w(generator, z, c, 1.0), c, "const")
 
     @abstractmethod
     def to_w(self, generator: nn.Module, z: Tensor, c: Tensor | None, truncation_psi: float) -> Tensor:
         """Wide w of wide z [N, z_dim + K] and classes [N, c_dim]."""
 
     @abstractmethod
-    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+    def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
         """Images [N, C, H, W] of wide w; `noise_mode` "const" fixes the noise."""
 
 
@@ -126,28 +103,97 @@ def check_noise_mode(noise_mode: str, *known: str) -> None:
         raise ValueError(f"noise_mode must be {' or '.join(known)} for this code base, got {noise_mode!r}")
 
 
-def add_mapping_hooks(mapping: nn.Module, record: Attachment) -> None:
-    """Let the codes pass a mapping network by."""
-    flight = InFlight()
-    add_pre_hook(mapping, TakeCodes(flight, record.z_dim, record.num_codes, "z", detach_in_training=False))
-    add_hook(mapping, AppendCodes(flight), always=True)
+def pass_codes_by(parent: nn.Module, name: str, record: Attachment) -> None:
+    """Wrap the mapping network `parent.name`, so that codes pass it."""
+    inner = getattr(parent, name)
+    setattr(parent, name, CodedMapping(inner, record.z_dim, record.w_dim, record.num_codes))
 
 
-def add_synthesis_hooks(synthesis: nn.Module, record: Attachment, what: str = "w") -> None:
-    """Hand the codes that come with w to the layers of a synthesis network."""
-    width = record.w_dim
-    detach = not record.codes_in_path_length
-    add_pre_hook(synthesis, TakeCodes(record.flight, width, record.num_codes, what, detach))
-    add_hook(synthesis, Forget(record.flight), always=True)
+def unwrap(parent: nn.Module, name: str) -> None:
+    """Undo `pass_codes_by`."""
+    setattr(parent, name, getattr(parent, name).inner)
+
+
+def add_layer_hooks(generator: nn.Module, record: Attachment, rows: Mapping[str, str]) -> None:
+    """Let every layer read its codes from the row of w that its module gets.
+
+    Args:
+        generator: has the layers already.
+        record: of this attachment.
+        rows: name of the argument that holds the row (or rows, of which the last counts), by the module's path.
+    """
+    for path, (start, stop) in zip(record.modules, record.groups(), strict=True):
+        module = generator.get_submodule(path)
+        row = argument(module, rows[path])
+        add_hook(module, Constrict(start, stop, record.w_dim, row, record.codes_in_path_length))
+
+
+def strip_styles(network: nn.Module, record: Attachment, names: Sequence[str] = ("affine",)) -> None:
+    """Take the codes off before every part of a network that makes a style of a row of w.
+
+    Args:
+        network: all parts of it are looked at.
+        record: of this attachment.
+        names: attributes under which such parts are known.
+    """
+    for module in network.modules():
+        for name in names:
+            part = getattr(module, name, None)
+            if isinstance(part, nn.Module):
+                add_pre_hook(part, StripCodes(record.w_dim, record.num_codes, argument(part)))
+
+
+def tell_width(network: nn.Module, old: int, new: int) -> None:
+    """Let every part that compares w with its attribute `w_dim` expect another width."""
+    for module in network.modules():
+        if vars(module).get("w_dim") == old:
+            module.w_dim = new  # type: ignore[assignment]
+
+
+def let_wide_w_pass(network: nn.Module, record: Attachment, name: str | None = None) -> None:
+    """Let wide w through a network whose parts make styles of it by parts named `affine`.
+
+    Args:
+        network: synthesis network.
+        record: of this attachment.
+        name: of the argument that is w; its first one when None.
+    """
+    ws = argument(network, name)
+    add_pre_hook(network, WidenW(record.w_dim, record.num_codes, ws, record.codes_in_path_length))
+    strip_styles(network, record)
+    tell_width(network, record.w_dim, record.w_dim + record.num_codes)
+
+
+def widen_arguments(generator: nn.Module, record: Attachment) -> None:
+    """Tell the wide z and w; and, where the class records the arguments it was made with, that it is attached."""
+    net = cast(Any, generator)
+    net.z_dim = record.z_dim + record.num_codes
+    if getattr(net, "w_dim", None) == record.w_dim:  # FastGAN's says 0, whatever w is
+        net.w_dim = record.w_dim + record.num_codes
+    # The arguments of persistent classes describe the network: whoever rebuilds it from them must attach, too.
+    if hasattr(net, "_init_kwargs"):
+        net._init_kwargs["spatial_constriction"] = record.arguments()
+
+
+def narrow_arguments(generator: nn.Module, record: Attachment) -> None:
+    """Undo `widen_arguments`."""
+    net = cast(Any, generator)
+    net.z_dim = record.z_dim
+    if getattr(net, "w_dim", None) == record.w_dim + record.num_codes:
+        net.w_dim = record.w_dim
+    if hasattr(net, "_init_kwargs"):
+        net._init_kwargs.pop("spatial_constriction", None)
 
 
 class TwoPartAdapter(Adapter):
     """Generators with modules `mapping(z, c, truncation_psi=...)` and `synthesis(ws, noise_mode=...)`.
 
-    `marker` is an attribute by which the synthesis network is recognised.
+    `marker` is an attribute by which the synthesis network is recognised; every part that makes a style of w is named
+    `affine`; the modules that own layers get their row as `row_argument`.
     """
 
     marker: str
+    row_argument: str
 
     def matches(self, generator: nn.Module) -> bool:
         parts = ("mapping", "synthesis", "z_dim", "w_dim", "num_ws")
@@ -158,33 +204,55 @@ class TwoPartAdapter(Adapter):
 
     def install(self, generator: nn.Module, record: Attachment) -> None:
         net = cast(Any, generator)
-        add_mapping_hooks(net.mapping, record)
-        add_synthesis_hooks(net.synthesis, record)
-        net.z_dim = record.z_dim + record.num_codes
-        net.w_dim = record.w_dim + record.num_codes
-        # The arguments of persistent classes describe the network: whoever rebuilds it from them must attach, too.
-        if hasattr(net, "_init_kwargs"):
-            net._init_kwargs["spatial_constriction"] = record.arguments()
+        pass_codes_by(net, "mapping", record)
+        let_wide_w_pass(net.synthesis, record)
+        add_layer_hooks(net, record, {path: self.row_argument_of(net.get_submodule(path)) for path in record.modules})
+        widen_arguments(net, record)
+
+    def row_argument_of(self, module: nn.Module) -> str:
+        """Name of the argument in which a module that owns a layer gets its row of w."""
+        return self.row_argument
 
     def uninstall(self, generator: nn.Module, record: Attachment) -> None:
         net = cast(Any, generator)
-        net.z_dim, net.w_dim = record.z_dim, record.w_dim
-        if hasattr(net, "_init_kwargs"):
-            net._init_kwargs.pop("spatial_constriction", None)
+        unwrap(net, "mapping")
+        tell_width(net.synthesis, record.w_dim + record.num_codes, record.w_dim)
+        narrow_arguments(net, record)
 
     def to_w(self, generator: nn.Module, z: Tensor, c: Tensor | None, truncation_psi: float) -> Tensor:
         net = cast(Any, generator)
         return cast(Tensor, net.mapping(z, c, truncation_psi=truncation_psi))
 
-    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+    def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
         return cast(Tensor, cast(Any, generator).synthesis(ws, noise_mode=noise_mode))
+
+
+def first_tensor(output: Any) -> Any:
+    """The images of what a network returned: a tensor, the first of several, or the entry `image` of a dict."""
+    if isinstance(output, dict):
+        return output.get("image")
+    return output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def untouched(generator: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, random numbers and modes as they were afterwards."""
+    training = {module: module.training for module in generator.modules()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            generator.eval()
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def feature_shapes(generator: nn.Module, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, torch.Size]:
     """Run `generator(*inputs)` once, without leaving a trace, and see what shapes the named modules return.
 
     Raises:
-        ValueError: no such module, or one that returns no features [N, C, H, W], or that never ran.
+        ValueError: no such module, or one that returns no features [N, C, H, W], or that never ran; inputs that the
+            generator does not take.
     """
     modules = dict(generator.named_modules())
     shapes: dict[str, torch.Size] = {}
@@ -203,15 +271,17 @@ def feature_shapes(generator: nn.Module, names: Sequence[str], inputs: Sequence[
         known = ", ".join(filter(None, modules))
         raise ValueError(f"the generator has no module {', '.join(missing)}; its modules: {known}")
     handles = [modules[name].register_forward_hook(watch(name)) for name in names]
-    training = {module: module.training for module in modules.values()}
     try:
-        with torch.no_grad(), torch.random.fork_rng():
-            generator.eval()(*inputs)
+        with untouched(generator):
+            generator(*inputs)
+    except TypeError as error:
+        raise ValueError(
+            f"{type(generator).__name__} can't be called with {len(inputs)} arguments ({error}): give example_inputs, "
+            "a tuple of all its arguments for one sample, z first"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in training.items():
-            module.training = mode
     unused = [name for name in names if name not in shapes]
     if unused:
         raise ValueError(f"module {', '.join(unused)} does not run in the generator's forward pass")
@@ -237,15 +307,33 @@ def _owner(generator: nn.Module, name: str) -> str:
     return name
 
 
+def take_codes(network: nn.Module, generator: nn.Module, record: Attachment, width: int, what: str) -> None:
+    """Let a network whose inner ways of w are unknown strip the codes off its first argument for all layers."""
+    flight = InFlight()
+    wide = argument(network)
+    settings = (width, record.num_codes, what, wide, record.codes_in_path_length)
+    add_pre_hook(network, TakeCodes(flight, *settings))
+    add_hook(network, Forget(flight), always=True)
+    for path, (start, stop) in zip(record.modules, record.groups(), strict=True):
+        add_hook(generator.get_submodule(path), ConstrictInFlight(flight, start, stop))
+
+
 class NamedLayersAdapter(Adapter):
-    """Any module that maps z [N, z_dim] to images, given the names of the modules that return its features."""
+    """Any module that maps z [N, z_dim] to images, given the names of the modules that return its features.
+
+    Args:
+        layers: these names.
+        z_dim: width of z.
+        example_inputs: all arguments of the module for one sample, z first; () stands for z alone.
+    """
 
     name = "named-layers"
-    examples = "any module that takes z, with layers=[modules that return features] and z_dim"
+    examples = "any module that takes z, with layers=[modules that return features] and z_dim or example_inputs"
 
-    def __init__(self, layers: Sequence[str], z_dim: int) -> None:
+    def __init__(self, layers: Sequence[str], z_dim: int, example_inputs: Sequence[Any] = ()) -> None:
         self.layers = layers
         self.z_dim = z_dim
+        self.example_inputs = example_inputs
 
     def matches(self, generator: nn.Module) -> bool:
         return True
@@ -254,32 +342,110 @@ class NamedLayersAdapter(Adapter):
         return self.z_dim, self.z_dim
 
     def sites(self, generator: nn.Module) -> list[Site]:
-        return _named_sites(generator, feature_shapes(generator, self.layers, [_zeros(generator, self.z_dim)]))
+        inputs = self.example_inputs or [_zeros(generator, self.z_dim)]
+        return _named_sites(generator, feature_shapes(generator, self.layers, inputs))
 
     def install(self, generator: nn.Module, record: Attachment) -> None:
-        add_synthesis_hooks(generator, record, what="z")
+        take_codes(generator, generator, record, record.z_dim, "z")
 
     def to_w(self, generator: nn.Module, z: Tensor, c: Tensor | None, truncation_psi: float) -> Tensor:
         if truncation_psi != 1:
             raise ValueError(f"a generator attached by the names of its layers has no truncation, got {truncation_psi}")
         return z
 
-    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+    def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
         check_noise_mode(noise_mode, "const")
-        return cast(Tensor, generator(ws))
+        others = [_repeated(value, ws) for value in self.example_inputs[1:]]
+        if others and c is not None and c.shape[-1]:
+            others[0] = c.to(ws)
+        return cast(Tensor, first_tensor(generator(ws, *others)))
 
 
-class NamedTwoPartAdapter(TwoPartAdapter):
-    """Generators in two parts whose feature layers have unfamiliar names, such as forks of StyleGAN2 and 3."""
+def _repeated(value: Any, ws: Tensor) -> Any:
+    """An argument of one sample for as many as there are w."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(ws.device).expand(len(ws), *value.shape[1:])
+
+
+class NamedTwoPartAdapter(Adapter):
+    """Generators of modules mapping and synthesis whose inner conventions are unknown; w may be as wide as it likes.
+
+    Args:
+        layers: names of the modules that return features.
+        example_inputs: arguments of the generator for one sample, z first; () stands for z and a zero class.
+    """
 
     name = "named-two-part"
-    examples = "any module with mapping, synthesis, z_dim, w_dim and num_ws, with layers=[modules that return features]"
-    marker = "forward"
+    examples = "any module with modules mapping and synthesis and z_dim, with layers=[modules that return features]"
 
-    def __init__(self, layers: Sequence[str]) -> None:
+    def __init__(self, layers: Sequence[str], example_inputs: Sequence[Any] = ()) -> None:
         self.layers = layers
+        self.example_inputs = example_inputs
+
+    def matches(self, generator: nn.Module) -> bool:
+        parts = (getattr(generator, name, None) for name in ("mapping", "synthesis"))
+        return hasattr(generator, "z_dim") and all(isinstance(part, nn.Module) for part in parts)
+
+    def _inputs(self, generator: nn.Module) -> Sequence[Any]:
+        c = _zeros(generator, cast(int, getattr(generator, "c_dim", 0)))
+        return self.example_inputs or [_zeros(generator, cast(int, generator.z_dim)), c]
+
+    def widths(self, generator: nn.Module) -> tuple[int, int]:
+        """Found by running: FastGAN's w_dim is 0, and its w is z."""
+        z, *others = self._inputs(generator)
+        with untouched(generator):
+            ws = cast(Any, generator).mapping(z, *others[:1])
+        return int(z.shape[1]), int(ws.shape[-1])
 
     def sites(self, generator: nn.Module) -> list[Site]:
-        c = _zeros(generator, getattr(generator, "c_dim", 0))
-        z = _zeros(generator, cast(int, generator.z_dim))
-        return _named_sites(generator, feature_shapes(generator, self.layers, [z, c]))
+        return _named_sites(generator, feature_shapes(generator, self.layers, self._inputs(generator)))
+
+    def install(self, generator: nn.Module, record: Attachment) -> None:
+        net = cast(Any, generator)
+        self._check_other_readers(net, record.w_dim)
+        pass_codes_by(net, "mapping", record)
+        take_codes(net.synthesis, net, record, record.w_dim, "w")
+        widen_arguments(net, record)
+
+    def _check_other_readers(self, generator: nn.Module, width: int) -> None:
+        """Refuse generators in which w also reaches modules that would stumble over the codes."""
+        known = {module for part in ("mapping", "synthesis") for module in generator.get_submodule(part).modules()}
+        readers: list[str] = []
+
+        def watch(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+                tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+                if any(tensor.ndim == 3 and tensor.shape[-1] == width for tensor in tensors):
+                    readers.append(name)
+
+            return hook
+
+        others = [(name, module) for name, module in generator.named_modules() if name and module not in known]
+        handles = [module.register_forward_pre_hook(watch(name), with_kwargs=True) for name, module in others]
+        try:
+            with untouched(generator):
+                generator(*self._inputs(generator))
+        finally:
+            for handle in handles:
+                handle.remove()
+        if readers:
+            raise ValueError(
+                f"besides synthesis, {', '.join(readers)} of {type(generator).__name__} also reads w, and would "
+                "stumble over the codes in it"
+            )
+
+    def uninstall(self, generator: nn.Module, record: Attachment) -> None:
+        unwrap(generator, "mapping")
+        narrow_arguments(generator, record)
+
+    def to_w(self, generator: nn.Module, z: Tensor, c: Tensor | None, truncation_psi: float) -> Tensor:
+        truncation = {} if truncation_psi == 1 else {"truncation_psi": truncation_psi}
+        return cast(Tensor, cast(Any, generator).mapping(z, c, **truncation))
+
+    def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
+        synthesis = cast(Any, generator).synthesis
+        names = inspect.signature(synthesis.forward).parameters
+        given = {"c": c} if "c" in names else {}
+        noise = {"noise_mode": noise_mode} if "noise_mode" in names else {}
+        return cast(Tensor, first_tensor(synthesis(ws, **given, **noise)))

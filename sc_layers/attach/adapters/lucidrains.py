@@ -8,10 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..hooks import LAYER, ConstrictInput, InFlight, ReplaceFeatures, add_hook, add_pre_hook
-from .base import Adapter, Attachment, Site, add_mapping_hooks, add_synthesis_hooks, check_noise_mode
+from ..attachment import Attachment
+from ..hooks import LAYER, ConstrictInput, InFlight, ReplaceFeatures, StripCodes, add_hook, add_pre_hook, argument
+from .base import Adapter, Site, check_noise_mode, pass_codes_by, strip_styles, unwrap
 
 FEATURES = "to_rgb"  # reads the features of a block after its last activation
+STYLES = ("to_style1", "to_style2", "to_style")
 NOISE_SEED = 0
 
 
@@ -40,7 +42,7 @@ class LucidrainsAdapter(Adapter):
         net = self._synthesis(generator)
         prefix = "" if net is generator else "G."
         return [
-            Site(f"blocks.{i}", f"{prefix}blocks.{i}.{FEATURES}", block.conv2.filters, (4 << i, 4 << i), 4 << i)
+            Site(f"blocks.{i}", f"{prefix}blocks.{i}.{FEATURES}", block.conv2.filters, (4 << i, 4 << i), 4 << i, i)
             for i, block in enumerate(net.blocks)
         ]
 
@@ -48,29 +50,39 @@ class LucidrainsAdapter(Adapter):
         width = cast(int, self._synthesis(generator).latent_dim)
         return width, width
 
-    def add_layer_hooks(self, generator: nn.Module, module: str, flight: InFlight, start: int, stop: int) -> None:
-        add_pre_hook(generator.get_submodule(module), ConstrictInput(flight, start, stop))
-        add_hook(generator.get_submodule(module.removesuffix(f".{FEATURES}")), ReplaceFeatures(flight))
-
     def install(self, generator: nn.Module, record: Attachment) -> None:
         net = self._synthesis(generator)
-        add_synthesis_hooks(net, record)
-        net.latent_dim = record.w_dim + record.num_codes
+        self._install_synthesis(net, record, generator, record.modules)
         if net is generator:
             return
         model = cast(Any, generator)
-        add_mapping_hooks(model.S, record)
         added = []
-        for module, (start, stop) in zip(record.modules, record.groups(), strict=True):
+        averages = [average for _, average in self.copies(record)]
+        for module, average in self.copies(record):
             layer = model.get_submodule(module).get_submodule(LAYER)
             added += list(layer.parameters())
-            average = "GE" + module.removeprefix("G")
             model.get_submodule(average).add_module(LAYER, copy.deepcopy(layer).requires_grad_(False))
-            self.add_layer_hooks(model, average, record.flight, start, stop)
-        add_mapping_hooks(model.SE, record)
-        add_synthesis_hooks(model.GE, record)
-        model.GE.latent_dim = net.latent_dim
+        self._install_synthesis(model.GE, record, generator, averages)
+        for mapping in ("S", "SE"):
+            pass_codes_by(model, mapping, record)
         model.G_opt.add_param_group({"params": added})
+
+    def copies(self, record: Attachment) -> list[list[str]]:
+        if not record.modules[0].startswith("G."):
+            return super().copies(record)
+        return [[module, "GE" + module.removeprefix("G")] for module in record.modules]
+
+    def _install_synthesis(self, net: Any, record: Attachment, generator: nn.Module, modules: Any) -> None:
+        net.latent_dim = record.w_dim + record.num_codes
+        strip_styles(net, record, STYLES)
+        if net.no_const:
+            start = net.to_initial_block
+            add_pre_hook(start, StripCodes(record.w_dim, record.num_codes, argument(start), dim=1))
+        for path, (start, stop) in zip(modules, record.groups(), strict=True):
+            reader, flight = generator.get_submodule(path), InFlight()
+            row = (start, stop, record.w_dim, argument(reader, "istyle"), record.codes_in_path_length)
+            add_pre_hook(reader, ConstrictInput(argument(reader, "x"), flight, *row))
+            add_hook(generator.get_submodule(path.removesuffix(f".{FEATURES}")), ReplaceFeatures(flight))
 
     def uninstall(self, generator: nn.Module, record: Attachment) -> None:
         net = self._synthesis(generator)
@@ -79,6 +91,8 @@ class LucidrainsAdapter(Adapter):
             return
         model = cast(Any, generator)
         model.GE.latent_dim = record.w_dim
+        for mapping in ("S", "SE"):
+            unwrap(model, mapping)
         kept = {id(parameter) for parameter in model.parameters()}
         groups = model.G_opt.param_groups
         for group in [group for group in groups if not any(id(p) in kept for p in group["params"])]:
@@ -93,7 +107,7 @@ class LucidrainsAdapter(Adapter):
         ws = z if net is generator else cast(Any, generator).SE(z)
         return cast(Tensor, ws[:, None].expand(-1, net.num_layers, -1))
 
-    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+    def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
         check_noise_mode(noise_mode, "const", "random")
         net = self._synthesis(generator)
         size = (1, net.image_size, net.image_size, 1)

@@ -7,12 +7,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..hooks import Forget, ShieldFromTruncation, StripStyle, add_hook, add_pre_hook
-from .base import Adapter, Attachment, Site, add_mapping_hooks, check_noise_mode
+from ..attachment import Attachment
+from ..hooks import ShieldFromTruncation, add_pre_hook, argument
+from .base import Adapter, Site, add_layer_hooks, check_noise_mode, pass_codes_by, strip_styles, unwrap
 
 
 class RosinalityAdapter(Adapter):
-    """`style` maps z to w; the generator itself is the synthesis network: every layer gets its w, codes stripped."""
+    """`style` maps z to w; the generator itself is the synthesis network, whose convolutions have a `modulation`."""
 
     name = "rosinality"
     examples = "model.Generator of rosinality's stylegan2-pytorch (layers conv1, convs.1, convs.3, ...)"
@@ -23,10 +24,11 @@ class RosinalityAdapter(Adapter):
 
     def sites(self, generator: nn.Module) -> list[Site]:
         net = cast(Any, generator)
-        modules = {"conv1": net.conv1} | {f"convs.{i}": net.convs[i] for i in range(1, len(net.convs), 2)}
+        modules = {"conv1": (net.conv1, 0)} | {f"convs.{i}": (net.convs[i], i + 1) for i in range(1, len(net.convs), 2)}
+        sizes = (4 << i for i in range(len(modules)))
         return [
-            Site(name, name, module.conv.out_channel, (size, size), size)
-            for size, (name, module) in zip((4 << i for i in range(len(modules))), modules.items(), strict=True)
+            Site(name, name, module.conv.out_channel, (size, size), size, row)
+            for size, (name, (module, row)) in zip(sizes, modules.items(), strict=True)
         ]
 
     def widths(self, generator: nn.Module) -> tuple[int, int]:
@@ -35,12 +37,14 @@ class RosinalityAdapter(Adapter):
 
     def install(self, generator: nn.Module, record: Attachment) -> None:
         net = cast(Any, generator)
-        add_mapping_hooks(net.style, record)
-        settings = (record.flight, record.w_dim, record.num_codes, "w", not record.codes_in_path_length)
-        add_pre_hook(net, ShieldFromTruncation(*settings))
-        add_hook(net, Forget(record.flight), always=True)
-        for layer in (net.conv1, net.to_rgb1, *net.convs, *net.to_rgbs):
-            add_pre_hook(layer, StripStyle(*settings, first=layer is net.conv1))
+        pass_codes_by(net, "style", record)
+        named = [argument(net, name) for name in ("styles", "truncation_latent", "input_is_latent")]
+        add_pre_hook(net, ShieldFromTruncation(record.w_dim, record.num_codes, *named))
+        strip_styles(net, record, ("modulation",))
+        add_layer_hooks(net, record, dict.fromkeys(record.modules, "style"))
+
+    def uninstall(self, generator: nn.Module, record: Attachment) -> None:
+        unwrap(generator, "style")
 
     def to_w(self, generator: nn.Module, z: Tensor, c: Tensor | None, truncation_psi: float) -> Tensor:
         net = cast(Any, generator)
@@ -53,7 +57,7 @@ class RosinalityAdapter(Adapter):
             ws = centre.lerp(ws, truncation_psi)
         return cast(Tensor, ws[:, None].repeat(1, net.n_latent, 1))
 
-    def to_images(self, generator: nn.Module, ws: Tensor, noise_mode: str) -> Tensor:
+    def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
         check_noise_mode(noise_mode, "const", "random")
         images, _ = generator([ws], input_is_latent=True, randomize_noise=noise_mode == "random")
         return cast(Tensor, images)

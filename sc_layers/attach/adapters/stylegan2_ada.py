@@ -1,4 +1,4 @@
-"""Generators of stylegan2-ada-pytorch, and of stylegan3's configuration stylegan2."""
+"""Generators of stylegan2-ada-pytorch, of stylegan3's configuration stylegan2, and of their forks."""
 
 from __future__ import annotations
 
@@ -17,17 +17,26 @@ class StyleGAN2AdaAdapter(TwoPartAdapter):
     marker = "block_resolutions"
 
     def sites(self, generator: nn.Module) -> list[Site]:
-        synthesis = cast(Any, generator).synthesis
-        sites = []
-        for resolution in synthesis.block_resolutions:
-            block = getattr(synthesis, f"b{resolution}")
-            residual = block.architecture == "resnet"
-            if residual and block.is_last:  # its ToRGB reads the features before the block returns them
-                continue
-            module = f"synthesis.b{resolution}" + ("" if residual else ".conv1")
-            channels = block.conv1.weight.shape[0]
-            sites.append(Site(f"b{resolution}", module, channels, (resolution, resolution), resolution))
-        return sites
+        return block_sites(cast(Any, generator).synthesis, "synthesis.")
+
+    def row_argument_of(self, module: nn.Module) -> str:
+        return "ws" if hasattr(module, "conv1") else "w"
+
+
+def block_sites(synthesis: Any, prefix: str) -> list[Site]:
+    """Sites of a synthesis network of such blocks, at a dotted path that ends in a dot."""
+    sites = []
+    row = -1
+    for resolution in synthesis.block_resolutions:
+        block = getattr(synthesis, f"b{resolution}")
+        row += 2 if hasattr(block, "conv0") else 1
+        residual = block.architecture == "resnet"
+        if residual and block.is_last:  # its ToRGB reads the features before the block returns them
+            continue
+        module = f"{prefix}b{resolution}" + ("" if residual else ".conv1")
+        channels = block.conv1.weight.shape[0]
+        sites.append(Site(f"b{resolution}", module, channels, (resolution, resolution), resolution, row))
+    return sites
 
 
 ADAPTER = StyleGAN2AdaAdapter()

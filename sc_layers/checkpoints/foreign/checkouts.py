@@ -21,11 +21,13 @@ class _Layout:
         repository: what people call it.
         marker: file by which a checkout is recognised.
         modules: names of modules by the beginning of a tensor's name that only their generators have, tried in order.
+        arguments: of the constructor of its generators alone.
     """
 
     repository: str
     marker: str
     modules: dict[str, str]
+    arguments: tuple[str, ...] = ()
 
 
 _LAYOUTS = (
@@ -33,18 +35,22 @@ _LAYOUTS = (
         "stylegan3",
         "training/networks_stylegan3.py",
         {"synthesis.L": "training.networks_stylegan3", "synthesis.b": "training.networks_stylegan2"},
+        ("channel_base", "channel_max", "num_fp16_res"),
     ),
-    _Layout("stylegan2-ada-pytorch", "training/networks.py", {"synthesis.b": "training.networks"}),
+    _Layout(
+        "stylegan2-ada-pytorch", "training/networks.py", {"synthesis.b": "training.networks"}, ("synthesis_kwargs",)
+    ),
     _Layout("rosinality's stylegan2-pytorch", "model.py", {"to_rgbs.0.iwt.": "swagan", "convs.": "model"}),
 )
 
 
-def generator_module(directory: Path, tensors: Collection[str]) -> ModuleType:
+def generator_module(directory: Path, tensors: Collection[str], arguments: Collection[str] = ()) -> ModuleType:
     """Import the module of a checkout whose generator has these tensors. The checkout stays on `sys.path`.
 
     Args:
         directory: top of the checkout, whose code is run.
         tensors: names in the generator's state dict.
+        arguments: names of the arguments that it was made with.
 
     Raises:
         NotADirectoryError: no directory.
@@ -58,6 +64,12 @@ def generator_module(directory: Path, tensors: Collection[str]) -> ModuleType:
     if layout is None:
         known = ", ".join(f"{layout.repository} ({layout.marker})" for layout in _LAYOUTS)
         raise ValueError(f"{directory} is no checkout of a known code base. Known by these files: {known}")
+    for other in _LAYOUTS:
+        if other is not layout and not set(other.arguments).isdisjoint(arguments):
+            raise ValueError(
+                f"this is a {other.repository} file, and the checkout {directory} is one of {layout.repository}: give "
+                "the checkout of the code base that wrote the file"
+            )
     for start, name in layout.modules.items():
         if any(tensor.startswith(start) for tensor in tensors):
             return _import(name, directory)

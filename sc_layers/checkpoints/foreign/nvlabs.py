@@ -14,6 +14,7 @@ from ..pickles.records import Record
 from ..state import AnyNetwork, NetworkState
 
 _PERSISTENT = "torch_utils.persistence"
+SETTINGS = "sc_options"  # the settings of a patched training, beside the networks
 _ATTACHMENT = "spatial_constriction"  # where attaching leaves its arguments among those of the network
 
 
@@ -63,4 +64,5 @@ def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[st
         networks[name] = _network_of(record)
     if content.get("Q") is not None:
         networks["Q"] = _recognizer_of(content["Q"])
-    return networks, {"training_set_kwargs": content.get("training_set_kwargs")}
+    meta = {name: content.get(name) for name in ("training_set_kwargs", SETTINGS)}
+    return networks, {name: value for name, value in meta.items() if name != SETTINGS or isinstance(value, dict)}

@@ -78,7 +78,6 @@ def _attachment(state: dict[str, Tensor]) -> dict[str, Any] | None:
         "num_codes": sum(shape[0] for shape in shapes),
         "layers": layers,
         "num_rects": shapes[0][1],
-        "codes_per_group": shapes[0][0],
     }
 
 

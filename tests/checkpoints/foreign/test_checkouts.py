@@ -56,6 +56,18 @@ def test_what_is_no_checkout_is_named(tmp_path: Path) -> None:
         generator_module(make(tmp_path, "model.py"), ["layers.0"])
 
 
+@pytest.mark.parametrize(
+    ("file", "argument", "message"),
+    [
+        ("training/networks_stylegan3.py", "synthesis_kwargs", "this is a stylegan2-ada-pytorch file, .* of stylegan3"),
+        ("training/networks.py", "channel_base", "this is a stylegan3 file, .* of stylegan2-ada-pytorch"),
+    ],
+)
+def test_the_checkout_of_another_code_base_is_named(tmp_path: Path, file: str, argument: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generator_module(make(tmp_path, file), ["synthesis.b8.conv0.weight"], ["z_dim", argument])
+
+
 def test_code_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
     (make(tmp_path, "model.py") / "model.py").write_text("1 / 0\n")
     with pytest.raises(ImportError, match=r"importing model of .* failed: ZeroDivisionError: division by zero"):

@@ -79,7 +79,7 @@ def test_attached_constriction_shows_in_its_tensors() -> None:
     content["g"]["convs.1.constriction.gate_weight_h"] = torch.zeros(1, 4, 2, 8, 3)
     content["g"]["conv1.constriction.gate_weight_h"] = torch.zeros(2, 4, 2, 4, 3)
     attachment = load_network(io.BytesIO(samples.saved(content)))["G"].attachment
-    assert attachment == {"num_codes": 3, "layers": ["conv1", "convs.1"], "num_rects": 4, "codes_per_group": 2}
+    assert attachment == {"num_codes": 3, "layers": ["conv1", "convs.1"], "num_rects": 4}
 
 
 def test_recogniser_beside_the_networks_is_ours() -> None:

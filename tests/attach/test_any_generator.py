@@ -1,0 +1,215 @@
+"""Generators of other conventions: more arguments than z, w of their own, w that several networks share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sc_layers.attach import (
+    attach_spatial_constriction,
+    attachment_of,
+    codes_of,
+    detach_spatial_constriction,
+    masks_of,
+    traverse,
+)
+from tests.integrations.toys import W_DIM, AdaLikeGenerator, Block
+
+K = 3
+
+
+def images_move(make: Any, wide: Tensor) -> list[bool]:
+    """Whether each of the last K entries of z moves the images."""
+    before = make(wide)
+    moved = []
+    for code in range(K):
+        other = wide.clone()
+        other[:, code - K] += 2
+        moved.append(not torch.equal(make(other), before))
+    return moved
+
+
+class Camera(nn.Module):
+    """A generator of z [N, 5] and a camera [N, 2]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Linear(7, 6 * 16)
+        self.body = nn.ConvTranspose2d(6, 6, 2, 2)
+        self.end = nn.Conv2d(6, 3, 1)
+
+    def forward(self, z: Tensor, camera: Tensor) -> dict[str, Tensor]:
+        features = self.body(self.start(torch.cat([z, camera], dim=1)).view(-1, 6, 4, 4))
+        return {"depth": features, "image": self.end(features)}
+
+
+CAMERA = torch.tensor([[1.0, -1.0]])
+
+
+def test_other_arguments_than_z_are_given_by_an_example() -> None:
+    generator = Camera().eval()
+    z = torch.randn(2, 5)
+    before = generator(z, CAMERA.expand(2, -1))["image"]
+    attach_spatial_constriction(generator, K, layers=["body"], example_inputs=(torch.zeros(1, 5), CAMERA))
+    wide = torch.cat([z, torch.randn(2, K)], 1)
+    assert torch.equal(generator(wide, camera=CAMERA.expand(2, -1))["image"], before)
+    detach_spatial_constriction(generator)
+    inputs = (torch.zeros(1, 5), CAMERA)
+    attach_spatial_constriction(generator, K, layers=["body"], example_inputs=inputs, init="random")
+    assert images_move(lambda z: generator(z, CAMERA.expand(len(z), -1))["image"], wide) == [True] * K
+    assert masks_of(generator, wide).shape == (2, K, 8, 8)
+    assert traverse(generator, points=2).shape == (K, 2, 3, 8, 8)
+
+
+def test_a_module_that_needs_more_than_z_says_what_to_give() -> None:
+    with pytest.raises(ValueError, match=r"Camera can't be called with 1 arguments .*: give example_inputs, a tuple"):
+        attach_spatial_constriction(Camera(), K, layers=["body"], z_dim=5)
+    with pytest.raises(ValueError, match=r"must be z of one sample, \[1, z_dim\], got \(2, 5\)"):
+        attach_spatial_constriction(Camera(), K, layers=["body"], example_inputs=(torch.zeros(2, 5), CAMERA))
+
+
+class FastMapping(nn.Module):
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return z[:, None]
+
+
+class FastSynthesis(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Linear(5, 6 * 16)
+        self.feat_8 = nn.ConvTranspose2d(6, 6, 2, 2)
+        self.end = nn.Conv2d(6, 3, 1)
+
+    def forward(self, input: Tensor, c: Tensor) -> Tensor:
+        return self.end(self.feat_8(self.start(input[:, 0]).view(-1, 6, 4, 4)))
+
+
+class FastLikeGenerator(nn.Module):
+    """Conventions of projected-gan's FastGAN: its w is z, whatever its w_dim says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim = 5, 0, 0
+        self.mapping, self.synthesis = FastMapping(), FastSynthesis()
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.synthesis(self.mapping(z, c), c)
+
+
+def test_a_generator_whose_w_is_z_is_attached_and_detached() -> None:
+    generator = FastLikeGenerator().eval()
+    z, c = torch.randn(2, 5), torch.zeros(2, 0)
+    before = generator(z, c)
+    attach_spatial_constriction(generator, K, layers=["synthesis.feat_8"])
+    wide = torch.cat([z, torch.randn(2, K)], 1)
+    assert torch.equal(generator(wide, c), before)
+    assert (generator.z_dim, generator.w_dim) == (5 + K, 0)
+    detach_spatial_constriction(generator)
+    assert (generator.z_dim, generator.w_dim) == (5, 0)
+    attach_spatial_constriction(generator, K, layers=["synthesis.feat_8"], init="random")
+    assert images_move(lambda z: generator(z, c), wide) == [True] * K
+    assert traverse(generator, points=2).shape == (K, 2, 3, 8, 8)
+
+
+def test_a_layer_of_unknown_conventions_outside_its_generator_says_what_to_do() -> None:
+    generator = attach_spatial_constriction(FastLikeGenerator(), K, layers=["synthesis.feat_8"])
+    with pytest.raises(RuntimeError, match="outside its generator's forward pass"):
+        generator.synthesis.feat_8(torch.randn(1, 6, 4, 4))
+
+
+def test_nothing_is_in_flight_after_a_failure() -> None:
+    generator = attach_spatial_constriction(FastLikeGenerator(), K, layers=["synthesis.feat_8"])
+    with pytest.raises(TypeError):
+        generator.synthesis(torch.randn(1, 1, 5 + K))
+    with pytest.raises(RuntimeError, match="outside its generator's forward pass"):
+        generator.synthesis.feat_8(torch.randn(1, 6, 4, 4))
+
+
+def test_a_generator_of_unknown_conventions_compiles_to_one_graph() -> None:
+    generator = attach_spatial_constriction(FastLikeGenerator().eval(), K, layers=["synthesis.feat_8"], init="random")
+    z, c = torch.randn(2, 5 + K), torch.zeros(2, 0)
+    torch._dynamo.reset()
+    compiled = torch.compile(generator, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(z, c), generator(z, c))
+
+
+class Upsampler(nn.Module):
+    """Reads w besides the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block0 = Block(W_DIM, 64, "skip", is_last=True)
+        self.block0.w_dim = W_DIM
+
+    def forward(self, rgb: Tensor, x: Tensor, ws: Tensor) -> Tensor:
+        assert ws.shape[-1] == self.block0.w_dim
+        return self.block0(x, rgb, ws[:, -1:].repeat(1, 2, 1), noise_mode="const")[1]
+
+
+class SharedW(AdaLikeGenerator):
+    """A second network reads the w that synthesis reads, and its ways are unknown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.synthesis.block_resolutions
+        self.upsampler = Upsampler()
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        ws = self.mapping(z, c)
+        return self.upsampler(torch.zeros(len(z), 3, 32, 32), torch.zeros(len(z), 6, 32, 32), ws)
+
+
+def test_modules_that_share_w_are_named() -> None:
+    generator = SharedW()
+    generator.synthesis.forward = lambda ws: generator.synthesis.b4(None, None, ws)[1]
+    forward = SharedW.forward
+    generator.forward = lambda z, c=None: (generator.synthesis(generator.mapping(z, c)), forward(generator, z, c))[1]
+    before = list(generator.state_dict())
+    with pytest.raises(ValueError, match=r"besides synthesis, upsampler.* of SharedW also reads w"):
+        attach_spatial_constriction(generator, 2, layers=["synthesis.b4.conv1"])
+    assert list(generator.state_dict()) == before
+    assert not hasattr(generator, "spatial_constriction")
+
+
+class TriPlaneLike(nn.Module):
+    """Conventions of eg3d: a backbone that draws planes, and an upsampling network that reads the same w."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = AdaLikeGenerator(c_dim=2)
+        self.z_dim, self.c_dim, self.w_dim = 5, 2, W_DIM
+        self.renderer, self.superresolution = nn.Identity(), Upsampler()
+
+    def mapping(self, z: Tensor, c: Tensor, truncation_psi: float = 1) -> Tensor:
+        return self.backbone.mapping(z, c, truncation_psi=truncation_psi)
+
+    def synthesis(self, ws: Tensor, c: Tensor, noise_mode: str = "const") -> dict[str, Tensor]:
+        planes = self.renderer(self.backbone.synthesis(ws, noise_mode=noise_mode)) * c.sum(1)[:, None, None, None]
+        return {"image": self.superresolution(planes, planes.repeat(1, 2, 1, 1), ws)}
+
+    def forward(self, z: Tensor, c: Tensor) -> dict[str, Tensor]:
+        return self.synthesis(self.mapping(z, c), c)
+
+
+def test_eg3d_is_attached_as_a_whole_and_its_upsampler_goes_on_reading_w() -> None:
+    generator = TriPlaneLike().eval()
+    z, c = torch.randn(2, 5), torch.tensor([[1.0, 0.5]]).expand(2, -1)
+    before = generator(z, c)["image"]
+    attach_spatial_constriction(generator, K, [8, 16])
+    wide = torch.cat([z, torch.randn(2, K)], 1)
+    assert torch.equal(generator(wide, c)["image"], before)
+    ws = generator.mapping(wide, c)
+    assert torch.equal(codes_of(generator, ws), wide[:, 5:])
+    narrow = generator.synthesis(ws[..., :W_DIM].contiguous(), c)["image"]
+    assert torch.equal(narrow, before)
+    assert masks_of(generator, ws, c).shape == (2, K, *before.shape[2:])
+    with pytest.raises(ValueError, match="needs a camera"):
+        masks_of(generator, ws)
+    detach_spatial_constriction(generator)
+    assert torch.equal(generator(z, c)["image"], before)
+    attach_spatial_constriction(generator, K, [8, 16], init="random")
+    assert attachment_of(generator).modules == ("backbone.synthesis.b8.conv1", "backbone.synthesis.b16.conv1")
+    assert images_move(lambda z: generator(z, c)["image"], wide) == [True] * K
