@@ -21,11 +21,7 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class _Constriction(nn.Module):
-    """What both kinds of constriction share: the style of every code, and the checks of the input.
-
-    A code's style is an affine function of that scalar code (f in Eq. 6): `scale = 1 + code * weight[0] + bias[0]`,
-    `bias = code * weight[1] + bias[1]`.
-    """
+    """What both kinds of constriction share: the style of every code, and the checks of the input."""
 
     def __init__(self, in_channels: int, size: int | tuple[int, int], num_codes: int, eps: float) -> None:
         super().__init__()
@@ -40,10 +36,8 @@ class _Constriction(nn.Module):
         self.style_bias = nn.Parameter(torch.zeros(num_codes, 2, in_channels))
 
     def styles(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and bias of every code, each [N, K, C], for codes [N, K]."""
-        style = codes.to(self.style_weight.dtype)[:, :, None, None] * self.style_weight + self.style_bias
-        scale, bias = style.unbind(2)
-        return scale + 1, bias
+        """Scale and bias of every code, each [N, K, C], for codes [N, K] (f in Eq. 6)."""
+        return F.styles(codes.to(self.style_weight.dtype), self.style_weight, self.style_bias)
 
     def check_input(self, x: Tensor, codes: Tensor) -> None:
         expected = (self.in_channels, *self.size)
@@ -121,16 +115,6 @@ class SpatialConstriction(_Constriction):
 
         return super()._apply(apply_to_matrix, recurse)  # type: ignore[no-untyped-call]
 
-    def gate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W]."""
-        with F.without_autocast(x.device.type):
-            dtype = torch.promote_types(F.compute_dtype(x.dtype), self.gate_weight_h.dtype)
-            pooled = x.mean((2, 3), dtype=dtype) / math.sqrt(self.in_channels)
-            shape = (self.num_codes, self.num_rects, 2)
-            logits_h = (pooled @ self.gate_weight_h.flatten(0, 3).to(dtype).T).unflatten(1, (*shape, self.size[0]))
-            logits_w = (pooled @ self.gate_weight_w.flatten(0, 3).to(dtype).T).unflatten(1, (*shape, self.size[1]))
-            return logits_h, logits_w
-
     @overload
     def forward(self, x: Tensor, codes: Tensor, return_masks: Literal[False] = ...) -> Tensor: ...
     @overload
@@ -144,9 +128,17 @@ class SpatialConstriction(_Constriction):
         return_masks: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         self.check_input(x, codes)
-        logits_h, logits_w = self.gate_logits(x)
-        scale, bias = self.styles(codes)
-        y = F.constrict(x, logits_h, logits_w, scale, bias, self.mask_gain, self.eps, self.impl)
+        y, logits_h, logits_w = F.spatial_constriction(
+            x,
+            codes,
+            self.gate_weight_h,
+            self.gate_weight_w,
+            self.style_weight,
+            self.style_bias,
+            self.mask_gain,
+            self.eps,
+            self.impl,
+        )
         if not return_masks:
             return y
         with F.without_autocast(x.device.type):

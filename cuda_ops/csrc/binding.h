@@ -39,7 +39,7 @@ struct BackwardMemory {
   GroupMemory group;
   PerSample grad, x, added_logits_h, added_logits_w;
   PerSample grad_logits_h, grad_logits_w, grad_scale, grad_bias, grad_gain;  // results of the sums
-  PerSample grad_mean, grad_x;                                              // no grad_x: not wanted
+  PerSample grad_mean, grad_x;                                               // no grad_x: not wanted
   void* workspace;
 };
 
@@ -132,8 +132,8 @@ struct ConstrictInputs {
   Tensor mean, rstd, logits_h, logits_w, scale, bias;
   OptionalTensor mask_gain;
 
-  ConstrictInputs(const Tensor& features, const Tensor& mean_, const Tensor& rstd_, const Tensor& logits_h_,
-                  const Tensor& logits_w_, const Tensor& scale_, const Tensor& bias_, const OptionalTensor& gain)
+  ConstrictInputs(const Tensor& features, const Tensor& logits_h_, const Tensor& logits_w_, const Tensor& scale_,
+                  const Tensor& bias_, const OptionalTensor& gain, const Tensor& mean_, const Tensor& rstd_)
       : x(features), shape(x.shape) {
     if (logits_h_.dim() != 5) fail("gate_logits_h must be [N, K, J, 2, H], got ", text_of(logits_h_));
     shape.k = logits_h_.size(1);
@@ -157,10 +157,10 @@ struct ConstrictInputs {
 
 // eps is there for the derivatives: the statistics have it in them.
 template <typename Backend>
-Tensor constrict(const Tensor& features, const Tensor& mean, const Tensor& rstd, const Tensor& logits_h,
-                 const Tensor& logits_w, const Tensor& scale, const Tensor& bias, const OptionalTensor& mask_gain,
+Tensor constrict(const Tensor& features, const Tensor& logits_h, const Tensor& logits_w, const Tensor& scale,
+                 const Tensor& bias, const OptionalTensor& mask_gain, const Tensor& mean, const Tensor& rstd,
                  double /*eps*/) {
-  const ConstrictInputs in(features, mean, rstd, logits_h, logits_w, scale, bias, mask_gain);
+  const ConstrictInputs in(features, logits_h, logits_w, scale, bias, mask_gain, mean, rstd);
   const Shape& s = in.shape;
   Tensor y = empty_like(in.x);
   if (s.n == 0) return y;
@@ -179,9 +179,9 @@ Tensor constrict(const Tensor& features, const Tensor& mean, const Tensor& rstd,
 // Gradients of x (of no elements if not wanted), the logits, scale, bias and mask_gain (of no elements if absent).
 template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
-    const Tensor& grad, const Tensor& features, const Tensor& mean, const Tensor& rstd, const Tensor& logits_h,
-    const Tensor& logits_w, const Tensor& scale, const Tensor& bias, const OptionalTensor& mask_gain, bool wants_x) {
-  const ConstrictInputs in(features, mean, rstd, logits_h, logits_w, scale, bias, mask_gain);
+    const Tensor& grad, const Tensor& features, const Tensor& logits_h, const Tensor& logits_w, const Tensor& scale,
+    const Tensor& bias, const OptionalTensor& mask_gain, const Tensor& mean, const Tensor& rstd, bool wants_x) {
+  const ConstrictInputs in(features, logits_h, logits_w, scale, bias, mask_gain, mean, rstd);
   const Shape& s = in.shape;
   const Tensor grad_y = in.x.like(grad, "the gradient");
   Tensor grad_x = wants_x ? empty_like(in.x) : empty(in.x, {0});
@@ -205,7 +205,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
     m.workspace = memory.at(scratch);
     run_backward(backend, s, chunk, m, [](const Shape&, int64_t) {});
   }
-  return {grad_x, grad_logits_h, grad_logits_w, grad_scale, grad_bias, mask_gain ? sum_of_samples(grad_gain) : grad_gain};
+  return {grad_x,     grad_logits_h, grad_logits_w,
+          grad_scale, grad_bias,     mask_gain ? sum_of_samples(grad_gain) : grad_gain};
 }
 
 // ---------------------------------------------------------------- the whole layer
@@ -247,9 +248,11 @@ void multiply(const Backend& backend, const Tensor& out, const Tensor& left, con
 
 // y, mean, rstd and the gate logits.
 template <typename Backend>
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> constrict_layer(
-    const Tensor& features, const Tensor& codes, const Tensor& gate_weight_h, const Tensor& gate_weight_w,
-    const Tensor& style_weight, const Tensor& style_bias, const OptionalTensor& mask_gain, double eps) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> constrict_layer(const Tensor& features, const Tensor& codes,
+                                                                   const Tensor& gate_weight_h,
+                                                                   const Tensor& gate_weight_w,
+                                                                   const Tensor& style_weight, const Tensor& style_bias,
+                                                                   const OptionalTensor& mask_gain, double eps) {
   const LayerInputs in(features, codes, gate_weight_h, gate_weight_w, style_weight, style_bias, mask_gain);
   const Shape& s = in.shape;
   Tensor y = empty_like(in.x), mean = empty(in.x, {s.n, s.c}), rstd = empty(in.x, {s.n, s.c});
@@ -289,7 +292,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> constrict_layer(
 }
 
 // Bits of `wanted`: the inputs of the layer in their order.
-enum : int64_t { kX = 1, kCodes = 2, kGateWeightH = 4, kGateWeightW = 8, kStyleWeight = 16, kStyleBias = 32, kGain = 64 };
+enum : int64_t {
+  kX = 1,
+  kCodes = 2,
+  kGateWeightH = 4,
+  kGateWeightW = 8,
+  kStyleWeight = 16,
+  kStyleBias = 32,
+  kGain = 64
+};
 
 // Gradients of the inputs of the layer; those that are not wanted have no elements.
 template <typename Backend>
@@ -366,7 +377,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_lay
       multiply(backend, to, from(grad_h, in.rows_h), weight_h, 0, in.pooled_scale);
       multiply(backend, to, from(grad_w, in.rows_w), weight_w, 1, in.pooled_scale);
     });
-    auto pointer = [&](int64_t bit, const Tensor& tensor) { return wanted & bit ? tensor.mutable_data_ptr() : nullptr; };
+    auto pointer = [&](int64_t bit, const Tensor& tensor) {
+      return wanted & bit ? tensor.mutable_data_ptr() : nullptr;
+    };
     if (wanted & (kCodes | kStyleWeight | kStyleBias)) {
       backend.run(StylesBackward{s, in.codes.const_data_ptr(), in.style_weight.const_data_ptr(), memory.at(grad_scale),
                                  memory.at(grad_bias), pointer(kCodes, grad_codes),
@@ -390,11 +403,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_lay
           mask_gain && (wanted & kGain) ? sum_of_samples(grad_gain) : empty(x, {0})};
 }
 
-#define SC_LAYERS_OPERATORS(library, Backend)                                                   \
-  library.impl("statistics", SC_LAYERS_BOX(sc_layers::statistics<Backend>));                     \
-  library.impl("constrict", SC_LAYERS_BOX(sc_layers::constrict<Backend>));                       \
-  library.impl("constrict_backward", SC_LAYERS_BOX(sc_layers::constrict_backward<Backend>));     \
-  library.impl("constrict_layer", SC_LAYERS_BOX(sc_layers::constrict_layer<Backend>));           \
+#define SC_LAYERS_OPERATORS(library, Backend)                                                \
+  library.impl("statistics", SC_LAYERS_BOX(sc_layers::statistics<Backend>));                 \
+  library.impl("constrict", SC_LAYERS_BOX(sc_layers::constrict<Backend>));                   \
+  library.impl("constrict_backward", SC_LAYERS_BOX(sc_layers::constrict_backward<Backend>)); \
+  library.impl("constrict_layer", SC_LAYERS_BOX(sc_layers::constrict_layer<Backend>));       \
   library.impl("constrict_layer_backward", SC_LAYERS_BOX(sc_layers::constrict_layer_backward<Backend>))
 
 }  // namespace sc_layers

@@ -42,7 +42,8 @@ void check(AOTITorchError code, const Parts&... what) {
   fail(what..., " failed: ", has_reason ? torch_exception_get_what_without_backtrace() : "PyTorch printed why");
 }
 
-// A kernel for the dispatcher: whatever is thrown inside leaves it as one kind of exception, with nothing left to unwind.
+// A kernel for the dispatcher: whatever is thrown inside leaves it as one kind of exception, with nothing left to
+// unwind.
 template <typename Function, Function* function>
 void guarded(StableIValue* stack, uint64_t inputs, uint64_t outputs) {
   std::string message;
@@ -156,7 +157,8 @@ inline Tensor checked(const Tensor& tensor, const char* name, const Features& x,
 inline Tensor owned(AtenTensorHandle handle) { return Tensor(handle); }
 
 // Memory on the device of x.
-inline Tensor empty_strided(const Features& x, int64_t dims, const int64_t* sizes, const int64_t* strides, int32_t type) {
+inline Tensor empty_strided(const Features& x, int64_t dims, const int64_t* sizes, const int64_t* strides,
+                            int32_t type) {
   int32_t device = 0;
   check(aoti_torch_get_device_type(x.tensor.get(), &device), "reading a device");
   AtenTensorHandle handle = nullptr;
@@ -192,7 +194,8 @@ inline Tensor matrix(const Tensor& tensor, int64_t offset, int64_t rows, int64_t
   const std::array<int64_t, 2> sizes{transposed ? columns : rows, transposed ? rows : columns};
   const std::array<int64_t, 2> strides{transposed ? 1 : columns, transposed ? columns : 1};
   AtenTensorHandle handle = nullptr;
-  check(aoti_torch__reinterpret_tensor(tensor.get(), 2, sizes.data(), strides.data(), offset, &handle), "taking a view");
+  check(aoti_torch__reinterpret_tensor(tensor.get(), 2, sizes.data(), strides.data(), offset, &handle),
+        "taking a view");
   return owned(handle);
 }
 
@@ -201,9 +204,7 @@ inline Tensor sum_of_samples(const Tensor& tensor) {
   return torch::stable::sum(tensor, torch::headeronly::IntHeaderOnlyArrayRef(dim.data(), 1));
 }
 
-inline const void* data_of(const std::optional<Tensor>& tensor) {
-  return tensor ? tensor->const_data_ptr() : nullptr;
-}
+inline const void* data_of(const std::optional<Tensor>& tensor) { return tensor ? tensor->const_data_ptr() : nullptr; }
 
 // Scratch memory of a call: `take` says where every piece lies, then `allocate` makes them all at once.
 class Workspace {

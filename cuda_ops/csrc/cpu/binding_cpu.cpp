@@ -45,7 +45,8 @@ std::atomic<const Variant*>& chosen() {
   return variant;
 }
 
-// The body must not throw: PyTorch calls it on its own threads, by a C interface. Kernels are compiled without exceptions.
+// The body must not throw: PyTorch calls it on its own threads, by a C interface. Kernels are compiled without
+// exceptions.
 void run_parallel(int64_t size, int64_t grain, void (*body)(int64_t, int64_t, void*), void* context) {
   check(torch_parallel_for(0, size, grain, body, context), "running on PyTorch's threads");
 }
