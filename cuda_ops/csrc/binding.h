@@ -206,7 +206,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
     run_backward(backend, s, chunk, m, [](const Shape&, int64_t) {});
   }
   return {grad_x,     grad_logits_h, grad_logits_w,
-          grad_scale, grad_bias,     mask_gain ? sum_of_samples(grad_gain) : grad_gain};
+          grad_scale, grad_bias,     mask_gain ? sum_of_samples(grad_gain) : empty(in.x, {0})};
 }
 
 // ---------------------------------------------------------------- the whole layer

@@ -105,11 +105,12 @@ def _fake_constrict_layer(*inputs: Any) -> tuple[Tensor, ...]:
 
 def _fake_constrict_layer_backward(grad: Tensor, grad_h: Tensor | None, grad_w: Tensor | None, *inputs: Any) -> Any:
     tensors, wanted = LayerTensors(*inputs[:7]), inputs[-1]
-    none = tensors.codes.new_empty(0)
-    rest = [
-        none if t is None or not wanted >> i & 1 else t.new_empty(t.shape) for i, t in enumerate(tensors[1:], start=1)
-    ]
-    return (_like_read(tensors.x) if wanted & 1 else none, *rest)
+
+    def gradient(i: int, tensor: Tensor | None) -> Tensor:
+        return tensors.codes.new_empty(0 if tensor is None or not wanted >> i & 1 else tensor.shape)
+
+    grad_x = _like_read(tensors.x) if wanted & 1 else gradient(0, None)
+    return (grad_x, *(gradient(i, tensor) for i, tensor in enumerate(tensors[1:], start=1)))
 
 
 _FAKES: dict[str, Callable[..., Any]] = {

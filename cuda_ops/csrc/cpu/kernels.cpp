@@ -55,14 +55,16 @@ void statistics_of_planes(const Sizes& s, const Statistics& args, Parallel paral
 template <typename T, typename A>
 void statistics_of_rows(const Sizes& s, const Statistics& args, Parallel parallel) {
   A* partial = static_cast<A*>(args.workspace);
+  const int64_t sample_size = s.pixels * s.c;
   for_tasks(parallel, s.n, s.strips, [&](int64_t sample, int64_t strip) {
+    const T* x = static_cast<const T*>(args.x) + sample * sample_size;
     A* mean = partial + (sample * s.strips + strip) * 2 * s.channels;
-    strip_statistics(s, static_cast<const T*>(args.x) + (sample * s.pixels + strip * s.strip) * s.c, s.pixels_of(strip),
-                     mean, mean + s.channels);
+    strip_statistics(s, x, x + strip * s.strip * s.c, s.pixels_of(strip), mean, mean + s.channels);
   });
   for_tasks(parallel, s.n, s.channel_blocks, [&](int64_t sample, int64_t block) {
-    merge_statistics<A>(s, partial + sample * s.strips * 2 * s.channels, args.eps, block,
-                        static_cast<A*>(args.mean) + sample * s.c, static_cast<A*>(args.rstd) + sample * s.c);
+    merge_statistics<T, A>(s, static_cast<const T*>(args.x) + sample * sample_size,
+                           partial + sample * s.strips * 2 * s.channels, args.eps, block,
+                           static_cast<A*>(args.mean) + sample * s.c, static_cast<A*>(args.rstd) + sample * s.c);
   });
 }
 

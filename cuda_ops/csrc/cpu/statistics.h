@@ -57,9 +57,10 @@ A rstd_of(A squares, int64_t pixels, double eps) {
 
 // ---- channels_last
 
-// Statistics of every channel over one strip: mean and sum of squared deviations.
+// Statistics of every channel over one strip: mean and sum of squared deviations. Means are relative to `pivot`, the
+// first pixel of the sample: where the features lie far from 0, differences of means would lose what matters.
 template <typename T, typename A>
-void strip_statistics(const Sizes& s, const T* x, int64_t count, A* mean, A* squares) {
+void strip_statistics(const Sizes& s, const T* pivot, const T* x, int64_t count, A* mean, A* squares) {
   // A few rows at a time, as many as the L1 cache holds: two passes over them, then merged with what came before.
   constexpr int64_t kRowsBytes = 16 << 10;
   const int64_t rows = min_of(64, max_of(4, kRowsBytes / (s.c * static_cast<int64_t>(sizeof(T)))));
@@ -78,7 +79,7 @@ void strip_statistics(const Sizes& s, const T* x, int64_t count, A* mean, A* squ
         square += d * d;
       }
       const Vector<A> correction = deviation * inverse;
-      const Vector<A> here = rough + correction;
+      const Vector<A> here = (rough - load_up_to<true, A>(pivot + c, s.c - c)) + correction;
       square -= correction * deviation;
       if (done > 0) {
         const Vector<A> before = load(static_cast<const A*>(mean + c));
@@ -94,8 +95,8 @@ void strip_statistics(const Sizes& s, const T* x, int64_t count, A* mean, A* squ
 }
 
 // Merges the statistics of the strips, `partial` [strip][mean, squares][channels], always in the same order.
-template <typename A>
-void merge_statistics(const Sizes& s, const A* partial, double eps, int64_t block, A* means, A* rstds) {
+template <typename T, typename A>
+void merge_statistics(const Sizes& s, const T* pivot, const A* partial, double eps, int64_t block, A* means, A* rstds) {
   const int64_t end = min_of(s.c, (block + 1) * kBlock);
   for (int64_t c = block * kBlock; c < end; ++c) {
     A mean = 0, squares = 0;
@@ -107,9 +108,10 @@ void merge_statistics(const Sizes& s, const A* partial, double eps, int64_t bloc
       mean = done == 0 ? from[0] : mean + difference * share;
       squares += from[s.channels] + difference * difference * (share * static_cast<A>(done));
     }
-    means[c] = mean;
+    means[c] = static_cast<A>(widen(pivot[c])) + mean;
     rstds[c] = rstd_of(squares, s.pixels, eps);
   }
 }
+
 }  // namespace
 }  // namespace sc_layers::SC_LAYERS_ISA
