@@ -204,7 +204,11 @@ inline Tensor sum_of_samples(const Tensor& tensor) {
   return torch::stable::sum(tensor, torch::headeronly::IntHeaderOnlyArrayRef(dim.data(), 1));
 }
 
-inline const void* data_of(const std::optional<Tensor>& tensor) { return tensor ? tensor->const_data_ptr() : nullptr; }
+// What a kernel reads, and what it writes; null if there is no tensor.
+inline const void* data_of(const Tensor& tensor) { return tensor.const_data_ptr(); }
+inline const void* data_of(const std::optional<Tensor>& tensor) { return tensor ? data_of(*tensor) : nullptr; }
+inline void* room_in(const Tensor& tensor) { return tensor.mutable_data_ptr(); }
+inline void* room_in(const std::optional<Tensor>& tensor) { return tensor ? room_in(*tensor) : nullptr; }
 
 // Scratch memory of a call: `take` says where every piece lies, then `allocate` makes them all at once.
 class Workspace {
@@ -228,19 +232,6 @@ class Workspace {
   int64_t bytes_each_;
   int64_t size_ = 0;
   std::optional<Tensor> memory_;
-};
-
-// Memory that has as many bytes for every sample, or none at all.
-struct PerSample {
-  char* data = nullptr;
-  int64_t bytes = 0;
-
-  PerSample() = default;
-  PerSample(void* memory, int64_t bytes_each) : data(static_cast<char*>(memory)), bytes(bytes_each) {}
-  PerSample(const Tensor& tensor, int64_t bytes_each)
-      : PerSample(const_cast<void*>(tensor.const_data_ptr()), bytes_each) {}
-
-  void* operator[](int64_t sample) const { return data == nullptr ? nullptr : data + sample * bytes; }
 };
 
 }  // namespace sc_layers

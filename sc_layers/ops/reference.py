@@ -96,6 +96,21 @@ def statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return mean, ((x - mean[:, :, None, None]).square().mean((2, 3)) + eps).rsqrt()
 
 
+def instance_norm(x: Tensor, eps: float) -> Tensor:
+    """`(x - mean) / sqrt(var + eps)` over the pixels of every plane, biased two-pass variance, no affine (in Eq. 6).
+
+    Args:
+        x: [N, C, H, W] of any floating dtype.
+        eps: added to the variance.
+
+    Returns:
+        Same shape, in the compute dtype of `x`; a constant plane becomes 0 up to the rounding of its mean, times
+        1 / sqrt(eps).
+    """
+    mean, rstd = statistics(x, eps)
+    return (x - mean[:, :, None, None]) * rstd[:, :, None, None]
+
+
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of statistics, gates and blending for features of `dtype`: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
@@ -141,13 +156,12 @@ def blend(
     Returns:
         [N, C, H, W] in the dtype and memory format of `x`.
     """
-    mean, rstd = statistics(x, eps)
-    features, masks = x.to(mean.dtype), masks.to(mean.dtype)
+    dtype = compute_dtype(x.dtype)
+    features, masks = x.to(dtype), masks.to(dtype)
     keep, weights = blend_weights(masks)
-    gain = torch.einsum("nkhw,nkc->nchw", weights, scale.to(mean.dtype))
-    shift = torch.einsum("nkhw,nkc->nchw", weights, bias.to(mean.dtype))
-    x_hat = (features - mean[:, :, None, None]) * rstd[:, :, None, None]
-    y = keep.unsqueeze(1) * features + x_hat * gain + shift
+    gain = torch.einsum("nkhw,nkc->nchw", weights, scale.to(dtype))
+    shift = torch.einsum("nkhw,nkc->nchw", weights, bias.to(dtype))
+    y = keep.unsqueeze(1) * features + instance_norm(features, eps) * gain + shift
     return y.to(x.dtype).contiguous(memory_format=layout_of(x))
 
 

@@ -59,16 +59,6 @@ class CpuBackend {
   size_t apply_workspace(const Shape& shape) const { return kernels_.apply_workspace(shape); }
   size_t backward_workspace(const Shape& shape) const { return kernels_.backward_workspace(shape); }
 
-  // As many as fit a last-level cache, of which this is a fraction, since the steps go over them several times; but
-  // enough to keep all threads busy where a sample is a single task.
-  int64_t samples_at_once(const Shape& shape, int64_t sample_bytes) const {
-    constexpr int64_t kCacheBytes = 8 << 20, kTaskPixels = 512;
-    uint32_t threads = 1;
-    check(torch_get_num_threads(&threads), "asking for the number of threads");
-    const int64_t tasks = (shape.h * shape.w + kTaskPixels - 1) / kTaskPixels;
-    return std::max<int64_t>({1, kCacheBytes / sample_bytes, (2 * threads + tasks - 1) / tasks});
-  }
-
   void run(const Statistics& step) const { kernels_.statistics(step, run_parallel); }
   void run(const Styles& step) const { kernels_.styles(step, run_parallel); }
   void run(const StylesBackward& step) const { kernels_.styles_backward(step, run_parallel); }

@@ -49,9 +49,6 @@ class CudaBackend {
   size_t apply_workspace(const Shape& shape) const { return sc_layers::apply_workspace(shape, device_); }
   size_t backward_workspace(const Shape& shape) const { return sc_layers::backward_workspace(shape, device_); }
 
-  // All: a chunk that fits the level 2 cache is too little work for a launch.
-  int64_t samples_at_once(const Shape& shape, int64_t /*sample_bytes*/) const { return shape.n; }
-
   void run(const Statistics& step) const { launch(launch_statistics, step, "statistics"); }
   void run(const Styles& step) const { launch(launch_styles, step, "styles"); }
   void run(const StylesBackward& step) const { launch(launch_styles_backward, step, "gradients of the styles"); }
