@@ -294,8 +294,16 @@ def _build_under_lock(recipe: Recipe, folder: Path) -> None:
     print(f"sc-layers: compiled in {time.monotonic() - start:.1f} s: {folder}", file=sys.stderr, flush=True)
 
 
+def cuda_major() -> str:
+    """Major version of the CUDA that this PyTorch was built with, "" if none: that of its toolkit and its driver."""
+    import torch
+
+    return (torch.version.cuda or "").split(".")[0]
+
+
 def _stamp(backend: str) -> dict[str, str]:
-    return {"source_hash": source_hash(backend), "machine": platform.machine(), "platform": sys.platform}
+    stamp = {"source_hash": source_hash(backend), "machine": platform.machine(), "platform": sys.platform}
+    return stamp | {"cuda": cuda_major()} if backend == "cuda" else stamp
 
 
 def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
@@ -314,7 +322,7 @@ def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
 
 
 def prebuilt_library(backend: str, folder: Path = PREBUILT) -> Path | None:
-    """The library that was compiled into `folder` from these sources for this kind of machine, or None."""
+    """The library that was compiled into `folder` from these sources for this kind of machine and CUDA, or None."""
     library = folder / library_name(backend)
     stamp_file = folder / f"{library.name}.json"
     if not (library.exists() and stamp_file.exists()):
