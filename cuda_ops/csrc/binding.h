@@ -79,7 +79,8 @@ Tensor constrict(const Tensor& features, const Tensor& logits_h, const Tensor& l
   return y;
 }
 
-// Gradients of x (of no elements if not wanted), the logits, scale, bias and mask_gain (of no elements if absent).
+// Gradients of x (of no elements if not wanted), the logits, scale, bias, and of mask_gain (of no elements if absent)
+// the share of every sample.
 template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
     const Tensor& grad, const Tensor& features, const Tensor& logits_h, const Tensor& logits_w, const Tensor& scale,
@@ -106,8 +107,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> constrict_backward(
                                 data_of(grad_bias), nullptr, room_in(grad_x), memory.at(scratch)});
     }
   }
-  return {grad_x,     grad_logits_h, grad_logits_w,
-          grad_scale, grad_bias,     grad_gain ? sum_of_samples(*grad_gain) : empty(x, {0})};
+  return {grad_x, grad_logits_h, grad_logits_w, grad_scale, grad_bias, grad_gain ? *grad_gain : empty(x, {0})};
 }
 
 // ---------------------------------------------------------------- the whole layer
@@ -214,7 +214,7 @@ struct LayerGradients {
 
   void set_to_zero() {
     for (OptionalTensor* tensor : {&gate_weight_h, &gate_weight_w, &style_weight, &style_bias}) {
-      if (*tensor) torch::stable::zero_(**tensor);
+      if (*tensor) check(aoti_torch_zero_((**tensor).get()), "filling a gradient with zeros");
     }
   }
 
@@ -228,7 +228,7 @@ struct LayerGradients {
             result(gate_weight_w),
             result(style_weight),
             result(style_bias),
-            wants_gain ? sum_of_samples(*gain_of_samples) : empty(features, {0})};
+            wants_gain ? *gain_of_samples : empty(features, {0})};
   }
 };
 

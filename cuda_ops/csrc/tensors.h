@@ -3,11 +3,10 @@
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/MemoryFormat.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <optional>
@@ -22,7 +21,6 @@ extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_ba
 
 namespace sc_layers {
 
-using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -107,10 +105,62 @@ inline bool lies_as(const Tensor& tensor, const std::array<int, 4>& order) {
   return true;
 }
 
-// The tensor itself where it is contiguous: the call into PyTorch would take longer than the question.
-inline Tensor dense(const Tensor& tensor) {
-  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+inline Tensor owned(AtenTensorHandle handle) { return Tensor(handle); }
+
+// Memory on the device of another tensor.
+inline Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes, const int64_t* strides,
+                            int32_t type) {
+  int32_t device = 0;
+  check(aoti_torch_get_device_type(like.get(), &device), "reading a device");
+  AtenTensorHandle handle = nullptr;
+  const AOTITorchError code =
+      aoti_torch_empty_strided(dims, sizes, strides, type, device, like.get_device_index(), &handle);
+  if (code != AOTI_TORCH_SUCCESS) {
+    int64_t count = 1;
+    for (int64_t i = 0; i < dims; ++i) count *= sizes[i];
+    check(code, "allocating ", count, " numbers");
+  }
+  return owned(handle);
 }
+
+inline int32_t dtype_of(const Tensor& tensor) {
+  int32_t type = 0;
+  check(aoti_torch_get_dtype(tensor.get(), &type), "reading a dtype");
+  return type;
+}
+
+// A copy that lies densely with its dimensions in the given order, innermost first.
+template <size_t DIMS>
+Tensor copy_as(const Tensor& tensor, const std::array<int, DIMS>& order) {
+  std::array<int64_t, DIMS> strides{};
+  int64_t stride = 1;
+  for (int dim : order) {
+    strides[dim] = stride;
+    stride *= std::max<int64_t>(tensor.size(dim), 1);
+  }
+  Tensor copy = empty_strided(tensor, DIMS, tensor.sizes().data(), strides.data(), dtype_of(tensor));
+  check(aoti_torch_copy_(copy.get(), tensor.get(), 0), "copying a tensor ", text_of(tensor));
+  return copy;
+}
+
+// The tensor itself where it is contiguous, else a copy.
+inline Tensor dense(const Tensor& tensor) {
+  if (tensor.is_contiguous()) return tensor;
+  switch (tensor.dim()) {
+    case 1:
+      return copy_as<1>(tensor, {0});
+    case 2:
+      return copy_as<2>(tensor, {1, 0});
+    case 3:
+      return copy_as<3>(tensor, {2, 1, 0});
+    case 4:
+      return copy_as<4>(tensor, {3, 2, 1, 0});
+    default:
+      return copy_as<5>(tensor, {4, 3, 2, 1, 0});
+  }
+}
+
+constexpr std::array<int, 4> kChannelsLast{1, 3, 2, 0};
 
 inline void check_like(const Tensor& tensor, const char* name, const Tensor& x, ScalarType type,
                        std::initializer_list<int64_t> sizes) {
@@ -135,16 +185,15 @@ struct Features {
     shape = {x.size(0), x.size(1), x.size(2), x.size(3), 0, 0, scalar_of(type), false};
     if (shape.c < 1 || shape.h < 1 || shape.w < 1) fail("only the batch may be empty, got x ", text_of(x));
     if (x.is_contiguous()) return;
-    shape.channels_last = lies_as(x, {1, 3, 2, 0});
-    if (!shape.channels_last) tensor = torch::stable::contiguous(x);
+    shape.channels_last = lies_as(x, kChannelsLast);
+    if (!shape.channels_last) tensor = dense(x);
   }
 
   // `other` in the layout of x, once it is known to have the shape and dtype of x.
   Tensor like(const Tensor& other, const char* name) const {
     check_like(other, name, tensor, type, {shape.n, shape.c, shape.h, shape.w});
-    const bool fits = shape.channels_last ? lies_as(other, {1, 3, 2, 0}) : other.is_contiguous();
-    const auto format = shape.channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-    return fits ? other : torch::stable::contiguous(other, format);
+    if (!shape.channels_last) return dense(other);
+    return lies_as(other, kChannelsLast) ? other : copy_as(other, kChannelsLast);
   }
 };
 
@@ -154,28 +203,9 @@ inline Tensor checked(const Tensor& tensor, const char* name, const Features& x,
   return dense(tensor);
 }
 
-inline Tensor owned(AtenTensorHandle handle) { return Tensor(handle); }
-
-// Memory on the device of x.
-inline Tensor empty_strided(const Features& x, int64_t dims, const int64_t* sizes, const int64_t* strides,
-                            int32_t type) {
-  int32_t device = 0;
-  check(aoti_torch_get_device_type(x.tensor.get(), &device), "reading a device");
-  AtenTensorHandle handle = nullptr;
-  const int32_t index = x.tensor.get_device_index();
-  const AOTITorchError code = aoti_torch_empty_strided(dims, sizes, strides, type, device, index, &handle);
-  if (code != AOTI_TORCH_SUCCESS) {
-    int64_t count = 1;
-    for (int64_t i = 0; i < dims; ++i) count *= sizes[i];
-    check(code, "allocating ", count, " numbers for x ", text_of(x.tensor));
-  }
-  return owned(handle);
-}
-
 inline Tensor empty_like(const Features& x) {
-  int32_t type = 0;
-  check(aoti_torch_get_dtype(x.tensor.get(), &type), "reading a dtype");
-  return empty_strided(x, 4, x.tensor.sizes().data(), x.tensor.strides().data(), type);
+  const Tensor& t = x.tensor;
+  return empty_strided(t, 4, t.sizes().data(), t.strides().data(), dtype_of(t));
 }
 
 // A contiguous tensor of the type that x is computed in.
@@ -186,7 +216,8 @@ inline Tensor empty(const Features& x, std::initializer_list<int64_t> sizes) {
     strides[i] = stride;
     stride *= sizes.begin()[i] > 0 ? sizes.begin()[i] : 1;
   }
-  return empty_strided(x, static_cast<int64_t>(sizes.size()), sizes.begin(), strides.data(), code_of(x.computed));
+  return empty_strided(x.tensor, static_cast<int64_t>(sizes.size()), sizes.begin(), strides.data(),
+                       code_of(x.computed));
 }
 
 // Part of a tensor as a matrix of `rows` rows that lie one after the other, from element `offset` on.
@@ -197,11 +228,6 @@ inline Tensor matrix(const Tensor& tensor, int64_t offset, int64_t rows, int64_t
   check(aoti_torch__reinterpret_tensor(tensor.get(), 2, sizes.data(), strides.data(), offset, &handle),
         "taking a view");
   return owned(handle);
-}
-
-inline Tensor sum_of_samples(const Tensor& tensor) {
-  const std::array<int64_t, 1> dim{0};
-  return torch::stable::sum(tensor, torch::headeronly::IntHeaderOnlyArrayRef(dim.data(), 1));
 }
 
 // What a kernel reads, and what it writes; null if there is no tensor.

@@ -56,7 +56,7 @@ def _parameters(tensors: type[ConstrictTensors] | type[LayerTensors]) -> str:
 
 _STATISTICS = "Tensor mean, Tensor rstd"
 _LOGITS = "Tensor gate_logits_h, Tensor gate_logits_w"
-# The gradient of an absent mask_gain, and one that is not wanted, is a tensor of no elements.
+# A gradient that is not wanted, or of an absent mask_gain, has no elements. That of mask_gain is each sample's share.
 SCHEMAS = {
     "statistics": f"(Tensor x, float eps) -> ({_STATISTICS})",
     "constrict": f"({_parameters(ConstrictTensors)}, {_STATISTICS}, float eps) -> Tensor",
@@ -93,7 +93,7 @@ def _fake_constrict(x: Tensor, *_: Any) -> Tensor:
 def _fake_constrict_backward(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     x, *others, gain = ConstrictTensors(*inputs[:6])
     grad_x = _like_read(x) if inputs[-1] else others[0].new_empty(0)
-    grad_gain = others[0].new_empty(0 if gain is None else gain.shape)
+    grad_gain = others[0].new_empty(0 if gain is None else (x.shape[0], *gain.shape))
     return (grad_x, *(t.new_empty(t.shape) for t in others), grad_gain)
 
 
@@ -110,7 +110,8 @@ def _fake_constrict_layer_backward(grad: Tensor, grad_h: Tensor | None, grad_w: 
         return tensors.codes.new_empty(0 if tensor is None or not wanted >> i & 1 else tensor.shape)
 
     grad_x = _like_read(tensors.x) if wanted & 1 else gradient(0, None)
-    return (grad_x, *(gradient(i, tensor) for i, tensor in enumerate(tensors[1:], start=1)))
+    gain = None if tensors.mask_gain is None else tensors.codes  # a number for every sample and code
+    return (grad_x, *(gradient(i, tensor) for i, tensor in enumerate((*tensors[1:6], gain), start=1)))
 
 
 _FAKES: dict[str, Callable[..., Any]] = {
@@ -238,17 +239,22 @@ def _statistics_backward(ctx: Any, grads: Gradients, kept: list[Tensor]) -> Grad
     return [((slope + grad_mean[:, :, None, None]) / (x.shape[2] * x.shape[3])).to(x.dtype)]
 
 
+def _with_summed_gain(ctx: Any, grads: Sequence[Tensor]) -> Gradients:
+    *rest, gain = grads
+    return [*rest, gain.sum(0) if ctx.needs_input_grad[len(rest)] else None]
+
+
 def _constrict_backward(ctx: Any, grads: Gradients, kept: list[Tensor]) -> Gradients:
-    found: Gradients = torch.ops.sc_layers.constrict_backward.default(*grads, *kept, ctx.needs_input_grad[0])
-    return found
+    found = torch.ops.sc_layers.constrict_backward.default(*grads, *kept, ctx.needs_input_grad[0])
+    return _with_summed_gain(ctx, found)
 
 
 def _layer_backward(ctx: Any, grads: Gradients, kept: list[Tensor]) -> Gradients:
     grad_y, *grad_logits = grads
     wanted = sum(1 << i for i, need in enumerate(ctx.needs_input_grad) if need)
     grad_y = torch.zeros_like(kept[0]) if grad_y is None else grad_y
-    found: Gradients = torch.ops.sc_layers.constrict_layer_backward.default(grad_y, *grad_logits, *kept, wanted)
-    return found
+    found = torch.ops.sc_layers.constrict_layer_backward.default(grad_y, *grad_logits, *kept, wanted)
+    return _with_summed_gain(ctx, found)
 
 
 def _constrict_reference(*inputs: Any) -> tuple[Tensor, ...]:
