@@ -156,6 +156,7 @@ def test_prebuilt_cuda_library_is_not_used_with_another_major_version_of_cuda(
 FLOOR = {
     "aoti_torch__reinterpret_tensor",
     "aoti_torch_abi_version",
+    "aoti_torch_copy_",
     "aoti_torch_cpu_addmm_out",
     "aoti_torch_create_cuda_guard",
     "aoti_torch_cuda_addmm_out",
@@ -200,17 +201,12 @@ FLOOR = {
     "aoti_torch_get_strides",
     "aoti_torch_is_contiguous",
     "aoti_torch_library_init_impl",
-    "aoti_torch_memory_format_channels_last",
-    "aoti_torch_memory_format_contiguous_format",
     "aoti_torch_new_tensor_handle",
     "aoti_torch_new_uninitialized_tensor",
-    "torch_call_dispatcher",
-    "torch_delete_list",
+    "aoti_torch_zero_",
     "torch_get_const_data_ptr",
     "torch_get_mutable_data_ptr",
     "torch_library_impl",
-    "torch_list_push_back",
-    "torch_new_list_reserve_size",
     "torch_parallel_for",
 }
 # Weak, so null where PyTorch is too old for it.
