@@ -36,10 +36,27 @@ class _Constriction(nn.Module):
         self.style_bias = nn.Parameter(torch.zeros(num_codes, 2, in_channels))
 
     def styles(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and bias of every code, each [N, K, C], for codes [N, K] (f in Eq. 6)."""
+        """Style of every code (f in Eq. 6), see `functional.styles`.
+
+        Args:
+            codes: [N, K].
+
+        Returns:
+            Scale and bias, each [N, K, C].
+        """
         return F.styles(codes.to(self.style_weight.dtype), self.style_weight, self.style_bias)
 
     def check_input(self, x: Tensor, codes: Tensor) -> None:
+        """Refuse what the layer was not made for.
+
+        Args:
+            x: features, which must be [N, C, H, W].
+            codes: which must be [N, K].
+
+        Raises:
+            ValueError: another shape.
+            TypeError: not of floating point.
+        """
         expected = (self.in_channels, *self.size)
         if x.ndim != 4 or tuple(x.shape[1:]) != expected:
             raise ValueError(
@@ -55,6 +72,7 @@ class _Constriction(nn.Module):
             raise TypeError(f"features and codes must be of floating point, got {x.dtype} and {codes.dtype}")
 
     def extra_repr(self) -> str:
+        """Arguments of the layer, for its text."""
         return f"{self.in_channels}, size={self.size}, num_codes={self.num_codes}, eps={self.eps}"
 
 
@@ -71,7 +89,7 @@ class SpatialConstriction(_Constriction):
             module to the letter).
         num_rects: rectangles J a code.
         eps: of the instance norm.
-        impl: "auto", "fused" or "reference", see `functional.constrict`.
+        impl: "auto", "fused" or "reference", see `functional.spatial_constriction`.
         mask_gain: None, or the initial value of a learned gain [K] on the masks. With 0 the layer starts as the
             identity, bit for bit, and still learns: this is how it enters a pretrained generator.
 
@@ -127,6 +145,21 @@ class SpatialConstriction(_Constriction):
         codes: Tensor,  # [N, K]
         return_masks: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
+        """Let every code act on the features inside its own region (Eq. 1-7).
+
+        Args:
+            x: features [N, C, H, W] of the size that the layer was made for, of any floating dtype, contiguous or
+                channels_last.
+            codes: [N, K].
+            return_masks: whether to return the masks too.
+
+        Returns:
+            [N, C, H, W] in the dtype and memory format of `x`; with `return_masks` also the masks [N, K, H, W].
+
+        Raises:
+            ValueError: features or codes of another shape, or on another device than the layer.
+            TypeError: features or codes that are not of floating point.
+        """
         self.check_input(x, codes)
         y, logits_h, logits_w = F.spatial_constriction(
             x,
@@ -146,6 +179,7 @@ class SpatialConstriction(_Constriction):
         return y, masks if self.mask_gain is None else masks * self.mask_gain[:, None, None]
 
     def extra_repr(self) -> str:
+        """Arguments of the layer, for its text."""
         gain = "" if self.mask_gain is None else ", mask_gain"
         return f"{super().extra_repr()}, num_rects={self.num_rects}, impl={self.impl!r}{gain}"
 
@@ -170,7 +204,14 @@ class SoftmaxConstriction(_Constriction):
         self.mask_weight = nn.Parameter(torch.randn(num_codes, in_channels, 3, 3))
 
     def masks(self, x: Tensor) -> Tensor:
-        """Masks [N, K, H, W], each of which sums to 1 over its pixels."""
+        """Masks of features, each of which sums to 1 over its pixels (Sec. 4.3).
+
+        Args:
+            x: features [N, C, H, W].
+
+        Returns:
+            [N, K, H, W], float64 for float64 features or weights, else float32.
+        """
         with F.without_autocast(x.device.type):
             dtype = torch.promote_types(F.compute_dtype(x.dtype), self.mask_weight.dtype)
             weight = self.mask_weight.to(dtype) / math.sqrt(9 * self.in_channels)
@@ -189,6 +230,21 @@ class SoftmaxConstriction(_Constriction):
         codes: Tensor,  # [N, K]
         return_masks: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
+        """Let every code act on the features as its mask says (Eq. 6-7).
+
+        Args:
+            x: features [N, C, H, W] of the size that the layer was made for, of any floating dtype, contiguous or
+                channels_last.
+            codes: [N, K].
+            return_masks: whether to return the masks too.
+
+        Returns:
+            [N, C, H, W] in the dtype and memory format of `x`; with `return_masks` also the masks [N, K, H, W].
+
+        Raises:
+            ValueError: features or codes of another shape, or on another device than the layer.
+            TypeError: features or codes that are not of floating point.
+        """
         self.check_input(x, codes)
         masks = self.masks(x)
         scale, bias = self.styles(codes)
