@@ -2,228 +2,124 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .ops import loading
+from .ops import loading, reference, schema
+from .ops.reference import (
+    band_gate,
+    blend,
+    blend_weights,
+    compute_dtype,
+    cumax,
+    gate_logits,
+    instance_norm,
+    layout_of,
+    rectangle_masks,
+    styles,
+    without_autocast,
+)
+from .ops.schema import ConstrictTensors, LayerTensors
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "band_gate",
+    "blend",
+    "blend_weights",
+    "compute_dtype",
+    "constrict",
+    "cumax",
+    "gate_logits",
+    "instance_norm",
+    "layout_of",
+    "rectangle_masks",
+    "spatial_constriction",
+    "statistics",
+    "styles",
+    "without_autocast",
+]
 
 IMPLEMENTATIONS = loading.IMPLEMENTATIONS
 
 
-def cumax(logits: Tensor, dim: int = -1) -> Tensor:
-    """Cumulative softmax, a soft step from 0 to 1 (the gate activation of Eq. 3).
+def _is_transformed(tensors: ConstrictTensors | LayerTensors | tuple[Tensor]) -> bool:
+    """Whether a functorch transform or forward-mode differentiation is at work: the fused operators have no rules."""
+    return reference.in_functorch() or any(
+        tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+    )
+
+
+def _runs_fused(impl: str, tensors: ConstrictTensors | LayerTensors | tuple[Tensor]) -> bool:
+    return loading.use_fused(impl, tensors[0].device.type) and not _is_transformed(tensors)
+
+
+def _converted(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return tensor if tensor is None or tensor.dtype == dtype else tensor.to(dtype)  # asking is quicker than `to`
+
+
+def statistics(x: Tensor, eps: float = 1e-8, impl: str = "auto") -> tuple[Tensor, Tensor]:
+    """Mean and `1 / sqrt(var + eps)` of every plane, in one read of x: what pooling (Eq. 1) and Eq. 6 begin with.
+
+    The variance is biased and of two passes; a constant plane has exactly its value for a mean.
 
     Args:
-        logits: real tensor of any shape.
-        dim: the dimension along which the step rises.
-
-    Returns:
-        `cumsum(softmax(logits))` along `dim`, same shape, nondecreasing, in [0, 1] up to rounding.
-    """
-    return logits.softmax(dim).cumsum(dim)
-
-
-def band_gate(start_logits: Tensor, end_logits: Tensor, dim: int = -1) -> Tensor:
-    """Soft band-pass gate `cumax(start) * (1 - cumax(end))` (Eq. 3).
-
-    The gate of the last position is 0 up to rounding (as low as -1e-7), since `cumax(end)` ends at 1.
-
-    Args:
-        start_logits: logits of where the band opens, any shape.
-        end_logits: logits of where it closes, same shape.
-        dim: the dimension along which the band lies.
-
-    Returns:
-        The gate, same shape.
-    """
-    return cumax(start_logits, dim) * (1 - cumax(end_logits, dim))
-
-
-def rectangle_masks(
-    gate_logits_h: Tensor,  # [N, K, J, 2, H]
-    gate_logits_w: Tensor,  # [N, K, J, 2, W]
-) -> Tensor:
-    """Mean of J soft rectangles, each the outer product of a vertical and a horizontal band (Eq. 4 and 5).
-
-    Args:
-        gate_logits_h: [N, K, J, 2, H], the pair is (start, end).
-        gate_logits_w: [N, K, J, 2, W].
-
-    Returns:
-        Masks [N, K, H, W] in [0, 1] up to rounding.
-    """
-    gate_h = band_gate(gate_logits_h[:, :, :, 0], gate_logits_h[:, :, :, 1])
-    gate_w = band_gate(gate_logits_w[:, :, :, 0], gate_logits_w[:, :, :, 1])
-    return gate_h.transpose(2, 3) @ gate_w / gate_h.shape[2]
-
-
-def blend_weights(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights of the input and of every code's style after all codes of a group were applied in order.
-
-    Applying `x <- x * (1 - a_k) + styled_k * a_k` for k = 1..K (Eq. 7, code by code) gives
-    `keep * x + sum_k weight_k * styled_k` with `keep = prod_k (1 - a_k)` and
-    `weight_k = a_k * prod_{l > k} (1 - a_l)`; together they sum to 1 at every pixel.
-
-    Args:
-        masks: a_k as [N, K, H, W].
-
-    Returns:
-        `keep` [N, H, W] and `weights` [N, K, H, W].
-    """
-    keep = torch.ones_like(masks[:, 0])
-    weights = []
-    for mask in reversed(masks.unbind(1)):
-        weights.append(mask * keep)
-        keep = keep * (1 - mask)
-    return keep, torch.stack(weights[::-1], dim=1)
-
-
-def instance_norm(x: Tensor, eps: float) -> Tensor:
-    """`(x - mean) / sqrt(var + eps)` over the pixels of every plane, biased two-pass variance, no affine.
-
-    Args:
-        x: [N, C, H, W], float32 or float64.
+        x: features [N, C, H, W] of any floating dtype, contiguous or channels_last.
         eps: added to the variance.
+        impl: "auto", "fused" (the native operator) or "reference" (plain PyTorch).
 
     Returns:
-        Same shape; a constant plane becomes 0 up to the rounding of its mean, times 1 / sqrt(eps).
+        Mean and reciprocal standard deviation, each [N, C]: float64 for float64 features, else float32.
+
+    Raises:
+        TypeError: x is not of floating point.
+        ValueError: x is not [N, C, H, W] with pixels and channels, or an unknown `impl`.
     """
-    centred = x - x.mean((2, 3), keepdim=True)
-    return centred * (centred.square().mean((2, 3), keepdim=True) + eps).rsqrt()
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor, got {x.dtype}")
+    if x.ndim != 4 or min(x.shape[1:]) < 1:
+        raise ValueError(f"x must be [N, C, H, W] and only the batch may be empty, got shape {tuple(x.shape)}")
+    return schema.statistics(x, eps) if _runs_fused(impl, (x,)) else reference.statistics(x, eps)
 
 
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of statistics, gates and blending for features of `dtype`: float64 for float64, else float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
-    """Context in which nothing is cast to half precision; half-precision logits would ruin the cumulative softmax."""
-    if not torch.amp.is_autocast_available(device_type):
-        return contextlib.nullcontext()
-    return torch.autocast(device_type, enabled=False)
-
-
-def _in_functorch() -> bool:
-    return torch._C._are_functorch_transforms_active()
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """The memory format that an output shares with `x`: channels_last if `x` is that and not also contiguous."""
-    if _in_functorch():
-        return torch.contiguous_format  # vmap cannot tell the layout
-    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if channels_last else torch.contiguous_format
-
-
-def blend(
-    x: Tensor,  # [N, C, H, W]
-    masks: Tensor,  # [N, K, H, W]
-    scale: Tensor,  # [N, K, C]
-    bias: Tensor,  # [N, K, C]
-    eps: float,
-) -> Tensor:
-    """Masked AdaIN of a group of codes under given masks (Eq. 6 and 7, all codes collapsed into one pass).
-
-    Args:
-        x: features [N, C, H, W].
-        masks: [N, K, H, W].
-        scale: [N, K, C], multiplies the normalised features.
-        bias: [N, K, C].
-        eps: of the instance norm.
-
-    Returns:
-        [N, C, H, W] in the dtype and memory format of `x`.
-    """
-    dtype = compute_dtype(x.dtype)
-    features, masks = x.to(dtype), masks.to(dtype)
-    keep, weights = blend_weights(masks)
-    gain = torch.einsum("nkhw,nkc->nchw", weights, scale.to(dtype))
-    shift = torch.einsum("nkhw,nkc->nchw", weights, bias.to(dtype))
-    y = keep.unsqueeze(1) * features + instance_norm(features, eps) * gain + shift
-    return y.to(x.dtype).contiguous(memory_format=layout_of(x))
-
-
-def _constrict_reference(
-    x: Tensor,
-    gate_logits_h: Tensor,
-    gate_logits_w: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    mask_gain: Tensor | None,
-    eps: float,
-) -> Tensor:
-    dtype = compute_dtype(x.dtype)
-    with without_autocast(x.device.type):
-        masks = rectangle_masks(gate_logits_h.to(dtype), gate_logits_w.to(dtype))
-        if mask_gain is not None:
-            masks = masks * mask_gain.to(dtype)[:, None, None]
-        return blend(x, masks, scale, bias, eps)
-
-
-loading.register_reference(_constrict_reference)
-
-
-def _is_transformed(tensors: list[Tensor]) -> bool:
-    """Whether a functorch transform or forward-mode differentiation is at work: the fused operator has no rules."""
-    return _in_functorch() or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
-
-
-def _constrict_fused(
-    x: Tensor,
-    gate_logits_h: Tensor,
-    gate_logits_w: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    mask_gain: Tensor | None,
-    eps: float,
-) -> Tensor:
-    dtype = compute_dtype(x.dtype)
-    mask_gain = None if mask_gain is None else mask_gain.to(dtype)
-    styles = (scale.to(dtype), bias.to(dtype))
-    return loading.constrict(x, gate_logits_h.to(dtype), gate_logits_w.to(dtype), *styles, mask_gain, eps)
-
-
-def _check_constrict(
-    x: Tensor,
-    gate_logits_h: Tensor,
-    gate_logits_w: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    mask_gain: Tensor | None,
-) -> None:
-    tensors = {"x": x, "gate_logits_h": gate_logits_h, "gate_logits_w": gate_logits_w, "scale": scale, "bias": bias}
-    if mask_gain is not None:
-        tensors["mask_gain"] = mask_gain
-    for name, tensor in tensors.items():
+def _check_kinds(x: Tensor, tensors: dict[str, Tensor]) -> None:
+    for name, tensor in {"x": x, **tensors}.items():
         if not tensor.is_floating_point():
             raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
         if tensor.device != x.device:
             raise ValueError(f"all tensors must be on one device: x is on {x.device}, {name} on {tensor.device}")
     if x.ndim != 4:
         raise ValueError(f"x must be [N, C, H, W], got shape {tuple(x.shape)}")
-    if gate_logits_h.ndim != 5:
-        raise ValueError(f"gate_logits_h must be [N, K, J, 2, H], got shape {tuple(gate_logits_h.shape)}")
-    n, c, h, w = x.shape
-    k, j = gate_logits_h.shape[1:3]
-    if min(c, h, w, k, j) < 1:
+
+
+def _check_shapes(x: Tensor, k: int, j: int, tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:
+    if min(*x.shape[1:], k, j) < 1:
         raise ValueError(f"only the batch may be empty, got x {tuple(x.shape)} with K={k} codes, J={j} rectangles")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name]:
+            given = f"x {tuple(x.shape)} with K={k} codes and J={j} rectangles"
+            raise ValueError(f"{name} must have shape {expected[name]} for {given}, got {tuple(tensor.shape)}")
+
+
+def _check_constrict(tensors: ConstrictTensors, given: tuple[Tensor, Tensor] | None) -> None:
+    named = {name: tensor for name, tensor in tensors._asdict().items() if tensor is not None and name != "x"}
+    if given is not None:
+        named |= {"mean": given[0], "rstd": given[1]}
+    x, logits = tensors.x, tensors.gate_logits_h
+    _check_kinds(x, named)
+    if logits.ndim != 5:
+        raise ValueError(f"gate_logits_h must be [N, K, J, 2, H], got shape {tuple(logits.shape)}")
+    (n, c, h, w), (k, j) = x.shape, logits.shape[1:3]
     expected = {
         "gate_logits_h": (n, k, j, 2, h),
         "gate_logits_w": (n, k, j, 2, w),
         "scale": (n, k, c),
         "bias": (n, k, c),
         "mask_gain": (k,),
+        "mean": (n, c),
+        "rstd": (n, c),
     }
-    for name, shape in expected.items():
-        if name in tensors and tuple(tensors[name].shape) != shape:
-            raise ValueError(
-                f"{name} must have shape {shape} for x {tuple(x.shape)} with K={k} codes and J={j} rectangles, "
-                f"got {tuple(tensors[name].shape)}"
-            )
+    _check_shapes(x, k, j, named, expected)
 
 
 def constrict(
@@ -235,6 +131,7 @@ def constrict(
     mask_gain: Tensor | None = None,  # [K]
     eps: float = 1e-8,
     impl: str = "auto",
+    statistics: tuple[Tensor, Tensor] | None = None,  # [N, C] each
 ) -> Tensor:
     """Spatial constriction of features by a group of K codes: gates, masks, masked AdaIN (Eq. 3-7).
 
@@ -249,6 +146,8 @@ def constrict(
         mask_gain: [K], multiplies the masks of each code; None stands for 1.
         eps: added to the variance in the instance norm.
         impl: "auto", "fused" (the native operator) or "reference" (plain PyTorch).
+        statistics: what `statistics(x, eps)` returned for this x and eps, if that is known: saves a read of x. The
+            gradient of x is the whole one all the same, so none flows to these two.
 
     Returns:
         [N, C, H, W] in the dtype and memory format of `x`.
@@ -260,8 +159,72 @@ def constrict(
     Source: paper Sec. 3.1; SPEC of the authors' `C_spgroup`. Statistics and gates are computed in float32
     (float64 for float64 features) whatever the dtype of the features.
     """
-    _check_constrict(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
-    tensors = (x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
-    if loading.use_fused(impl, x.device.type) and not _is_transformed([t for t in tensors if t is not None]):
-        return _constrict_fused(*tensors, eps)
-    return _constrict_reference(*tensors, eps)
+    tensors = ConstrictTensors(x, gate_logits_h, gate_logits_w, scale, bias, mask_gain)
+    _check_constrict(tensors, statistics)
+    if not _runs_fused(impl, tensors):
+        return reference.constrict(*tensors, eps)
+    dtype = compute_dtype(x.dtype)
+    tensors = ConstrictTensors._make((x, *(_converted(tensor, dtype) for tensor in tensors[1:])))
+    mean, rstd = statistics or schema.statistics(x.detach(), eps)
+    return schema.constrict(tensors, mean.detach().to(dtype), rstd.detach().to(dtype), eps)
+
+
+def _check_layer(tensors: LayerTensors) -> None:
+    named = {name: tensor for name, tensor in tensors._asdict().items() if tensor is not None and name != "x"}
+    x, weight = tensors.x, tensors.gate_weight_h
+    _check_kinds(x, named)
+    if weight.ndim != 5:
+        raise ValueError(f"gate_weight_h must be [K, J, 2, H, C], got shape {tuple(weight.shape)}")
+    (n, c, h, w), (k, j) = x.shape, weight.shape[:2]
+    expected = {
+        "codes": (n, k),
+        "gate_weight_h": (k, j, 2, h, c),
+        "gate_weight_w": (k, j, 2, w, c),
+        "style_weight": (k, 2, c),
+        "style_bias": (k, 2, c),
+        "mask_gain": (k,),
+    }
+    _check_shapes(x, k, j, named, expected)
+
+
+def spatial_constriction(
+    x: Tensor,  # [N, C, H, W]
+    codes: Tensor,  # [N, K]
+    gate_weight_h: Tensor,  # [K, J, 2, H, C]
+    gate_weight_w: Tensor,  # [K, J, 2, W, C]
+    style_weight: Tensor,  # [K, 2, C]
+    style_bias: Tensor,  # [K, 2, C]
+    mask_gain: Tensor | None = None,  # [K]
+    eps: float = 1e-8,
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole layer: pooling, gate logits, styles and constriction of features by a group of K codes (Eq. 1-7).
+
+    Args:
+        x: features [N, C, H, W], float16, bfloat16, float32 or float64, contiguous or channels_last.
+        codes: [N, K].
+        gate_weight_h: [K, J, 2, H, C], of the logits along the height; see `gate_logits`.
+        gate_weight_w: [K, J, 2, W, C].
+        style_weight: [K, 2, C]; see `styles`.
+        style_bias: [K, 2, C].
+        mask_gain: [K], multiplies the masks of each code; None stands for 1.
+        eps: added to the variance in the instance norm.
+        impl: "auto", "fused" (the native operator) or "reference" (plain PyTorch).
+
+    Returns:
+        y [N, C, H, W] in the dtype and memory format of `x`, and the gate logits [N, K, J, 2, H] and [N, K, J, 2, W],
+        from which `rectangle_masks` makes the masks; all differentiable.
+
+    Raises:
+        TypeError: a tensor is not of floating point.
+        ValueError: shapes that do not fit each other, tensors on different devices, an unknown `impl`.
+
+    Source: paper Sec. 3.1; SPEC of the authors' `C_spgroup`.
+    """
+    tensors = LayerTensors(x, codes, gate_weight_h, gate_weight_w, style_weight, style_bias, mask_gain)
+    _check_layer(tensors)
+    if not _runs_fused(impl, tensors):
+        return reference.constrict_layer(*tensors, eps)
+    dtype = compute_dtype(x.dtype)
+    tensors = LayerTensors._make((x, *(_converted(tensor, dtype) for tensor in tensors[1:])))
+    return schema.constrict_layer(tensors, eps)

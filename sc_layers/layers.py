@@ -43,11 +43,7 @@ class _InUnitInterval(torch.autograd.Function):
 
 
 class _Constriction(nn.Module):
-    """What both kinds of constriction share: the style of every code, and the checks of the input.
-
-    A code's style is an affine function of that scalar code (f in Eq. 6): `scale = 1 + code * weight[0] + bias[0]`,
-    `bias = code * weight[1] + bias[1]`.
-    """
+    """What both kinds of constriction share: the style of every code, and the checks of the input."""
 
     def __init__(self, in_channels: int, size: int | tuple[int, int], num_codes: int, eps: float) -> None:
         super().__init__()
@@ -62,12 +58,27 @@ class _Constriction(nn.Module):
         self.style_bias = nn.Parameter(torch.zeros(num_codes, 2, in_channels))
 
     def styles(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and bias of every code, each [N, K, C], for codes [N, K]."""
-        style = codes.to(self.style_weight.dtype)[:, :, None, None] * self.style_weight + self.style_bias
-        scale, bias = style.unbind(2)
-        return scale + 1, bias
+        """Style of every code (f in Eq. 6), see `functional.styles`.
+
+        Args:
+            codes: [N, K].
+
+        Returns:
+            Scale and bias, each [N, K, C].
+        """
+        return F.styles(codes.to(self.style_weight.dtype), self.style_weight, self.style_bias)
 
     def check_input(self, x: Tensor, codes: Tensor) -> None:
+        """Refuse what the layer was not made for.
+
+        Args:
+            x: features, which must be [N, C, H, W].
+            codes: which must be [N, K].
+
+        Raises:
+            ValueError: another shape.
+            TypeError: not of floating point.
+        """
         expected = (self.in_channels, *self.size)
         if x.ndim != 4 or tuple(x.shape[1:]) != expected:
             raise ValueError(
@@ -83,6 +94,7 @@ class _Constriction(nn.Module):
             raise TypeError(f"features and codes must be of floating point, got {x.dtype} and {codes.dtype}")
 
     def extra_repr(self) -> str:
+        """Arguments of the layer, for its text."""
         return f"{self.in_channels}, size={self.size}, num_codes={self.num_codes}, eps={self.eps}"
 
 
@@ -99,7 +111,7 @@ class SpatialConstriction(_Constriction):
             module to the letter).
         num_rects: rectangles J a code.
         eps: of the instance norm.
-        impl: "auto", "fused" or "reference", see `functional.constrict`.
+        impl: "auto", "fused" or "reference", see `functional.spatial_constriction`.
         mask_gain: None, or the initial value of a learned gain [K] on the masks, which acts clamped to [0, 1]. With 0
             the layer starts as the identity, bit for bit, and still learns: this is how it enters a pretrained
             generator.
@@ -144,27 +156,22 @@ class SpatialConstriction(_Constriction):
 
         return super()._apply(apply_to_matrix, recurse)  # type: ignore[no-untyped-call]
 
-    def gate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the bands' starts and ends (Eq. 1 and 2): [N, K, J, 2, H] and [N, K, J, 2, W]."""
-        with F.without_autocast(x.device.type):
-            dtype = torch.promote_types(F.compute_dtype(x.dtype), self.gate_weight_h.dtype)
-            pooled = x.mean((2, 3), dtype=dtype) / math.sqrt(self.in_channels)
-            shape = (self.num_codes, self.num_rects, 2)
-            logits_h = (pooled @ self.gate_weight_h.flatten(0, 3).to(dtype).T).unflatten(1, (*shape, self.size[0]))
-            logits_w = (pooled @ self.gate_weight_w.flatten(0, 3).to(dtype).T).unflatten(1, (*shape, self.size[1]))
-            return logits_h, logits_w
-
     def gain(self) -> Tensor | None:
         """Factors [K] in [0, 1] on the masks, or None for 1."""
         return None if self.mask_gain is None else _InUnitInterval.apply(self.mask_gain)  # type: ignore[no-untyped-call]
 
     def masks(self, x: Tensor) -> Tensor:
         """Masks [N, K, H, W] in [0, 1] that the features [N, C, H, W] give, gain included (Eq. 1-5)."""
-        logits = self.gate_logits(x)
         with F.without_autocast(x.device.type):
-            masks = F.rectangle_masks(*logits)
-        gain = self.gain()
-        return masks if gain is None else masks * gain[:, None, None]
+            mean, _ = F.statistics(x, self.eps, self.impl)
+            weights = (self.gate_weight_h.to(mean.dtype), self.gate_weight_w.to(mean.dtype))
+            logits_h, logits_w = (F.gate_logits(mean, weight) for weight in weights)
+        return self._masks(logits_h, logits_w, self.gain())
+
+    def _masks(self, logits_h: Tensor, logits_w: Tensor, gain: Tensor | None) -> Tensor:
+        with F.without_autocast(logits_h.device.type):
+            masks = F.rectangle_masks(logits_h, logits_w)
+            return masks if gain is None else masks * gain[:, None, None]
 
     @overload
     def forward(self, x: Tensor, codes: Tensor, return_masks: Literal[False] = ...) -> Tensor: ...
@@ -178,18 +185,38 @@ class SpatialConstriction(_Constriction):
         codes: Tensor,  # [N, K]
         return_masks: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
+        """Let every code act on the features inside its own region (Eq. 1-7).
+
+        Args:
+            x: features [N, C, H, W] of the size that the layer was made for, of any floating dtype, contiguous or
+                channels_last.
+            codes: [N, K].
+            return_masks: whether to return the masks too.
+
+        Returns:
+            [N, C, H, W] in the dtype and memory format of `x`; with `return_masks` also the masks [N, K, H, W].
+
+        Raises:
+            ValueError: features or codes of another shape, or on another device than the layer.
+            TypeError: features or codes that are not of floating point.
+        """
         self.check_input(x, codes)
-        logits_h, logits_w = self.gate_logits(x)
-        scale, bias = self.styles(codes)
         gain = self.gain()
-        y = F.constrict(x, logits_h, logits_w, scale, bias, gain, self.eps, self.impl)
-        if not return_masks:
-            return y
-        with F.without_autocast(x.device.type):
-            masks = F.rectangle_masks(logits_h, logits_w)
-        return y, masks if gain is None else masks * gain[:, None, None]
+        y, logits_h, logits_w = F.spatial_constriction(
+            x,
+            codes,
+            self.gate_weight_h,
+            self.gate_weight_w,
+            self.style_weight,
+            self.style_bias,
+            gain,
+            self.eps,
+            self.impl,
+        )
+        return (y, self._masks(logits_h, logits_w, gain)) if return_masks else y
 
     def extra_repr(self) -> str:
+        """Arguments of the layer, for its text."""
         gain = "" if self.mask_gain is None else ", mask_gain"
         return f"{super().extra_repr()}, num_rects={self.num_rects}, impl={self.impl!r}{gain}"
 
@@ -214,7 +241,14 @@ class SoftmaxConstriction(_Constriction):
         self.mask_weight = nn.Parameter(torch.randn(num_codes, in_channels, 3, 3))
 
     def masks(self, x: Tensor) -> Tensor:
-        """Masks [N, K, H, W], each of which sums to 1 over its pixels."""
+        """Masks of features, each of which sums to 1 over its pixels (Sec. 4.3).
+
+        Args:
+            x: features [N, C, H, W].
+
+        Returns:
+            [N, K, H, W], float64 for float64 features or weights, else float32.
+        """
         with F.without_autocast(x.device.type):
             dtype = torch.promote_types(F.compute_dtype(x.dtype), self.mask_weight.dtype)
             weight = self.mask_weight.to(dtype) / math.sqrt(9 * self.in_channels)
@@ -233,6 +267,21 @@ class SoftmaxConstriction(_Constriction):
         codes: Tensor,  # [N, K]
         return_masks: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
+        """Let every code act on the features as its mask says (Eq. 6-7).
+
+        Args:
+            x: features [N, C, H, W] of the size that the layer was made for, of any floating dtype, contiguous or
+                channels_last.
+            codes: [N, K].
+            return_masks: whether to return the masks too.
+
+        Returns:
+            [N, C, H, W] in the dtype and memory format of `x`; with `return_masks` also the masks [N, K, H, W].
+
+        Raises:
+            ValueError: features or codes of another shape, or on another device than the layer.
+            TypeError: features or codes that are not of floating point.
+        """
         self.check_input(x, codes)
         masks = self.masks(x)
         scale, bias = self.styles(codes)

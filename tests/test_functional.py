@@ -81,8 +81,78 @@ def test_blend_weights_sum_to_one() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1e4, -3.7])
 def test_constant_plane_normalises_to_zero(value: float) -> None:
+    x = torch.full((2, 3, 7, 5), value)
     rounding_of_mean = 2e-7 * abs(value)
-    assert F.instance_norm(torch.full((2, 3, 7, 5), value), 1e-8).abs().max() <= rounding_of_mean * 1e4
+    for impl in ("fused", "reference"):
+        mean, rstd = F.statistics(x, 1e-8, impl)
+        assert ((x - mean[:, :, None, None]) * rstd[:, :, None, None]).abs().max() <= rounding_of_mean * 1e4
+
+
+@pytest.mark.parametrize("impl", ["fused", "reference"])
+def test_statistics_are_the_mean_and_the_reciprocal_deviation(impl: str) -> None:
+    x = torch.randn(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    mean, rstd = F.statistics(x, 1e-3, impl)
+    variance, expected = torch.var_mean(x, (2, 3), correction=0)
+    torch.testing.assert_close(mean, expected, **SAME_FORMULA[torch.float64])
+    torch.testing.assert_close(rstd, (variance + 1e-3).rsqrt(), **SAME_FORMULA[torch.float64])
+
+
+@pytest.mark.parametrize("impl", ["fused", "reference"])
+def test_known_statistics_change_neither_the_result_nor_the_gradient(impl: str) -> None:
+    arguments = _arguments()
+    x = arguments[0].requires_grad_()
+    results = []
+    for known in (None, F.statistics(x, 1e-8, impl)):
+        y = F.constrict(*arguments, impl=impl, statistics=known)
+        results.append((y, *torch.autograd.grad(y.pow(3).sum(), [x], retain_graph=True)))
+    for without, with_known in zip(*results, strict=True):
+        torch.testing.assert_close(with_known, without, **SAME_FORMULA[torch.float64])
+
+
+def test_statistics_name_bad_input() -> None:
+    with pytest.raises(TypeError, match=r"x must be a floating-point tensor, got torch.int64"):
+        F.statistics(torch.zeros(2, 3, 4, 4, dtype=torch.long))
+    with pytest.raises(
+        ValueError, match=r"x must be \[N, C, H, W\] and only the batch may be empty, got shape \(2, 0, 4, 4\)"
+    ):
+        F.statistics(torch.zeros(2, 0, 4, 4))
+
+
+def test_spatial_constriction_is_pooling_projection_styles_and_constriction() -> None:
+    n, c, h, w, k, j = 2, 5, 6, 7, 3, 2
+    x, codes = torch.randn(n, c, h, w).double(), torch.randn(n, k).double()
+    gate_h, gate_w = torch.randn(k, j, 2, h, c).double(), torch.randn(k, j, 2, w, c).double()
+    weight, bias, gain = torch.randn(k, 2, c).double(), torch.randn(k, 2, c).double(), torch.rand(k).double()
+    pooled = x.mean((2, 3)) / c**0.5
+    logits_h = torch.einsum("nc,kjshc->nkjsh", pooled, gate_h)
+    logits_w = torch.einsum("nc,kjswc->nkjsw", pooled, gate_w)
+    scale = 1 + codes[:, :, None] * weight[:, 0] + bias[:, 0]
+    shift = codes[:, :, None] * weight[:, 1] + bias[:, 1]
+    expected = _constrict_code_by_code(x, logits_h, logits_w, scale, shift, gain, 1e-8)
+    for impl in ("fused", "reference"):
+        results = F.spatial_constriction(x, codes, gate_h, gate_w, weight, bias, gain, impl=impl)
+        for actual, truth in zip(results, (expected, logits_h, logits_w), strict=True):
+            torch.testing.assert_close(actual, truth, **SAME_FORMULA[torch.float64])
+
+
+@pytest.mark.parametrize(
+    ("position", "replacement", "error", "message"),
+    [
+        (0, torch.zeros(2, 5, 6), ValueError, r"x must be \[N, C, H, W\], got shape \(2, 5, 6\)"),
+        (1, torch.zeros(2, 4), ValueError, r"codes must have shape \(2, 3\) .*, got \(2, 4\)"),
+        (2, torch.zeros(3, 2, 6, 5), ValueError, r"gate_weight_h must be \[K, J, 2, H, C\], got shape \(3, 2, 6, 5\)"),
+        (3, torch.zeros(3, 2, 2, 6, 5), ValueError, r"gate_weight_w must have shape \(3, 2, 2, 7, 5\)"),
+        (4, torch.zeros(3, 2, 5, dtype=torch.int32), TypeError, "style_weight must be a floating-point tensor"),
+        (5, torch.zeros(3, 2, 5, device="meta"), ValueError, "x is on cpu, style_bias on meta"),
+        (6, torch.zeros(2), ValueError, r"mask_gain must have shape \(3,\)"),
+    ],
+)
+def test_spatial_constriction_names_bad_input(position: int, replacement: torch.Tensor, error, message: str) -> None:
+    sizes = [(2, 5, 6, 7), (2, 3), (3, 2, 2, 6, 5), (3, 2, 2, 7, 5), (3, 2, 5), (3, 2, 5), (3,)]
+    arguments = [torch.zeros(size) for size in sizes]
+    arguments[position] = replacement
+    with pytest.raises(error, match=message):
+        F.spatial_constriction(*arguments)
 
 
 def test_empty_batch_gives_an_empty_result() -> None:

@@ -43,7 +43,12 @@ LEFT_OUT = (
     # Long ones that no version changes.
     *("checkpoints/test_fuzz", "examples/test_vae_study"),
 )
-SWAPPED = ("tests/ops/test_twin.py", "tests/ops/test_schema.py", "tests/test_layers.py", "tests/test_functional.py")
+SWAPPED = (
+    "tests/ops/test_reference.py",
+    "tests/ops/test_schema.py",
+    "tests/test_layers.py",
+    "tests/test_functional.py",
+)
 MARKED = "not sweep and not gpu"
 TIME_LIMIT = 1800  # seconds for one run of pytest
 

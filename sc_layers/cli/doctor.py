@@ -8,14 +8,12 @@ import shlex
 import sys
 import time
 from importlib import metadata
-from typing import Any
 
 import click
 import torch
 
 from .. import __version__
-from .. import functional as F
-from ..ops import building, loading
+from ..ops import building, loading, reference, schema
 
 
 class _Report:
@@ -80,17 +78,12 @@ def _largest_deviation(device: str) -> float:
     """Largest difference between the two paths on a small input."""
     generator = torch.Generator().manual_seed(0)
     sizes = [(2, 5, 6, 7), (2, 3, 2, 2, 6), (2, 3, 2, 2, 7), (2, 3, 5), (2, 3, 5), (3,)]
-    inputs: Any = (*(torch.randn(size, generator=generator).to(device) for size in sizes), 1e-8)
-    ours, reference = F._constrict_fused(*inputs), F._constrict_reference(*inputs)
-    return (ours - reference).abs().max().item()
+    tensors = schema.ConstrictTensors._make(torch.randn(size, generator=generator).to(device) for size in sizes)
+    ours = schema.constrict(tensors, *schema.statistics(tensors.x, 1e-8), 1e-8)
+    return (ours - reference.constrict(*tensors, 1e-8)).abs().max().item()
 
 
 def _report_loaded(report: _Report, backend: str, impl: str) -> None:
-    if backend == "cpu" and loading.cpu_instruction_set() is None:
-        wanted = os.environ.get("SC_LAYERS_CPU_ISA")
-        remedy = "unset SC_LAYERS_CPU_ISA, or set it to baseline"
-        report.problem(backend, f"this processor has no instruction set {wanted!r}", remedy)
-        return
     deviation = _largest_deviation(backend)
     if not deviation < 1e-4:
         remedy = f"delete {loading.loaded_library(backend)} and run sc-layers doctor --build; if it stays, report it"
@@ -111,7 +104,12 @@ def _report_backend(report: _Report, backend: str, impl: str, compile_now: bool)
         report.line(backend, "fused, once compiled: by the first layer that is made, or by sc-layers doctor --build")
         return
     start = time.monotonic()
-    if not loading.load(backend):
+    try:
+        loaded = loading.load(backend)
+    except ValueError as error:
+        report.problem(backend, str(error), "unset SC_LAYERS_CPU_ISA, or set it to baseline")
+        return
+    if not loaded:
         remedy = "the compiler's or linker's message above says what is missing; until then it is slower"
         report.problem(backend, f"reference path, since {loading.failure(backend)}", remedy)
         return

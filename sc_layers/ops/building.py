@@ -32,8 +32,9 @@ TORCH_TARGET = "0x020a000000000000"
 _BASE_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall")
 # Torch's headers are system headers: their warnings are not ours.
 _BINDING_FLAGS = (*_BASE_FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-isystem", "$torch/include")
-# Products and sums may contract to one rounding; `errno` and traps of the maths library are not looked at.
-_KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+# Products and sums may contract to one rounding; `errno` and traps of the maths library are not looked at. PyTorch runs
+# the kernels' loops on its own threads through a C interface, so nothing there can throw.
+_KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-exceptions")
 _X86_VARIANTS = {
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"),
@@ -62,14 +63,12 @@ class Recipe:
         steps: compiler runs, one per object file.
         link: ninja command that makes the library $out of the objects $in.
         tools: version texts of all compilers involved; part of the cache key.
-        folder: of the sources inside SOURCES, if not named like the backend.
     """
 
     backend: str
     steps: tuple[Step, ...]
     link: str
     tools: tuple[str, ...] = field(default=())
-    folder: str = ""
 
 
 def compiler() -> list[str]:
@@ -148,27 +147,13 @@ def cuda_recipe() -> Recipe:
     flags = (*cuda_toolkit.DEVICE_FLAGS, "-Xcompiler=-fPIC,-fvisibility=hidden", "-Xfatbin=-compress-all", *cards)
     device_flags = " ".join(flags)
     host_flags = " ".join((*_BINDING_FLAGS, "-DUSE_CUDA"))
-    steps = [
-        Step(f"{unit}.o", f"cuda/{unit}.cu", f"{nvcc} {device_flags} -c $in -o $out")
-        for unit in ("bfloat16", "float16", "float32", "float64", "gates", "device")
-    ]
-    steps += [
-        Step(f"{unit}.o", f"cuda/{unit}.cpp", f"{tool} {host_flags} -c $in -o $out")
-        for unit in ("binding_cuda", "launch", "plan")
-    ]
+    kernels = sorted(path.stem for path in (SOURCES / "cuda").glob("*.cu"))
+    steps = [Step(f"{unit}.o", f"cuda/{unit}.cu", f"{nvcc} {device_flags} -c $in -o $out") for unit in kernels]
+    steps.append(Step("binding_cuda.o", "cuda/binding_cuda.cpp", f"{tool} {host_flags} -c $in -o $out"))
     # nvcc links its own static runtime, so that the library needs no toolkit where it is used.
     link = f"{nvcc} -shared $in -L$torch/lib -ltorch_cuda -ltorch_cpu -o $out"
     version = ".".join(map(str, toolkit.version))
     return Recipe("cuda", tuple(steps), link, (compiler_version(command), f"nvcc {version}"))
-
-
-def planner_recipe() -> Recipe:
-    """The part of the CUDA library that plans launches, on its own: for benchmarks without a CUDA toolkit."""
-    command = compiler()
-    tool = " ".join(shlex.quote(part) for part in command)
-    step = Step("plan.o", "cuda/plan.cpp", f"{tool} {' '.join(_BASE_FLAGS)} -c $in -o $out")
-    link = f"{tool} -shared $in -o $out"
-    return Recipe("cuda_planner", (step,), link, (compiler_version(command),), "cuda")
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"cpu": cpu_recipe, "cuda": cuda_recipe}
@@ -198,7 +183,7 @@ def source_hash(backend: str) -> str:
 def cache_key(recipe: Recipe) -> str:
     """Key of a library in the cache: sources, torch version, compilers, their commands, machine."""
     parts = [
-        source_hash(recipe.folder or recipe.backend),
+        source_hash(recipe.backend),
         torch_version(),
         platform.machine(),
         sys.platform,
@@ -309,8 +294,16 @@ def _build_under_lock(recipe: Recipe, folder: Path) -> None:
     print(f"sc-layers: compiled in {time.monotonic() - start:.1f} s: {folder}", file=sys.stderr, flush=True)
 
 
+def cuda_major() -> str:
+    """Major version of the CUDA that this PyTorch was built with, "" if none: that of its toolkit and its driver."""
+    import torch
+
+    return (torch.version.cuda or "").split(".")[0]
+
+
 def _stamp(backend: str) -> dict[str, str]:
-    return {"source_hash": source_hash(backend), "machine": platform.machine(), "platform": sys.platform}
+    stamp = {"source_hash": source_hash(backend), "machine": platform.machine(), "platform": sys.platform}
+    return stamp | {"cuda": cuda_major()} if backend == "cuda" else stamp
 
 
 def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
@@ -329,7 +322,7 @@ def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
 
 
 def prebuilt_library(backend: str, folder: Path = PREBUILT) -> Path | None:
-    """The library that was compiled into `folder` from these sources for this kind of machine, or None."""
+    """The library that was compiled into `folder` from these sources for this kind of machine and CUDA, or None."""
     library = folder / library_name(backend)
     stamp_file = folder / f"{library.name}.json"
     if not (library.exists() and stamp_file.exists()):

@@ -1,7 +1,7 @@
-"""Native kernels of the fused operator `sc_layers::constrict`, and the choice between them and plain PyTorch.
+"""Loading of the native kernels, and the choice between them and plain PyTorch.
 
-Nothing here computes: `ops` registers the operator, `build` compiles its kernels, and this module loads them and
-says for each call which path runs. Compiling happens when a layer is made (`prepare`), by
+Nothing here computes: `schema` registers the operators, `building` compiles their kernels, and this module loads them
+and says for each call which path runs. Compiling happens when a layer is made (`prepare`), by
 `sc-layers doctor --build`, or in the first eager call, never while PyTorch traces a function.
 """
 
@@ -16,25 +16,12 @@ from pathlib import Path
 import torch
 
 from . import building
-from .schema import constrict, register_reference
-
-__all__ = [
-    "IMPLEMENTATIONS",
-    "backends",
-    "constrict",
-    "cpu_instruction_set",
-    "failure",
-    "forced_impl",
-    "is_loaded",
-    "load",
-    "loaded_library",
-    "locate",
-    "prepare",
-    "register_reference",
-    "use_fused",
-]
 
 IMPLEMENTATIONS = ("auto", "fused", "reference")
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
+
+# The environment's word, read once: every forward asks for it.
+FORCED_IMPL = os.environ.get("SC_LAYERS_IMPL", "")
 
 _lock = threading.RLock()
 _loaded: dict[str, Path] = {}
@@ -66,6 +53,9 @@ def load(backend: str) -> bool:
     """Load the kernels of `backend` ("cpu" or "cuda"), compiling them first if need be; True if they are there.
 
     The reason of a failure is kept: see `failure`. It is not tried again in this process.
+
+    Raises:
+        ValueError: $SC_LAYERS_CPU_ISA names an instruction set that this processor lacks or that there is not.
     """
     with _lock:
         if backend in _loaded or backend in _failures:
@@ -76,6 +66,8 @@ def load(backend: str) -> bool:
         except (building.BuildError, OSError) as error:
             _failures[backend] = str(error)
             return False
+        if backend == "cpu":
+            _use_instruction_set(library, os.environ.get("SC_LAYERS_CPU_ISA", ""))
         _loaded[backend] = library
         return True
 
@@ -89,17 +81,30 @@ def loaded_library(backend: str) -> Path | None:
     return _loaded.get(backend)
 
 
-def cpu_instruction_set() -> str | None:
-    """Name of the instruction set that the loaded CPU kernels use, as $SC_LAYERS_CPU_ISA asks for or the best one.
+def _use_instruction_set(library: Path, name: str) -> None:
+    if ctypes.CDLL(str(library)).sc_layers_cpu_use(name.encode()):
+        return
+    known = f"x86-64: {', '.join(INSTRUCTION_SETS)}; else: baseline"
+    raise ValueError(f"SC_LAYERS_CPU_ISA must name an instruction set of this processor ({known}), got {name!r}")
 
-    None if that variable names one that this processor lacks, or if the kernels are not loaded.
+
+def use_instruction_set(name: str) -> None:
+    """Run the loaded CPU kernels with the named instruction set from now on, or with the best one if `name` is empty.
+
+    Raises:
+        ValueError: this processor has none of that name.
     """
+    _use_instruction_set(_loaded["cpu"], name)
+
+
+def cpu_instruction_set() -> str | None:
+    """Name of the instruction set that the loaded CPU kernels use; None if they are not loaded."""
     if "cpu" not in _loaded:
         return None
     function = ctypes.CDLL(str(_loaded["cpu"])).sc_layers_cpu_isa
     function.restype = ctypes.c_char_p
-    name: bytes | None = function()
-    return None if name is None else name.decode()
+    name: bytes = function()
+    return name.decode()
 
 
 def backends() -> list[str]:
@@ -115,16 +120,18 @@ def failure(backend: str) -> str | None:
 
 
 def forced_impl(impl: str) -> str:
-    """`impl`, or what the environment variable SC_LAYERS_IMPL forces instead of it.
+    """`impl`, or what the environment variable SC_LAYERS_IMPL said instead of it when this module was imported.
 
     Raises:
         ValueError: either is not one of "auto", "fused", "reference".
     """
-    forced = os.environ.get("SC_LAYERS_IMPL") or impl
-    for name, value in {"impl": impl, "SC_LAYERS_IMPL": forced}.items():
-        if value not in IMPLEMENTATIONS:
-            raise ValueError(f"{name} must be one of {', '.join(IMPLEMENTATIONS)}, got {value!r}")
-    return forced
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
+    if not FORCED_IMPL:
+        return impl
+    if FORCED_IMPL not in IMPLEMENTATIONS:
+        raise ValueError(f"SC_LAYERS_IMPL must be one of {', '.join(IMPLEMENTATIONS)}, got {FORCED_IMPL!r}")
+    return FORCED_IMPL
 
 
 def _available(impl: str, backend: str, *, may_build: bool) -> bool:

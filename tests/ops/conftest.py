@@ -10,6 +10,7 @@ from sc_layers.ops import loading
 @pytest.fixture(autouse=True)
 def _no_forced_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests compare both paths, whatever the environment says."""
+    monkeypatch.setattr(loading, "FORCED_IMPL", "")
     monkeypatch.delenv("SC_LAYERS_IMPL", raising=False)
     monkeypatch.delenv("SC_LAYERS_CPU_ISA", raising=False)
 

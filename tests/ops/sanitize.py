@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 # No `vptr` check: it needs the run-time type information of PyTorch's own classes.
 FLAGS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all")
-TESTS = ["tests/ops/test_twin.py", "-m", "not slow"]
+TESTS = ["tests/ops/test_reference.py", "-m", "not slow"]
 
 
 def runtime_library(compiler: list[str], name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,6 +138,105 @@ def test_prebuilt_library_is_used_only_if_made_from_these_sources(
     assert building.prebuilt_library("cpu", folder) is None
     with pytest.raises(building.BuildError, match="no cpu library made from these sources"):
         loading.locate("cpu")
+
+
+def test_prebuilt_cuda_library_is_not_used_with_another_major_version_of_cuda(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = building.Step("part.o", str(tmp_path / "source.txt"), "cp $in $out")
+    folder = tmp_path / "wheel"
+    monkeypatch.setattr(building, "cuda_major", lambda: "13")
+    (library,) = building.prebuild(folder, [building.Recipe("cuda", (step,), "cp $in $out")])
+    assert building.prebuilt_library("cuda", folder) == library
+    monkeypatch.setattr(building, "cuda_major", lambda: "12")
+    assert building.prebuilt_library("cuda", folder) is None
+
+
+# The names of PyTorch's C interface that a library may have, all of them in PyTorch 2.10, the oldest one.
+FLOOR = {
+    "aoti_torch__reinterpret_tensor",
+    "aoti_torch_abi_version",
+    "aoti_torch_copy_",
+    "aoti_torch_cpu_addmm_out",
+    "aoti_torch_create_cuda_guard",
+    "aoti_torch_cuda_addmm_out",
+    "aoti_torch_delete_cuda_guard",
+    "aoti_torch_delete_library_object",
+    "aoti_torch_delete_tensor_object",
+    "aoti_torch_device_type_cpu",
+    "aoti_torch_device_type_cuda",
+    "aoti_torch_device_type_meta",
+    "aoti_torch_device_type_mps",
+    "aoti_torch_device_type_privateuse1",
+    "aoti_torch_device_type_xpu",
+    "aoti_torch_dtype_bfloat16",
+    "aoti_torch_dtype_bool",
+    "aoti_torch_dtype_complex128",
+    "aoti_torch_dtype_complex32",
+    "aoti_torch_dtype_complex64",
+    "aoti_torch_dtype_float16",
+    "aoti_torch_dtype_float32",
+    "aoti_torch_dtype_float64",
+    "aoti_torch_dtype_float8_e4m3fn",
+    "aoti_torch_dtype_float8_e4m3fnuz",
+    "aoti_torch_dtype_float8_e5m2",
+    "aoti_torch_dtype_float8_e5m2fnuz",
+    "aoti_torch_dtype_int16",
+    "aoti_torch_dtype_int32",
+    "aoti_torch_dtype_int64",
+    "aoti_torch_dtype_int8",
+    "aoti_torch_dtype_uint16",
+    "aoti_torch_dtype_uint32",
+    "aoti_torch_dtype_uint64",
+    "aoti_torch_dtype_uint8",
+    "aoti_torch_empty_strided",
+    "aoti_torch_get_current_cuda_stream",
+    "aoti_torch_get_device_index",
+    "aoti_torch_get_device_type",
+    "aoti_torch_get_dim",
+    "aoti_torch_get_dtype",
+    "aoti_torch_get_size",
+    "aoti_torch_get_sizes",
+    "aoti_torch_get_stride",
+    "aoti_torch_get_strides",
+    "aoti_torch_is_contiguous",
+    "aoti_torch_library_init_impl",
+    "aoti_torch_new_tensor_handle",
+    "aoti_torch_new_uninitialized_tensor",
+    "aoti_torch_zero_",
+    "torch_get_const_data_ptr",
+    "torch_get_mutable_data_ptr",
+    "torch_library_impl",
+    "torch_parallel_for",
+}
+# Weak, so null where PyTorch is too old for it.
+NEWER = {"torch_exception_get_what_without_backtrace"}
+
+
+def _symbols(library: Path, *options: str) -> list[list[str]]:
+    listing = subprocess.run(["nm", "-D", *options, str(library)], capture_output=True, text=True, check=True).stdout
+    return [line.split() for line in listing.splitlines()]
+
+
+def _names_from_torch(library: Path) -> dict[str, str]:
+    """The kinds ("U", or "w" for weak) of all undefined symbols of the library that are PyTorch's, mangled or not."""
+    undefined = dict(reversed(symbol) for symbol in _symbols(library) if len(symbol) == 2)
+    return {name: kind for name, kind in undefined.items() if re.search(r"torch|N2at|3c10|6caffe2", name)}
+
+
+def test_libraries_use_only_the_c_interface_of_the_oldest_pytorch() -> None:
+    loaded = [loading.loaded_library(backend) for backend in ("cpu", "cuda")]
+    for library in filter(None, loaded):
+        names = _names_from_torch(library)
+        assert names, "nm shows nothing of PyTorch"
+        assert {name for name, kind in names.items() if kind == "U"} <= FLOOR
+        assert {name for name, kind in names.items() if kind != "U"} <= NEWER
+
+
+def test_every_pytorch_offers_the_names_that_libraries_may_use() -> None:
+    library = building.torch_folder() / "lib" / f"libtorch_cpu{building.SUFFIX}"
+    offered = {symbol[-1] for symbol in _symbols(library, "--defined-only")}
+    assert {name for name in FLOOR if "cuda" not in name or "device_type" in name} <= offered
 
 
 def test_library_needs_no_torch_library_but_the_cpus() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from sc_layers import SpatialConstriction
 from sc_layers import functional as F
-from sc_layers.ops import loading
+from sc_layers.ops import loading, schema
 from tests.ops.samples import sample_inputs
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,8 @@ def _operator_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise _Ran
 
-    monkeypatch.setattr(F, "_constrict_fused", refuse)
+    monkeypatch.setattr(schema, "statistics", refuse)
+    monkeypatch.setattr(schema, "constrict_layer", refuse)
 
 
 @pytest.fixture
@@ -59,14 +60,14 @@ def test_reference_runs_when_asked_for() -> None:
 
 @pytest.mark.usefixtures("_operator_raises")
 def test_environment_forces_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SC_LAYERS_IMPL", "reference")
+    monkeypatch.setattr(loading, "FORCED_IMPL", "reference")
     for impl in ("auto", "fused"):
         assert F.constrict(*sample_inputs(), impl=impl).shape == (2, 5, 6, 7)
 
 
 @pytest.mark.usefixtures("_operator_raises")
 def test_environment_forces_the_fused_operator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SC_LAYERS_IMPL", "fused")
+    monkeypatch.setattr(loading, "FORCED_IMPL", "fused")
     with pytest.raises(_Ran):
         F.constrict(*sample_inputs(), impl="reference")
 
@@ -76,9 +77,37 @@ def test_unknown_implementation_raises(monkeypatch: pytest.MonkeyPatch) -> None:
         F.constrict(*sample_inputs(), impl="fast")
     with pytest.raises(ValueError, match="impl must be one of"):
         SpatialConstriction(3, 4, impl="fast")
-    monkeypatch.setenv("SC_LAYERS_IMPL", "quick")
+    monkeypatch.setattr(loading, "FORCED_IMPL", "quick")
     with pytest.raises(ValueError, match="SC_LAYERS_IMPL must be one of auto, fused, reference, got 'quick'"):
         F.constrict(*sample_inputs())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("SC_LAYERS_IMPL", "quick", "ValueError: SC_LAYERS_IMPL must be one of auto, fused, reference, got 'quick'"),
+        ("SC_LAYERS_CPU_ISA", "sse9", "ValueError: SC_LAYERS_CPU_ISA must name an instruction set of this processor"),
+        ("SC_LAYERS_IMPL", "reference", "None"),
+        ("SC_LAYERS_CPU_ISA", "baseline", "baseline"),
+    ],
+)
+def test_environment_is_obeyed_and_a_wrong_setting_is_named(variable: str, value: str, expected: str) -> None:
+    code = (
+        "from sc_layers import SpatialConstriction; from sc_layers.ops import loading; "
+        "SpatialConstriction(3, 4); print(loading.cpu_instruction_set())"
+    )
+    environment = {**os.environ, variable: value}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    last_line = (ran.stdout if ran.returncode == 0 else ran.stderr).strip().splitlines()[-1]
+    assert last_line.startswith(expected), ran.stderr
+
+
+def test_unknown_instruction_set_raises_at_every_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SC_LAYERS_CPU_ISA", "sse9")
+    monkeypatch.setattr(loading, "_loaded", {})
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"SC_LAYERS_CPU_ISA must name .*, got 'sse9'"):
+            F.constrict(*sample_inputs())
 
 
 @pytest.mark.usefixtures("no_kernels")

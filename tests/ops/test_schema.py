@@ -16,12 +16,16 @@ from sc_layers import SpatialConstriction
 from sc_layers import functional as F
 from sc_layers.models import Generator
 from sc_layers.models.generator import GeneratorConfig
-from tests.ops.samples import EPS, result_and_gradients, sample_inputs
+from tests.ops.samples import EPS, layer_inputs, result_and_gradients, sample_inputs, weights_for
 from tests.tolerances import SAME_FORMULA, assert_close_to_largest
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 OPCHECK_SIZES = [(2, 5, 6, 7, 3, 2), (1, 1, 1, 1, 1, 1), (3, 17, 4, 4, 1, 1)]
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    return F.statistics(x.detach(), EPS, "fused")
 
 
 @pytest.mark.parametrize("sizes", OPCHECK_SIZES)
@@ -30,23 +34,36 @@ OPCHECK_SIZES = [(2, 5, 6, 7, 3, 2), (1, 1, 1, 1, 1, 1), (3, 17, 4, 4, 1, 1)]
 def test_opcheck(dtype: torch.dtype, layout: torch.memory_format, sizes: tuple[int, ...]) -> None:
     for gain in (True, False):
         inputs = sample_inputs(*sizes, dtype=dtype, memory_format=layout, gain=gain)
-        torch.library.opcheck(torch.ops.sc_layers.constrict.default, (*inputs, EPS))
+        torch.library.opcheck(torch.ops.sc_layers.constrict.default, (*inputs, *_statistics(inputs[0]), EPS))
+        inputs = layer_inputs(*sizes, dtype=dtype, memory_format=layout, gain=gain)
+        torch.library.opcheck(torch.ops.sc_layers.constrict_layer.default, (*inputs, EPS))
+    torch.library.opcheck(torch.ops.sc_layers.statistics.default, (inputs[0], EPS))
 
 
+@pytest.mark.parametrize("wants_x", [True, False])
 @pytest.mark.parametrize("gain", [True, False])
-def test_opcheck_of_the_backward_operator(gain: bool) -> None:
+def test_opcheck_of_the_backward_operator(gain: bool, wants_x: bool) -> None:
     for layout in LAYOUTS:
         inputs = sample_inputs(memory_format=layout, gain=gain, requires_grad=False)
-        y, mean, rstd = torch.ops.sc_layers.constrict(*inputs, EPS)
-        arguments = (torch.randn_like(y), *inputs, mean, rstd)
+        arguments = (torch.randn_like(inputs[0]), *inputs, *_statistics(inputs[0]), wants_x)
         torch.library.opcheck(torch.ops.sc_layers.constrict_backward.default, arguments)
+
+
+@pytest.mark.parametrize("wanted", [0b1111111, 0b0000010, 0b0111100])
+@pytest.mark.parametrize("masks", [True, False])
+def test_opcheck_of_the_layers_backward_operator(masks: bool, wanted: int) -> None:
+    for layout in LAYOUTS:
+        inputs = layer_inputs(memory_format=layout, requires_grad=False)
+        y, *kept = torch.ops.sc_layers.constrict_layer(*inputs, EPS)
+        grads = (torch.randn_like(y), *(torch.randn_like(logits) if masks else None for logits in kept[2:]))
+        torch.library.opcheck(torch.ops.sc_layers.constrict_layer_backward.default, (*grads, *inputs, *kept, wanted))
 
 
 def test_opcheck_of_a_layout_that_is_copied() -> None:
     inputs = sample_inputs(requires_grad=False)
     for x in (inputs[0].mT.contiguous().mT, inputs[0].expand(2, 5, 6, 7)[:, :, ::2].expand(2, 5, 3, 7)):
         arguments = [x, inputs[1][..., : x.shape[2]], *inputs[2:]]
-        torch.library.opcheck(torch.ops.sc_layers.constrict.default, (*arguments, EPS))
+        torch.library.opcheck(torch.ops.sc_layers.constrict.default, (*arguments, *_statistics(x), EPS))
 
 
 @pytest.mark.parametrize("gain", [True, False])
@@ -59,6 +76,24 @@ def test_gradcheck_and_gradgradcheck(gain: bool) -> None:
 
     assert torch.autograd.gradcheck(function, inputs)
     assert torch.autograd.gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("gain", [True, False])
+def test_gradcheck_and_gradgradcheck_of_the_layer(gain: bool) -> None:
+    inputs = layer_inputs(2, 2, 3, 2, 2, 2, dtype=torch.float64, gain=gain)
+
+    def function(*tensors: Tensor) -> tuple[Tensor, ...]:
+        gains = () if gain else (None,)
+        return F.spatial_constriction(*tensors, *gains, eps=1e-2, impl="fused")
+
+    assert torch.autograd.gradcheck(function, inputs if gain else inputs[:6])
+    assert torch.autograd.gradgradcheck(function, inputs if gain else inputs[:6])
+
+
+def test_gradcheck_and_gradgradcheck_of_the_statistics() -> None:
+    x = torch.randn(2, 2, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: F.statistics(x, 1e-2, "fused"), [x])
+    assert torch.autograd.gradgradcheck(lambda x: F.statistics(x, 1e-2, "fused"), [x])
 
 
 def _derivatives(impl: str, order: int, loss: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -76,7 +111,22 @@ def _derivatives(impl: str, order: int, loss: Callable[[Tensor], Tensor]) -> lis
         1e-2,
         impl,
     )
-    grads = torch.autograd.grad(loss(y), inputs, create_graph=order > 1)
+    return _derivatives_of(loss(y), inputs, order)
+
+
+def _layer_derivatives(impl: str, order: int, loss: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """The same of the layer, of y and the masks, by inputs of which the codes and gates are made from x."""
+    inputs = layer_inputs(2, 3, 4, 5, 3, 2, dtype=torch.float64)
+    x, codes, gates_h, gates_w, weight, bias, gain = inputs
+    pooled = x.mean((2, 3))
+    y, *logits = F.spatial_constriction(
+        x, codes * pooled, gates_h * pooled.mean(), gates_w, weight * gain[:, None, None], bias, gain, 1e-2, impl
+    )
+    return _derivatives_of(loss(y) + loss(F.rectangle_masks(*logits)), inputs, order)
+
+
+def _derivatives_of(loss: Tensor, inputs: list[Tensor], order: int) -> list[Tensor]:
+    grads = torch.autograd.grad(loss, inputs, create_graph=order > 1)
     for left in range(order - 1, 0, -1):
         total = sum((grad**3).sum() for grad in grads)
         grads = torch.autograd.grad(total, inputs, create_graph=left > 1)
@@ -88,8 +138,10 @@ def test_higher_derivatives_of_a_nonlinear_function_equal_the_references(order: 
     def loss(y: Tensor) -> Tensor:
         return (y**3).sum()
 
-    for ours, reference in zip(_derivatives("fused", order, loss), _derivatives("reference", order, loss), strict=True):
-        assert_close_to_largest(ours, reference, 1e-10)
+    for function in (_derivatives, _layer_derivatives):
+        pairs = zip(function("fused", order, loss), function("reference", order, loss), strict=True)
+        for ours, reference in pairs:
+            assert_close_to_largest(ours, reference, 1e-10)
 
 
 def test_path_length_penalty_is_differentiable_in_half_precision() -> None:
@@ -100,23 +152,29 @@ def test_path_length_penalty_is_differentiable_in_half_precision() -> None:
     assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in inputs)
 
 
-def test_statistics_are_not_differentiable() -> None:
-    _, mean, rstd = torch.ops.sc_layers.constrict(*sample_inputs(), EPS)
-    assert not mean.requires_grad
-    assert not rstd.requires_grad
+def test_statistics_of_the_layer_operator_are_not_differentiable() -> None:
+    y, mean, rstd, *logits = torch.ops.sc_layers.constrict_layer(*layer_inputs(), EPS)
+    assert [t.requires_grad for t in (y, mean, rstd, *logits)] == [True, False, False, True, True]
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1.06), (torch.bfloat16, 1.12)])
-def test_backward_keeps_little_more_than_x(dtype: torch.dtype, limit: float) -> None:
-    inputs = sample_inputs(8, 512, 16, 16, 5, 4, dtype=dtype, gain=False)
+@pytest.mark.parametrize("function", [F.constrict, F.spatial_constriction])
+def test_backward_keeps_little_more_than_x(
+    function: Callable[..., Tensor | tuple[Tensor, ...]], dtype: torch.dtype, limit: float
+) -> None:
+    make_inputs = sample_inputs if function is F.constrict else layer_inputs
+    inputs = make_inputs(8, 512, 16, 16, 5, 4, dtype=dtype, gain=False)
+    parameters = {t.data_ptr() for t in inputs[1:] if t is not None} if function is F.spatial_constriction else set()
     storages: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        if tensor.data_ptr() not in parameters:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        y = F.constrict(*inputs, impl="fused")
+        result = function(*inputs, impl="fused")
+    y = result if isinstance(result, Tensor) else result[0]
     assert y.untyped_storage().data_ptr() not in storages
     assert sum(storages.values()) <= limit * inputs[0].untyped_storage().nbytes()
 
@@ -160,8 +218,8 @@ def test_layer_compiles_to_one_graph_with_the_fused_operator_and_dynamic_batch()
         (ours,) = torch.autograd.grad(compiled(x, codes).pow(2).sum(), [x])
         (eager,) = torch.autograd.grad(layer(x, codes).pow(2).sum(), [x])
         torch.testing.assert_close(ours, eager, **SAME_FORMULA[torch.float32])
-    assert recorder.targets.count("sc_layers.constrict.default") == 1  # one graph for all batches
-    assert recorder.targets.count("sc_layers.constrict_backward.default") == 1
+    assert recorder.targets.count("sc_layers.constrict_layer.default") == 1  # one graph for all batches
+    assert recorder.targets.count("sc_layers.constrict_layer_backward.default") == 1
 
 
 @pytest.mark.slow
@@ -176,7 +234,7 @@ def test_generator_compiles_to_one_graph() -> None:
         expected_images, expected_masks = generator(codes, noise_mode="const", return_masks=True)
         torch.testing.assert_close(images, expected_images, **SAME_FORMULA[torch.float32])
         torch.testing.assert_close(masks, expected_masks, **SAME_FORMULA[torch.float32])
-    assert recorder.targets.count("sc_layers.constrict.default") == 2
+    assert recorder.targets.count("sc_layers.constrict_layer.default") == 2
 
 
 @pytest.mark.slow
@@ -213,16 +271,16 @@ def test_export_holds_the_fused_operator_and_takes_other_batches() -> None:
     program = torch.export.export(
         layer, (torch.randn(4, 6, 8, 9), torch.randn(4, 5)), dynamic_shapes=({0: batch}, {0: batch})
     )
-    assert any(str(node.target) == "sc_layers.constrict.default" for node in program.graph.nodes)
+    assert any(str(node.target) == "sc_layers.constrict_layer.default" for node in program.graph.nodes)
     x, codes = torch.randn(7, 6, 8, 9), torch.randn(7, 5)
     torch.testing.assert_close(program.module()(x, codes), layer(x, codes), **SAME_FORMULA[torch.float32])
 
 
 def test_fake_tensors_and_meta_device_have_shapes_without_data() -> None:
-    inputs = [t.detach().to("meta") for t in sample_inputs()]
-    y, mean, rstd = torch.ops.sc_layers.constrict(*inputs, EPS)
-    assert (y.shape, mean.shape, rstd.shape) == ((2, 5, 6, 7), (2, 5), (2, 5))
-    assert y.device.type == "meta"
+    inputs = [t.detach().to("meta") for t in layer_inputs()]
+    outputs = torch.ops.sc_layers.constrict_layer(*inputs, EPS)
+    assert [t.shape for t in outputs] == [(2, 5, 6, 7), (2, 5), (2, 5), (2, 3, 2, 2, 6), (2, 3, 2, 2, 7)]
+    assert all(t.device.type == "meta" for t in outputs)
 
 
 # ---- transforms
@@ -230,7 +288,13 @@ def test_fake_tensors_and_meta_device_have_shapes_without_data() -> None:
 
 def _of_x(impl: str) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     x, *others = sample_inputs(dtype=torch.float64, requires_grad=False)
-    return x, lambda features: F.constrict(features, *others, 1e-2, impl)
+    _, *parameters = layer_inputs(dtype=torch.float64, requires_grad=False)
+
+    def both(features: Tensor) -> Tensor:
+        y, *_ = F.spatial_constriction(features, *parameters, 1e-2, impl)
+        return y + F.constrict(features, *others, 1e-2, impl)
+
+    return x, both
 
 
 def _transforms() -> dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]]:
@@ -302,7 +366,10 @@ def test_layer_is_copied_pickled_and_run_in_inference_mode() -> None:
         assert torch.equal(other(x, codes), expected)
     with torch.inference_mode():
         assert torch.equal(layer(x, codes), expected)
-    assert torch.equal(torch.nn.DataParallel(layer)(x, codes), expected)
+    # Where there is a GPU, DataParallel insists on a module that lies there.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    replicated = torch.nn.DataParallel(layer.to(device))(x.to(device), codes.to(device))
+    torch.testing.assert_close(replicated.cpu(), expected, **SAME_FORMULA[torch.float32])
 
 
 def test_gradients_under_distributed_data_parallel(tmp_path: Path) -> None:
@@ -327,7 +394,6 @@ def test_checkpointing_recomputes_the_same() -> None:
         return F.constrict(*tensors, impl="fused")
 
     y = torch.utils.checkpoint.checkpoint(function, *inputs, use_reentrant=False)
-    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y.dtype)
-    grads = torch.autograd.grad(y, inputs, weights)
+    grads = torch.autograd.grad(y, inputs, weights_for(y))
     for ours, expected in zip((y, *grads), result_and_gradients(inputs, "fused"), strict=True):
         assert torch.equal(ours, expected)

@@ -1,5 +1,7 @@
-// The operator on the CPU: chooses an instruction set at run time and lends PyTorch's threads to the kernels.
-#include <cstdlib>
+// The operators on the CPU: one instruction set of several, and PyTorch's threads lent to the kernels.
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+
+#include <atomic>
 #include <cstring>
 
 #include "../binding.h"
@@ -30,60 +32,63 @@ const auto& variants() {
   return all;
 }
 
-const Variant* chosen_variant() {
-  const char* wanted = std::getenv("SC_LAYERS_CPU_ISA");
+// The supported variant of that name, or the best one if the name is empty; null if there is none.
+const Variant* find_variant(const char* name) {
   for (const Variant& variant : variants()) {
-    const bool matches = wanted == nullptr || *wanted == '\0' || std::strcmp(wanted, variant.name) == 0;
-    if (matches && variant.supported) return &variant;
+    if (variant.supported && (*name == '\0' || std::strcmp(name, variant.name) == 0)) return &variant;
   }
   return nullptr;
 }
 
-const Kernels& kernels() {
-  const Variant* variant = chosen_variant();
-  STD_TORCH_CHECK(variant != nullptr, "SC_LAYERS_CPU_ISA=", std::getenv("SC_LAYERS_CPU_ISA"),
-                  " names no instruction set of this processor (x86-64: baseline, avx2, avx512; else: baseline)");
-  return *variant->kernels;
+std::atomic<const Variant*>& chosen() {
+  static std::atomic<const Variant*> variant{find_variant("")};
+  return variant;
 }
 
-void run_parallel(int64_t size, void (*body)(int64_t, int64_t, void*), void* context) {
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_parallel_for(0, size, 1, body, context));
+// The body must not throw: PyTorch calls it on its own threads, by a C interface. Kernels are compiled without
+// exceptions.
+void run_parallel(int64_t size, int64_t grain, void (*body)(int64_t, int64_t, void*), void* context) {
+  check(torch_parallel_for(0, size, grain, body, context), "running on PyTorch's threads");
 }
 
-Parallel torch_threads() { return {static_cast<int64_t>(torch::stable::get_num_threads()), run_parallel}; }
+class CpuBackend {
+ public:
+  explicit CpuBackend(int32_t /*device_index*/) {}
 
-struct CpuBackend {
-  static size_t forward_workspace(const Shape& shape, int32_t) {
-    return kernels().workspace(shape, false, torch_threads().threads);
+  size_t statistics_workspace(const Shape& shape) const { return kernels_.statistics_workspace(shape); }
+  size_t apply_workspace(const Shape& shape) const { return kernels_.apply_workspace(shape); }
+  size_t backward_workspace(const Shape& shape) const { return kernels_.backward_workspace(shape); }
+
+  void run(const Statistics& step) const { kernels_.statistics(step, run_parallel); }
+  void run(const Styles& step) const { kernels_.styles(step, run_parallel); }
+  void run(const StylesBackward& step) const { kernels_.styles_backward(step, run_parallel); }
+  void run(const Apply& step) const { kernels_.apply(step, run_parallel); }
+  void run(const BackwardSums& step) const { kernels_.backward_sums(step, run_parallel); }
+  void run(const BackwardInput& step) const { kernels_.backward_input(step, run_parallel); }
+
+  AOTITorchError multiply(AtenTensorHandle out, AtenTensorHandle left, AtenTensorHandle right, double beta,
+                          double alpha) const {
+    return aoti_torch_cpu_addmm_out(out, out, left, right, beta, alpha);
   }
-  static size_t backward_workspace(const Shape& shape, int32_t) {
-    return kernels().workspace(shape, true, torch_threads().threads);
-  }
-  static void forward(const Forward& args, int32_t) { kernels().forward(args, torch_threads()); }
-  static void backward(const Backward& args, int32_t) { kernels().backward(args, torch_threads()); }
+
+ private:
+  const Kernels& kernels_ = *chosen().load()->kernels;
 };
 
-STABLE_TORCH_LIBRARY_IMPL(sc_layers, CPU, library) {
-  library.impl("constrict", TORCH_BOX(&constrict<CpuBackend>));
-  library.impl("constrict_backward", TORCH_BOX(&constrict_backward<CpuBackend>));
-}
+STABLE_TORCH_LIBRARY_IMPL(sc_layers, CPU, library) { SC_LAYERS_OPERATORS(library, CpuBackend); }
 
 }  // namespace
 }  // namespace sc_layers
 
-// For `sc-layers doctor` and tests, by ctypes.
+// For Python, by ctypes.
 extern "C" {
-// Name of the instruction set in use, or null if SC_LAYERS_CPU_ISA names none that this processor has.
-__attribute__((visibility("default"))) const char* sc_layers_cpu_isa() {
-  const sc_layers::Variant* variant = sc_layers::chosen_variant();
-  return variant == nullptr ? nullptr : variant->name;
-}
+// Name of the instruction set in use.
+__attribute__((visibility("default"))) const char* sc_layers_cpu_isa() { return sc_layers::chosen().load()->name; }
 
-// 1 if this processor can run the named variant, 0 if not or if there is no such variant.
-__attribute__((visibility("default"))) int sc_layers_cpu_supports(const char* name) {
-  for (const sc_layers::Variant& variant : sc_layers::variants()) {
-    if (std::strcmp(name, variant.name) == 0) return variant.supported;
-  }
-  return 0;
+// Uses the named instruction set from now on, the best one if the name is empty; 0 if this processor has none so named.
+__attribute__((visibility("default"))) int sc_layers_cpu_use(const char* name) {
+  const sc_layers::Variant* variant = sc_layers::find_variant(name);
+  if (variant != nullptr) sc_layers::chosen() = variant;
+  return variant != nullptr;
 }
 }

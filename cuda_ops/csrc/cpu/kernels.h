@@ -5,16 +5,19 @@
 
 namespace sc_layers {
 
-// A loop whose iterations may run in parallel: calls body(begin, end, context) on pieces that cover 0..size.
-struct Parallel {
-  int64_t threads;
-  void (*run)(int64_t size, void (*body)(int64_t, int64_t, void*), void* context);
-};
+// Runs body(begin, end, context) on pieces of at least `grain` iterations that cover 0..size, maybe in parallel.
+using Parallel = void (*)(int64_t size, int64_t grain, void (*body)(int64_t, int64_t, void*), void* context);
 
 struct Kernels {
-  size_t (*workspace)(const Shape&, bool backward, int64_t threads);
-  void (*forward)(const Forward&, const Parallel&);
-  void (*backward)(const Backward&, const Parallel&);
+  size_t (*statistics_workspace)(const Shape&);
+  size_t (*apply_workspace)(const Shape&);
+  size_t (*backward_workspace)(const Shape&);
+  void (*statistics)(const Statistics&, Parallel);
+  void (*styles)(const Styles&, Parallel);
+  void (*styles_backward)(const StylesBackward&, Parallel);
+  void (*apply)(const Apply&, Parallel);
+  void (*backward_sums)(const BackwardSums&, Parallel);
+  void (*backward_input)(const BackwardInput&, Parallel);
 };
 
 namespace baseline {

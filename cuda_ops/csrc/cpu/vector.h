@@ -62,6 +62,8 @@ SC_LAYERS_INLINE uint32_t float_to_bits(float value) {
   return bits;
 }
 
+SC_LAYERS_INLINE double widen(double value) { return value; }
+SC_LAYERS_INLINE float widen(float value) { return value; }
 SC_LAYERS_INLINE float widen(bf16 value) { return bits_to_float(uint32_t{value.bits} << 16); }
 
 SC_LAYERS_INLINE uint16_t narrow_bf16(float value) {

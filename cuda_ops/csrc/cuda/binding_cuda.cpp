@@ -1,9 +1,7 @@
-// The operator on CUDA: current stream and device of PyTorch, memory from its allocator, errors with the shapes.
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
+// The operators on CUDA: current stream and device of PyTorch, memory from its allocator, errors with the shapes.
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
 
 #include <mutex>
-#include <string>
 #include <vector>
 
 #include "../binding.h"
@@ -15,50 +13,70 @@ namespace {
 const Device& device_of(int32_t index) {
   static std::mutex mutex;
   static std::vector<std::optional<Device>> known(64);  // by index; elements never move
-  STD_TORCH_CHECK(index >= 0 && index < static_cast<int32_t>(known.size()), "sc_layers: no CUDA device ", index);
+  if (index < 0 || index >= static_cast<int32_t>(known.size())) fail("no CUDA device ", index);
   const std::lock_guard<std::mutex> lock(mutex);
   std::optional<Device>& device = known[index];
   if (!device) {
     Device found{};
     const char* error = query_device(index, found);
-    STD_TORCH_CHECK(error == nullptr, "sc_layers: CUDA device ", index, " does not answer: ", error);
+    if (error != nullptr) fail("CUDA device ", index, " does not answer: ", error);
     device = found;
   }
   return *device;
 }
 
-void* current_stream(int32_t index) {
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &stream));
-  return stream;
-}
+// A CUDA device made the current one, until the end of the call.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int32_t index) {
+    check(aoti_torch_create_cuda_guard(index, &guard_), "choosing CUDA device ", index);
+  }
+  ~CurrentDevice() { aoti_torch_delete_cuda_guard(guard_); }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
 
-void check_launch(const char* error, const char* what, const Shape& s) {
-  STD_TORCH_CHECK(error == nullptr, "sc_layers::", what, " could not be launched on CUDA: ", error, " (x [", s.n, ", ",
-                  s.c, ", ", s.h, ", ", s.w, "], K=", s.k, ", J=", s.j, ")");
-}
+ private:
+  CUDAGuardHandle guard_ = nullptr;
+};
 
-struct CudaBackend {
-  static size_t forward_workspace(const Shape& shape, int32_t index) {
-    return sc_layers::forward_workspace(shape, device_of(index));
+class CudaBackend {
+ public:
+  explicit CudaBackend(int32_t index) : current_(index), device_(device_of(index)) {
+    check(aoti_torch_get_current_cuda_stream(index, &stream_), "asking for the current CUDA stream");
   }
-  static size_t backward_workspace(const Shape& shape, int32_t index) {
-    return sc_layers::backward_workspace(shape, device_of(index));
+
+  size_t statistics_workspace(const Shape& shape) const { return sc_layers::statistics_workspace(shape, device_); }
+  size_t apply_workspace(const Shape& shape) const { return sc_layers::apply_workspace(shape, device_); }
+  size_t backward_workspace(const Shape& shape) const { return sc_layers::backward_workspace(shape, device_); }
+
+  void run(const Statistics& step) const { launch(launch_statistics, step, "statistics"); }
+  void run(const Styles& step) const { launch(launch_styles, step, "styles"); }
+  void run(const StylesBackward& step) const { launch(launch_styles_backward, step, "gradients of the styles"); }
+  void run(const Apply& step) const { launch(launch_apply, step, "constriction"); }
+  void run(const BackwardSums& step) const { launch(launch_backward_sums, step, "sums of the backward pass"); }
+  void run(const BackwardInput& step) const { launch(launch_backward_input, step, "gradient of x"); }
+
+  AOTITorchError multiply(AtenTensorHandle out, AtenTensorHandle left, AtenTensorHandle right, double beta,
+                          double alpha) const {
+    return aoti_torch_cuda_addmm_out(out, out, left, right, beta, alpha);
   }
-  static void forward(const Forward& call, int32_t index) {
-    const torch::stable::accelerator::DeviceGuard guard(index);
-    check_launch(launch_forward(call, device_of(index), current_stream(index)), "constrict", call.shape);
-  }
-  static void backward(const Backward& call, int32_t index) {
-    const torch::stable::accelerator::DeviceGuard guard(index);
-    check_launch(launch_backward(call, device_of(index), current_stream(index)), "constrict_backward", call.shape);
+
+ private:
+  CurrentDevice current_;
+  const Device& device_;
+  void* stream_ = nullptr;
+
+  template <typename Step>
+  void launch(const char* (*function)(const Step&, const Device&, void*), const Step& step, const char* what) const {
+    const char* error = function(step, device_, stream_);
+    if (error == nullptr) return;
+    const Shape& s = step.shape;
+    fail(what, " could not be launched on CUDA: ", error, " (x [", s.n, ", ", s.c, ", ", s.h, ", ", s.w, "], K=", s.k,
+         ", J=", s.j, ")");
   }
 };
 
-STABLE_TORCH_LIBRARY_IMPL(sc_layers, CUDA, library) {
-  library.impl("constrict", TORCH_BOX(&constrict<CudaBackend>));
-  library.impl("constrict_backward", TORCH_BOX(&constrict_backward<CudaBackend>));
-}
+STABLE_TORCH_LIBRARY_IMPL(sc_layers, CUDA, library) { SC_LAYERS_OPERATORS(library, CudaBackend); }
 
 }  // namespace
 }  // namespace sc_layers
