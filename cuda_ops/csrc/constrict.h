@@ -1,5 +1,5 @@
 // What a backend (CPU, CUDA) implements: the steps of spatial constriction as plain pointers.
-// No torch header here, so that kernels compile without one.
+// No torch header here, so that kernels compile without one. No size is 0.
 //
 //   mean, rstd of every plane of x;  x_hat = (x - mean) * rstd                                      statistics
 //   scale_k = 1 + code_k * style_weight[k, 0] + style_bias[k, 0],  bias_k likewise without the 1    styles
@@ -79,11 +79,13 @@ struct BackwardSums {
   Group group;
   const void* grad;  // dL/dy
   const void* x;
+  const void* added_gate_logits_h;  // null, or what else reaches the logits (through masks): part of the result
+  const void* added_gate_logits_w;
   void* grad_gate_logits_h;
   void* grad_gate_logits_w;
   void* grad_scale;      // sum_hw grad * w_k * x_hat
   void* grad_bias;       // sum_hw grad * w_k
-  void* grad_mask_gain;  // null if mask_gain is
+  void* grad_mask_gain;  // [n, k], the share of every sample; null if mask_gain is
   void* workspace;
 };
 
