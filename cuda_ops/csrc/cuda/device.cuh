@@ -1,12 +1,15 @@
-// What the kernels use of the device: packed accesses, conversions, warp and cluster primitives.
+// What the kernels use of the device: types, wide accesses, sums over warps, matrix products of tensor cores.
 //
-// Kernels touch global memory only through load/store and load_packet/store_packet, and reach other blocks of a cluster
-// only through the functions here, so that the same sources run on a host under an emulation header (which defines
-// SC_LAYERS_EMULATE, counts these accesses and checks their bounds and alignment).
+// Kernels touch global memory only through load/store and load_bits/store_bits, so that the same sources run on a host
+// under an emulation header (which defines SC_LAYERS_EMULATE, counts these accesses and checks bounds and alignment).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+
+#include "launch.h"
 
 #ifdef SC_LAYERS_EMULATE
 #include "emulation.h"
@@ -19,10 +22,18 @@
 namespace sc_layers {
 
 constexpr int kWarp = 32;
+constexpr int kWarps = 8;  // of every block
+constexpr int kThreads = kWarp * kWarps;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kAccess = 16;  // bytes of the widest memory access
-constexpr int kQuadLog2 = 2;
-constexpr int kQuad = 1 << kQuadLog2;  // pixels of one channel that a thread handles at a time
+
+// Features as they lie in memory; only their bits are ever handled.
+struct Half {
+  uint16_t bits;
+};
+struct Bfloat16 {
+  uint16_t bits;
+};
 
 template <typename T>
 struct Accumulator {
@@ -35,40 +46,6 @@ struct Accumulator<double> {
 template <typename T>
 using accumulator_t = typename Accumulator<T>::type;
 
-__device__ inline float to_accumulator(float value) { return value; }
-__device__ inline double to_accumulator(double value) { return value; }
-__device__ inline float to_accumulator(__half value) { return __half2float(value); }
-__device__ inline float to_accumulator(__nv_bfloat16 value) { return __bfloat162float(value); }
-
-template <typename T>
-__device__ inline T from_accumulator(accumulator_t<T> value) {
-  return value;
-}
-template <>
-__device__ inline __half from_accumulator<__half>(float value) {
-  return __float2half_rn(value);
-}
-template <>
-__device__ inline __nv_bfloat16 from_accumulator<__nv_bfloat16>(float value) {
-  return __float2bfloat16_rn(value);
-}
-
-// kBytes consecutive bytes that move in one access.
-template <int kBytes>
-struct Bits;
-template <>
-struct Bits<16> {
-  uint4 value;
-};
-template <>
-struct Bits<8> {
-  uint2 value;
-};
-template <>
-struct Bits<4> {
-  unsigned value;
-};
-
 #ifndef SC_LAYERS_EMULATE
 
 template <typename T>
@@ -79,208 +56,182 @@ template <typename T>
 __device__ inline void store(T* address, T value) {
   *address = value;
 }
-template <int kBytes>
-__device__ inline Bits<kBytes> load_bits(const void* address) {
-  return {*static_cast<const decltype(Bits<kBytes>::value)*>(address)};
-}
-template <int kBytes>
-__device__ inline void store_bits(void* address, Bits<kBytes> bits) {
-  *static_cast<decltype(bits.value)*>(address) = bits.value;
-}
-// The same for shared memory; an emulation checks these against other bounds.
-template <int kBytes>
-__device__ inline Bits<kBytes> read_shared(const void* address) {
-  return load_bits<kBytes>(address);
-}
-template <int kBytes>
-__device__ inline void write_shared(void* address, Bits<kBytes> bits) {
-  store_bits<kBytes>(address, bits);
-}
-
-// threadIdx.x, read anew: what depends on it is then computed where it is used and does not occupy registers elsewhere.
-__device__ inline int thread_index() {
-  int index;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
-  return index;
-}
+// Features are used once by a kernel: they shall not displace in the caches what all blocks use.
+__device__ inline uint4 load_bits(const void* address) { return __ldcs(static_cast<const uint4*>(address)); }
+__device__ inline void store_bits(void* address, uint4 bits) { __stcs(static_cast<uint4*>(address), bits); }
 
 __device__ inline unsigned char* shared_memory() {
   extern __shared__ __align__(16) unsigned char memory[];
   return memory;
 }
 
-// Clusters exist from compute capability 9.0 on; elsewhere the planner makes no plan that has more than one block in a
-// cluster, and these are never reached with another rank.
-__device__ inline int cluster_rank() {
-#if __CUDA_ARCH__ >= 900
-  unsigned rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return static_cast<int>(rank);
-#else
-  return 0;
-#endif
+__device__ inline float float_of(unsigned bits) { return __uint_as_float(bits); }
+__device__ inline unsigned bits_of(float value) { return __float_as_uint(value); }
+
+// Two numbers in one word, the first in its lower half.
+__device__ inline unsigned pack_half(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  unsigned bits;
+  memcpy(&bits, &pair, 4);
+  return bits;
 }
-__device__ inline void cluster_sync() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
-#else
-  __syncthreads();
-#endif
+__device__ inline unsigned pack_bfloat16(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  unsigned bits;
+  memcpy(&bits, &pair, 4);
+  return bits;
 }
-template <typename T>
-__device__ inline T read_peer(const T* address, int rank) {
-#if __CUDA_ARCH__ >= 900
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "peers exchange statistics only");
-  const unsigned local = static_cast<unsigned>(__cvta_generic_to_shared(address));
-  unsigned remote;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-  T value;
-  if constexpr (sizeof(T) == 4) {
-    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(remote) : "memory");
-  } else {
-    asm volatile("ld.shared::cluster.f64 %0, [%1];" : "=d"(value) : "r"(remote) : "memory");
-  }
-  return value;
-#else
-  return *address;
-#endif
+__device__ inline float unpack_half(unsigned bits, int which) {
+  __half2 pair;
+  memcpy(&pair, &bits, 4);
+  return which == 0 ? __low2float(pair) : __high2float(pair);
 }
 
-// Launches a kernel with one argument; null, or the text of the error.
+// sum + rows * columns by a warp, 16x16 times 16x8 in bfloat16, added up in float32. Of lane 4 i + t: rows[0], [2] hold
+// columns 2 t, 2 t + 1 and 2 t + 8, 2 t + 9 of row i, rows[1], [3] of row i + 8; columns[0], [1] hold the same rows of
+// column i; sum[0], [1] are columns 2 t, 2 t + 1 of row i, and sum[2], [3] of row i + 8.
+__device__ inline void multiply(float (&sum)[4], const unsigned (&rows)[4], const unsigned (&columns)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "r"(columns[0]), "r"(columns[1]));
+}
+
+// Transposes an 8x8 matrix of 16-bit numbers; lane 4 i + t holds columns 2 t, 2 t + 1 of row i.
+__device__ inline unsigned transpose(unsigned pair) {
+  unsigned result;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(pair));
+  return result;
+}
+
+// Launches a kernel with one argument in blocks of kThreads; null, or the text of the error.
 template <typename Arguments>
-inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, int cluster,
-                          void* stream, const Arguments& arguments) {
-  constexpr int kWithoutAsking = 48 * 1024;
-  const void* function = reinterpret_cast<const void*>(kernel);
-  cudaError_t error = cudaSuccess;
-  if (shared_bytes > kWithoutAsking) {
-    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  }
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = cluster;
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &attribute;
-  config.numAttrs = cluster > 1 ? 1 : 0;
-  if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, arguments);
-  if (error == cudaSuccess) return nullptr;
-  cudaGetLastError();  // it was reported here, not by the next call that asks
-  return cudaGetErrorString(error);
+inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int shared_bytes, void* stream,
+                          const Arguments& arguments) {
+  if (blocks > 0x7fffffff) return "more blocks than a grid may have";
+  kernel<<<static_cast<unsigned>(blocks), kThreads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments);
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 #endif  // SC_LAYERS_EMULATE
 
-// Keeps the compiler from working out ahead of time, and keeping in registers, what follows from `value`.
-__device__ inline void forget_origin(int& value) { asm volatile("" : "+r"(value)); }
+// Calls a template for the type of the features.
+#define SC_LAYERS_DISPATCH(scalar, function, ...)                    \
+  ((scalar) == Scalar::f64   ? function<double>(__VA_ARGS__)         \
+   : (scalar) == Scalar::f16 ? function<Half>(__VA_ARGS__)           \
+   : (scalar) == Scalar::bf16 ? function<Bfloat16>(__VA_ARGS__)      \
+                              : function<float>(__VA_ARGS__))
 
-// Quotient and remainder by a power of two.
-struct Split {
-  int quotient, remainder;
+__host__ __device__ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Least power of two that is not less.
+inline int64_t power_of_two(int64_t value) {
+  int64_t power = 1;
+  while (power < value) power *= 2;
+  return power;
+}
+
+// A thread for each of `count` pieces of work.
+template <typename Arguments>
+inline const char* launch_each(void (*kernel)(Arguments), int64_t count, void* stream, const Arguments& arguments) {
+  return launch(kernel, ceil_divide(count, kThreads), 0, stream, arguments);
+}
+__device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
+
+// Eight neighbours in memory.
+template <typename T>
+struct Eight {
+  static constexpr int kAccesses = 8 * static_cast<int>(sizeof(T)) / kAccess;
+  static constexpr int kEach = kAccess / static_cast<int>(sizeof(T));  // elements of an access
+  unsigned word[2 * sizeof(T)];
 };
-__device__ inline Split split(int value, int log2) { return {value >> log2, value & ((1 << log2) - 1)}; }
 
-// As many consecutive T as one widest access holds.
-template <typename T>
-struct Packet {
-  static constexpr int kSize = kAccess / static_cast<int>(sizeof(T));
-  T value[kSize];
-};
-template <typename T>
-__device__ inline Packet<T> load_packet(const T* address) {
-  const Bits<kAccess> bits = load_bits<kAccess>(address);
-  Packet<T> packet;
-  memcpy(&packet, &bits, kAccess);
-  return packet;
+__device__ inline float value_of(const Eight<float>& eight, int i) { return float_of(eight.word[i]); }
+__device__ inline float value_of(const Eight<Half>& eight, int i) { return unpack_half(eight.word[i / 2], i % 2); }
+__device__ inline float value_of(const Eight<Bfloat16>& eight, int i) {
+  return float_of(i % 2 == 0 ? eight.word[i / 2] << 16 : eight.word[i / 2] & 0xffff0000u);
 }
-template <typename T>
-__device__ inline void store_packet(T* address, const Packet<T>& packet) {
-  Bits<kAccess> bits;
-  memcpy(&bits, &packet, kAccess);
-  store_bits<kAccess>(address, bits);
-}
-
-// kCount consecutive elements of shared memory as accumulators; the address is a multiple of kCount elements.
-template <int kCount, typename T>
-__device__ inline void read_group(const T* address, accumulator_t<T> (&values)[kCount]) {
-  constexpr int kBytes = kCount * static_cast<int>(sizeof(T));
-  constexpr int kStep = kBytes < kAccess ? kBytes : kAccess;
-  constexpr int kElements = kStep / static_cast<int>(sizeof(T));
-#pragma unroll
-  for (int start = 0; start < kCount; start += kElements) {
-    const Bits<kStep> bits = read_shared<kStep>(address + start);
-    T elements[kElements];
-    memcpy(elements, &bits, kStep);
-#pragma unroll
-    for (int i = 0; i < kElements; ++i) values[start + i] = to_accumulator(elements[i]);
-  }
-}
-template <int kCount, typename T>
-__device__ inline void write_group(T* address, const accumulator_t<T> (&values)[kCount]) {
-  constexpr int kBytes = kCount * static_cast<int>(sizeof(T));
-  constexpr int kStep = kBytes < kAccess ? kBytes : kAccess;
-  constexpr int kElements = kStep / static_cast<int>(sizeof(T));
-#pragma unroll
-  for (int start = 0; start < kCount; start += kElements) {
-    T elements[kElements];
-#pragma unroll
-    for (int i = 0; i < kElements; ++i) elements[i] = from_accumulator<T>(values[start + i]);
-    Bits<kStep> bits;
-    memcpy(&bits, elements, kStep);
-    write_shared<kStep>(address + start, bits);
-  }
-}
-
-template <typename A>
-__device__ inline A warp_sum(A value) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+__device__ inline double value_of(const Eight<double>& eight, int i) {
+  double value;
+  memcpy(&value, &eight.word[2 * i], 8);
   return value;
 }
-template <typename A>
-__device__ inline A warp_max(A value) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const A other = __shfl_xor_sync(kAllLanes, value, offset);
-    value = other > value ? other : value;
-  }
-  return value;
+__device__ inline void set_pair(Eight<float>& eight, int pair, float low, float high) {
+  eight.word[2 * pair] = bits_of(low);
+  eight.word[2 * pair + 1] = bits_of(high);
 }
-template <typename A>
-__device__ inline A warp_inclusive_scan(A value, int lane) {
-#pragma unroll
-  for (int offset = 1; offset < kWarp; offset *= 2) {
-    const A other = __shfl_up_sync(kAllLanes, value, offset);
-    if (lane >= offset) value += other;
-  }
-  return value;
+__device__ inline void set_pair(Eight<Half>& eight, int pair, float low, float high) {
+  eight.word[pair] = pack_half(low, high);
+}
+__device__ inline void set_pair(Eight<Bfloat16>& eight, int pair, float low, float high) {
+  eight.word[pair] = pack_bfloat16(low, high);
 }
 
-// Sums kCount values (a power of two, at most 32) over a warp with kCount - 1 shuffles and a few instead of 5 * kCount:
-// at every step a lane hands half of its values to its partner. Lane l ends with the sum of value l * kCount / 32.
-template <int kCount, int kOffset = kWarp / 2, typename A>
-__device__ inline A warp_sum_each(const A (&values)[kCount], int lane) {
-  if constexpr (kOffset == 0) {
-    return values[0];
-  } else if constexpr (kCount == 1) {
-    const A sum[1] = {values[0] + __shfl_xor_sync(kAllLanes, values[0], kOffset)};
-    return warp_sum_each<1, kOffset / 2>(sum, lane);
-  } else {
-    constexpr int kHalf = kCount / 2;
-    const bool upper = (lane & kOffset) != 0;
-    A sums[kHalf];
+// The first `count` of eight neighbours, the others as zeros. `wide`: the address is a multiple of 16 bytes, and so is
+// what `count` (if less than eight) elements take.
+template <typename T>
+__device__ inline Eight<T> load_eight(const T* address, int count, bool wide) {
+  Eight<T> eight{};
+  if (wide) {
 #pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      const A sent = upper ? values[i] : values[i + kHalf];
-      const A kept = upper ? values[i + kHalf] : values[i];
-      sums[i] = kept + __shfl_xor_sync(kAllLanes, sent, kOffset);
+    for (int access = 0; access < Eight<T>::kAccesses; ++access) {
+      if (access * Eight<T>::kEach < count) {
+        const uint4 bits = load_bits(address + access * Eight<T>::kEach);
+        memcpy(&eight.word[4 * access], &bits, kAccess);
+      }
     }
-    return warp_sum_each<kHalf, kOffset / 2>(sums, lane);
+  } else {
+    T elements[8] = {};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i < count) elements[i] = load(address + i);
+    }
+    memcpy(&eight, elements, sizeof(eight));
   }
+  return eight;
+}
+template <typename T>
+__device__ inline void store_eight(T* address, const Eight<T>& eight, int count, bool wide) {
+  if (wide) {
+#pragma unroll
+    for (int access = 0; access < Eight<T>::kAccesses; ++access) {
+      uint4 bits;
+      memcpy(&bits, &eight.word[4 * access], kAccess);
+      if (access * Eight<T>::kEach < count) store_bits(address + access * Eight<T>::kEach, bits);
+    }
+  } else {
+    T elements[8];
+    memcpy(elements, &eight, sizeof(eight));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i < count) store(address + i, elements[i]);
+    }
+  }
+}
+// Whether rows of `stride` elements may be read by 16-byte accesses.
+template <typename T>
+inline bool is_wide(const T* start, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(start) % kAccess == 0 && stride % Eight<T>::kEach == 0;
+}
+
+// The sum over `team` neighbouring lanes, a power of two.
+template <typename A>
+__device__ inline A team_sum(A value, int team = kWarp) {
+  for (int offset = team / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+  return value;
+}
+// The sum over a block; `buffer` [kWarps] in shared memory must not be in use for anything else until the next barrier.
+template <typename A>
+__device__ inline A block_sum(A value, A* buffer) {
+  value = team_sum(value);
+  if (threadIdx.x % kWarp == 0) buffer[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  A sum = 0;
+#pragma unroll
+  for (int warp = 0; warp < kWarps; ++warp) sum += buffer[warp];
+  return sum;
 }
 
 }  // namespace sc_layers

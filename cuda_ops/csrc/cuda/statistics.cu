@@ -1,0 +1,241 @@
+// mean = sum x / (H W), rstd = 1 / sqrt(sum (x - mean)^2 / (H W) + eps) of every plane; x is read once.
+//
+// What a thread reads stays in its registers, so deviations are taken from a mean that is known by then. That mean is
+// corrected by the mean deviation from it: of a constant plane it is that constant exactly, and x - mean exactly 0.
+// Planes too large for a block are cut; the pieces' means and sums of squares are joined by Chan's formula.
+#include "device.cuh"
+
+namespace sc_layers {
+namespace {
+
+template <typename T>
+struct StatisticsArguments {
+  using A = accumulator_t<T>;
+  const T* x;
+  A* mean;
+  A* rstd;
+  A* pieces;  // [cuts, n c, 2] means and sums of squared deviations; null if a plane is one piece
+  A eps;
+  int64_t samples, planes;
+  int channels, pixels;
+  int cuts, piece;  // pieces of a plane, and the pixels of each but the last
+  int team;         // contiguous: lanes that share a piece; channels_last: threads along the channels
+  bool wide;
+};
+
+template <typename T>
+constexpr int kHeld = 128 / sizeof(Eight<T>);  // groups of eight in a thread's registers
+
+template <typename A>
+struct Moments {
+  A mean, squares;
+};
+
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane, int cut, const Moments<A>& found) {
+  if (args.pieces == nullptr) {
+    store(args.mean + plane, found.mean);
+    store(args.rstd + plane, 1 / sqrt(found.squares / args.pixels + args.eps));
+  } else {
+    A* piece = args.pieces + 2 * (cut * args.planes + plane);
+    store(piece, found.mean);
+    store(piece + 1, found.squares);
+  }
+}
+
+// A team of lanes, or the block, takes a piece of a contiguous plane.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) contiguous_statistics(const __grid_constant__ StatisticsArguments<T> args) {
+  using A = accumulator_t<T>;
+  A* buffer = reinterpret_cast<A*>(shared_memory());
+  const int teams = kThreads / args.team, lane = threadIdx.x % args.team;
+  const int64_t unit = static_cast<int64_t>(blockIdx.x) * teams + threadIdx.x / args.team;
+  const bool exists = unit < args.planes * args.cuts;  // all threads must reach the shuffles
+  const int64_t plane = exists ? unit / args.cuts : 0;
+  const int cut = static_cast<int>(unit % args.cuts);
+  const int start = cut * args.piece, count = exists ? min(args.piece, args.pixels - start) : 0;
+  const T* x = args.x + plane * args.pixels + start;
+  Eight<T> held[kHeld<T>];
+#pragma unroll
+  for (int i = 0; i < kHeld<T>; ++i) {
+    const int first = (i * args.team + lane) * 8;
+    held[i] = load_eight(x + first, count - first, args.wide);
+  }
+  const auto sum = [&](A value, int which) {
+    return args.team <= kWarp ? team_sum(value, args.team) : block_sum(value, buffer + which * kWarps);
+  };
+  A total = 0;
+#pragma unroll
+  for (int i = 0; i < kHeld<T>; ++i) {
+#pragma unroll
+    for (int e = 0; e < 8; ++e) total += value_of(held[i], e);
+  }
+  const A guess = sum(total, 0) / count;
+  A deviation = 0, squares = 0;
+#pragma unroll
+  for (int i = 0; i < kHeld<T>; ++i) {
+    const int left = count - (i * args.team + lane) * 8;
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const A d = e < left ? value_of(held[i], e) - guess : A(0);
+      deviation += d;
+      squares += d * d;
+    }
+  }
+  deviation = sum(deviation, 1) / count;
+  squares = sum(squares, 2) - count * deviation * deviation;
+  if (exists && lane == 0) finish<T>(args, plane, cut, {guess + deviation, squares > 0 ? squares : A(0)});
+}
+
+// The moments of `first` pixels and `second` others together.
+template <typename A>
+__device__ inline void join(Moments<A>& all, A first, const Moments<A>& other, A second) {
+  const A delta = other.mean - all.mean, part = second / (first + second);
+  all.mean += delta * part;
+  all.squares += other.squares + delta * delta * first * part;
+}
+
+// A thread takes eight channels of some pixels, walking by kHeld groups at a time; the block joins its threads' moments.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) channels_last_statistics(
+    const __grid_constant__ StatisticsArguments<T> args) {
+  using A = accumulator_t<T>;
+  Moments<A>* shared = reinterpret_cast<Moments<A>*>(shared_memory());  // [rows, team, 8]
+  const int rows = kThreads / args.team, row = threadIdx.x / args.team, column = threadIdx.x % args.team;
+  const int blocks = static_cast<int>(ceil_divide(args.channels, 8 * args.team));
+  const int64_t unit = blockIdx.x / blocks;
+  const int block_channel = static_cast<int>(blockIdx.x % blocks) * 8 * args.team;
+  const int cut = static_cast<int>(unit % args.cuts);
+  const int64_t sample = unit / args.cuts;
+  const int start = cut * args.piece, end = min(start + args.piece, args.pixels);
+  const int channel = block_channel + column * 8, present = args.channels - channel;
+  const T* x = args.x + sample * args.pixels * args.channels + channel;
+  Moments<A> all[8] = {};
+  int seen = 0;
+  for (int first = start + row; first < end; first += rows * kHeld<T>) {
+    Eight<T> held[kHeld<T>];
+    const int count = min(kHeld<T>, static_cast<int>(ceil_divide(end - first, rows)));
+#pragma unroll
+    for (int i = 0; i < kHeld<T>; ++i) {
+      const int64_t pixel = first + i * rows;
+      held[i] = load_eight(x + pixel * args.channels, i < count ? present : 0, args.wide);
+    }
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const A guess = value_of(held[0], e);
+      A deviation = 0, squares = 0;
+#pragma unroll
+      for (int i = 1; i < kHeld<T>; ++i) deviation += i < count ? value_of(held[i], e) - guess : A(0);
+      const A mean = guess + deviation / count;
+#pragma unroll
+      for (int i = 0; i < kHeld<T>; ++i) {
+        const A d = i < count ? value_of(held[i], e) - mean : A(0);
+        squares += d * d;
+      }
+      join(all[e], A(seen), {mean, squares}, A(count));
+    }
+    seen += count;
+  }
+#pragma unroll
+  for (int e = 0; e < 8; ++e) shared[threadIdx.x * 8 + e] = all[e];
+  __syncthreads();
+  for (int c = threadIdx.x; c < args.team * 8 && block_channel + c < args.channels; c += kThreads) {
+    Moments<A> found = shared[c];
+    A count = static_cast<A>(ceil_divide(end - start, rows));
+    for (int r = 1; r < rows && start + r < end; ++r) {
+      const A others = static_cast<A>(ceil_divide(end - start - r, rows));
+      join(found, count, shared[r * args.team * 8 + c], others);
+      count += others;
+    }
+    finish<T>(args, sample * args.channels + block_channel + c, cut, found);
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) join_pieces(const __grid_constant__ StatisticsArguments<T> args) {
+  using A = accumulator_t<T>;
+  const int64_t plane = global_thread();
+  if (plane >= args.planes) return;
+  Moments<A> all = {};
+  for (int cut = 0; cut < args.cuts; ++cut) {
+    const A* piece = args.pieces + 2 * (cut * args.planes + plane);
+    const int start = cut * args.piece;
+    join(all, A(start), {load(piece), load(piece + 1)}, A(min(args.piece, args.pixels - start)));
+  }
+  store(args.mean + plane, all.mean);
+  store(args.rstd + plane, 1 / sqrt(all.squares / args.pixels + args.eps));
+}
+
+struct Cuts {
+  int cuts, piece, team;
+  int64_t blocks;
+};
+
+template <typename T>
+Cuts cuts_of(const Shape& shape, const Device& device) {
+  const int64_t pixels = shape.h * shape.w, planes = shape.n * shape.c;
+  int64_t cuts, piece, team;
+  if (shape.channels_last) {
+    // Blocks for several rounds of all multiprocessors, but no thread with less than what it can hold.
+    team = std::min<int64_t>(power_of_two(ceil_divide(shape.c, 8)), kWarp);
+    const int64_t across = shape.n * ceil_divide(shape.c, 8 * team), least = kThreads / team * kHeld<T>;
+    cuts = std::min(ceil_divide(16 * device.multiprocessors, across), ceil_divide(pixels, least));
+    piece = ceil_divide(ceil_divide(pixels, cuts), least) * least;
+    cuts = ceil_divide(pixels, piece);
+    return {static_cast<int>(cuts), static_cast<int>(piece), static_cast<int>(team), across * cuts};
+  }
+  const int64_t most = kThreads * kHeld<T> * 8;
+  cuts = ceil_divide(pixels, most);
+  piece = ceil_divide(ceil_divide(pixels, cuts), 8) * 8;
+  cuts = ceil_divide(pixels, piece);
+  // Two groups of eight a lane: small planes are over sooner the more lanes load at once.
+  team = power_of_two(ceil_divide(piece, 16));
+  if (team > kWarp) team = piece <= kWarp * kHeld<T> * 8 ? kWarp : kThreads;
+  return {static_cast<int>(cuts), static_cast<int>(piece), static_cast<int>(team),
+          ceil_divide(planes * cuts, kThreads / team)};
+}
+
+template <typename T>
+size_t workspace_of(const Shape& shape, const Device& device) {
+  const Cuts cuts = cuts_of<T>(shape, device);
+  return cuts.cuts == 1 ? 0 : 2 * sizeof(accumulator_t<T>) * cuts.cuts * shape.n * shape.c;
+}
+
+template <typename T>
+const char* statistics_of(const Statistics& call, const Device& device, void* stream) {
+  using A = accumulator_t<T>;
+  const Shape& shape = call.shape;
+  const Cuts cuts = cuts_of<T>(shape, device);
+  const T* x = static_cast<const T*>(call.x);
+  const int64_t pixels = shape.h * shape.w;
+  const StatisticsArguments<T> args{x,
+                                    static_cast<A*>(call.mean),
+                                    static_cast<A*>(call.rstd),
+                                    cuts.cuts == 1 ? nullptr : static_cast<A*>(call.workspace),
+                                    static_cast<A>(call.eps),
+                                    shape.n,
+                                    shape.n * shape.c,
+                                    static_cast<int>(shape.c),
+                                    static_cast<int>(pixels),
+                                    cuts.cuts,
+                                    cuts.piece,
+                                    cuts.team,
+                                    is_wide(x, shape.channels_last ? shape.c : pixels)};
+  const char* error = shape.channels_last
+                          ? launch(channels_last_statistics<T>, cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
+                          : launch(contiguous_statistics<T>, cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
+  if (error != nullptr || cuts.cuts == 1) return error;
+  return launch_each(join_pieces<T>, args.planes, stream, args);
+}
+
+}  // namespace
+
+size_t statistics_workspace(const Shape& shape, const Device& device) {
+  return SC_LAYERS_DISPATCH(shape.scalar, workspace_of, shape, device);
+}
+
+const char* launch_statistics(const Statistics& call, const Device& device, void* stream) {
+  return SC_LAYERS_DISPATCH(call.shape.scalar, statistics_of, call, device, stream);
+}
+
+}  // namespace sc_layers

@@ -1,0 +1,219 @@
+// What the kernels over features read besides features: coefficients of eight codes at a time, ready for tensor cores.
+//
+//   y = keep x + sum_k w_k (S_k (x - mean) + b_k),  S_k = scale_k rstd
+//
+// is, for each of the two sums over codes, the product of a matrix that belongs to the pixels and one that belongs to the
+// channels. Both are kept as tables of rows: a row holds the coefficients of eight codes for one pixel (w) or one channel
+// (S, then b). For tensor cores every number is a sum of bfloat16 pieces: two give 16 bits, enough for half and bfloat16
+// features, three give the 24 bits of float32. Of a row, lane t of four holds all pieces of codes 2 t and 2 t + 1.
+// The code after the last one stands for `keep` in the sums of the backward pass: its S is 1, its b the mean, its w 0.
+#pragma once
+
+#include "device.cuh"
+
+namespace sc_layers {
+
+constexpr int kGroup = 8;  // codes of a row
+constexpr int kPad = 32;   // tables have a multiple of this many rows; those beyond the end are zeros
+
+// How rows of a table are kept: as pieces for features T, or as numbers for float64, whose kernels are plain.
+template <typename T>
+struct RowOf {
+  static constexpr int kPieces = 2, kBytes = 32;
+};
+template <>
+struct RowOf<float> {
+  static constexpr int kPieces = 3, kBytes = 64;
+};
+template <>
+struct RowOf<double> {
+  static constexpr int kPieces = 1, kBytes = 64;
+};
+
+// A pair of numbers as pairs of pieces, the largest first.
+template <int kPieces>
+__device__ inline void split(float low, float high, unsigned (&pieces)[kPieces]) {
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    pieces[p] = pack_bfloat16(low, high);
+    low -= float_of(pieces[p] << 16);
+    high -= float_of(pieces[p] & 0xffff0000u);
+  }
+}
+
+template <typename T>
+__device__ inline void store_row(void* row, const float (&values)[kGroup]) {
+  constexpr int kPieces = RowOf<T>::kPieces, kWords = RowOf<T>::kBytes / 16;
+  unsigned words[4 * kWords] = {};
+#pragma unroll
+  for (int lane = 0; lane < 4; ++lane) {
+    unsigned pieces[kPieces];
+    split(values[2 * lane], values[2 * lane + 1], pieces);
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) words[lane * kWords + p] = pieces[p];
+  }
+#pragma unroll
+  for (int i = 0; i < kWords; ++i) {
+    store(static_cast<uint4*>(row) + i, uint4{words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]});
+  }
+}
+template <typename T>
+__device__ inline void store_row(void* row, const double (&values)[kGroup]) {
+#pragma unroll
+  for (int i = 0; i < kGroup; ++i) store(static_cast<double*>(row) + i, values[i]);
+}
+
+// Pieces of codes 2 t and 2 t + 1 in lane t.
+template <int kPieces>
+struct Codes {
+  unsigned piece[kPieces];
+};
+__device__ inline Codes<2> load_codes(const Codes<2>*, const unsigned char* row, int lane) {
+  const uint2 words = load(reinterpret_cast<const uint2*>(row) + lane);
+  return {{words.x, words.y}};
+}
+__device__ inline Codes<3> load_codes(const Codes<3>*, const unsigned char* row, int lane) {
+  const uint4 words = load(reinterpret_cast<const uint4*>(row) + lane);
+  return {{words.x, words.y, words.z}};
+}
+template <typename T>
+__device__ inline Codes<RowOf<T>::kPieces> load_codes(const unsigned char* row, int lane) {
+  return load_codes(static_cast<const Codes<RowOf<T>::kPieces>*>(nullptr), row, lane);
+}
+
+// The tables of a call, in its scratch memory, and their sizes.
+template <typename A>
+struct Tables {
+  A* gates_h;              // [n, k, j, h]
+  A* gates_w;              // [n, k, j, w]
+  A* keep;                 // [n, pixel_rows]
+  unsigned char* weights;  // rows [groups, n, pixel_rows]
+  unsigned char* styles;   // rows [groups, n, channel_rows, 2]
+  int64_t samples;
+  int channels, pixels, width, height, codes, rects;
+  int channel_rows, pixel_rows;
+  int groups;  // of eight codes, `keep` included
+
+  __host__ __device__ int weight_groups() const { return static_cast<int>(ceil_divide(codes, kGroup)); }
+};
+
+// Hands out scratch memory in order; without memory it only counts.
+class Scratch {
+ public:
+  explicit Scratch(void* start) : start_(static_cast<unsigned char*>(start)) {}
+  template <typename A>
+  A* take(int64_t count) {
+    constexpr size_t kAlignment = 256;
+    const size_t at = bytes_;
+    bytes_ = (at + sizeof(A) * count + kAlignment - 1) / kAlignment * kAlignment;
+    return start_ == nullptr ? nullptr : reinterpret_cast<A*>(start_ + at);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  unsigned char* start_;
+  size_t bytes_ = 0;
+};
+
+template <typename T, typename A = accumulator_t<T>>
+Tables<A> tables_of(const Shape& s, Scratch& scratch) {
+  Tables<A> tables{};
+  tables.samples = s.n;
+  tables.channels = static_cast<int>(s.c);
+  tables.pixels = static_cast<int>(s.h * s.w);
+  tables.width = static_cast<int>(s.w);
+  tables.height = static_cast<int>(s.h);
+  tables.codes = static_cast<int>(s.k);
+  tables.rects = static_cast<int>(s.j);
+  tables.channel_rows = static_cast<int>(ceil_divide(s.c, kPad) * kPad);
+  tables.pixel_rows = static_cast<int>(ceil_divide(s.h * s.w, kPad) * kPad);
+  tables.groups = static_cast<int>(ceil_divide(s.k + 1, kGroup));
+  tables.gates_h = scratch.take<A>(s.n * s.k * s.j * s.h);
+  tables.gates_w = scratch.take<A>(s.n * s.k * s.j * s.w);
+  tables.keep = scratch.take<A>(s.n * tables.pixel_rows);
+  tables.weights = scratch.take<unsigned char>(RowOf<T>::kBytes * tables.groups * s.n * tables.pixel_rows);
+  tables.styles = scratch.take<unsigned char>(RowOf<T>::kBytes * tables.groups * s.n * tables.channel_rows * 2);
+  return tables;
+}
+
+// Fill the tables; in tables.cu.
+template <typename T>
+const char* make_tables(const Shape& shape, const Group& group, const Tables<accumulator_t<T>>& tables, void* stream);
+
+// The soft band of a gate: softmaxes of two vectors of logits, and their cumulative sums, walked by a warp.
+__device__ inline float exponential(float value) { return expf(value); }
+__device__ inline double exponential(double value) { return exp(value); }
+
+template <typename A>
+__device__ inline A inclusive_scan(A value, int lane) {
+#pragma unroll
+  for (int offset = 1; offset < kWarp; offset *= 2) {
+    const A other = __shfl_up_sync(kAllLanes, value, offset);
+    if (lane >= offset) value += other;
+  }
+  return value;
+}
+
+template <typename A>
+struct Band {
+  const A* start;
+  const A* end;
+  int length, lane;
+  A start_max, end_max, start_scale, end_scale;
+
+  __device__ Band(const A* logits, int length_, int lane_)
+      : start(logits), end(logits + length_), length(length_), lane(lane_) {
+    softmax_of(start, start_max, start_scale);
+    softmax_of(end, end_max, end_scale);
+  }
+
+  __device__ void softmax_of(const A* logits, A& largest, A& scale) const {
+    largest = load(logits);
+    for (int i = lane; i < length; i += kWarp) {
+      const A value = load(logits + i);
+      largest = value > largest ? value : largest;
+    }
+#pragma unroll
+    for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+      const A other = __shfl_xor_sync(kAllLanes, largest, offset);
+      largest = other > largest ? other : largest;
+    }
+    A sum = 0;
+    for (int i = lane; i < length; i += kWarp) sum += exponential(load(logits + i) - largest);
+    scale = A(1) / team_sum(sum);
+  }
+
+  // Calls visit(i, p_start, p_end, cumax_start, cumax_end) for every position, 32 at a time and in order; all lanes
+  // call it, those beyond the end with zeros.
+  template <typename Visit>
+  __device__ void walk(Visit visit) const {
+    A start_sum = 0, end_sum = 0;
+    for (int first = 0; first < length; first += kWarp) {
+      const int i = first + lane;
+      const bool inside = i < length;
+      const A p_start = inside ? exponential(load(start + i) - start_max) * start_scale : A(0);
+      const A p_end = inside ? exponential(load(end + i) - end_max) * end_scale : A(0);
+      const A cumax_start = start_sum + inclusive_scan(p_start, lane);
+      const A cumax_end = end_sum + inclusive_scan(p_end, lane);
+      visit(i, p_start, p_end, cumax_start, cumax_end);
+      start_sum = __shfl_sync(kAllLanes, cumax_start, kWarp - 1);
+      end_sum = __shfl_sync(kAllLanes, cumax_end, kWarp - 1);
+    }
+  }
+};
+
+// a_k of one pixel without the factor gain_k / J.
+template <typename A>
+__device__ inline A rectangles_at(const Tables<A>& tables, int64_t sample, int code, int row, int column) {
+  const int64_t first = (sample * tables.codes + code) * tables.rects;
+  const A* gates_h = tables.gates_h + first * tables.height + row;
+  const A* gates_w = tables.gates_w + first * tables.width + column;
+  A sum = 0;
+  for (int rect = 0; rect < tables.rects; ++rect) {
+    sum += load(gates_h + static_cast<int64_t>(rect) * tables.height) *
+           load(gates_w + static_cast<int64_t>(rect) * tables.width);
+  }
+  return sum;
+}
+
+}  // namespace sc_layers
