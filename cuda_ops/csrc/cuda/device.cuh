@@ -140,6 +140,11 @@ inline const char* launch_each(void (*kernel)(Arguments), int64_t count, void* s
 }
 __device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
 
+__device__ inline float exponential(float value) { return expf(value); }
+__device__ inline double exponential(double value) { return exp(value); }
+__device__ inline float square_root(float value) { return sqrtf(value); }
+__device__ inline double square_root(double value) { return sqrt(value); }
+
 // Eight neighbours in memory.
 template <typename T>
 struct Eight {

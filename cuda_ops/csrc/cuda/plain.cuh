@@ -35,26 +35,4 @@ __device__ inline double keep_at(const Tables<double>& tables, int64_t sample, i
   return load(tables.keep + sample * tables.pixel_rows + pixel);
 }
 
-struct PlainApply {
-  const double* x;
-  const double* mean;
-  double* y;
-  Tables<double> tables;
-  bool channels_last;
-};
-__global__ void __launch_bounds__(kThreads) plain_apply(const __grid_constant__ PlainApply args) {
-  const Tables<double>& tables = args.tables;
-  const Element element(tables, args.channels_last);
-  if (!element.exists) return;
-  const double x = load(args.x + element.at);
-  const double centred = x - load(args.mean + element.sample * tables.channels + element.channel);
-  double y = keep_at(tables, element.sample, element.pixel) * x;
-  for (int code = 0; code < tables.codes; ++code) {
-    y += weight_at(tables, element.sample, code, element.pixel) *
-         (style_at(tables, element.sample, code, element.channel, 0) * centred +
-          style_at(tables, element.sample, code, element.channel, 1));
-  }
-  store(args.y + element.at, y);
-}
-
 }  // namespace sc_layers

@@ -1,4 +1,4 @@
-// mean = sum x / (H W), rstd = 1 / sqrt(sum (x - mean)^2 / (H W) + eps) of every plane; x is read once.
+// mean = sum x / (H W), rstd = 1 / square_root(sum (x - mean)^2 / (H W) + eps) of every plane; x is read once.
 //
 // What a thread reads stays in its registers, so deviations are taken from a mean that is known by then. That mean is
 // corrected by the mean deviation from it: of a constant plane it is that constant exactly, and x - mean exactly 0.
@@ -35,7 +35,7 @@ template <typename T, typename A = accumulator_t<T>>
 __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane, int cut, const Moments<A>& found) {
   if (args.pieces == nullptr) {
     store(args.mean + plane, found.mean);
-    store(args.rstd + plane, 1 / sqrt(found.squares / args.pixels + args.eps));
+    store(args.rstd + plane, 1 / square_root(found.squares / args.pixels + args.eps));
   } else {
     A* piece = args.pieces + 2 * (cut * args.planes + plane);
     store(piece, found.mean);
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(kThreads) join_pieces(const __grid_constant__ 
     join(all, A(start), {load(piece), load(piece + 1)}, A(min(args.piece, args.pixels - start)));
   }
   store(args.mean + plane, all.mean);
-  store(args.rstd + plane, 1 / sqrt(all.squares / args.pixels + args.eps));
+  store(args.rstd + plane, 1 / square_root(all.squares / args.pixels + args.eps));
 }
 
 struct Cuts {

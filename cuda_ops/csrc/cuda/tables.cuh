@@ -141,9 +141,6 @@ template <typename T>
 const char* make_tables(const Shape& shape, const Group& group, const Tables<accumulator_t<T>>& tables, void* stream);
 
 // The soft band of a gate: softmaxes of two vectors of logits, and their cumulative sums, walked by a warp.
-__device__ inline float exponential(float value) { return expf(value); }
-__device__ inline double exponential(double value) { return exp(value); }
-
 template <typename A>
 __device__ inline A inclusive_scan(A value, int lane) {
 #pragma unroll
