@@ -73,6 +73,9 @@ __device__ inline void add(float (&sum)[kCount], const float (&other)[kCount]) {
   for (int i = 0; i < kCount; ++i) sum[i] += other[i];
 }
 
+template <typename T>
+constexpr bool kSumsAhead = false;
+
 template <typename T, bool kChannelsLast>
 struct SumsKernel {
   static constexpr int kPieces = RowOf<T>::kPieces;
@@ -156,6 +159,12 @@ __global__ void __launch_bounds__(kThreads) sums(const __grid_constant__ SumsArg
     for (int e = 0; e < 8; ++e) column_mean[e] = mean_of(first + 8 * lane.column + e);
   }
 
+  Rows<T> next_grad = {}, next_x = {};
+  const auto load_next = [&](int row, int column) {
+    next_grad = load_rows(args.grad + offset, walk, row, column + 8 * lane.column);
+    next_x = load_rows(args.x + offset, walk, row, column + 8 * lane.column);
+  };
+  if constexpr (kSumsAhead<T>) load_next(part_row + lane.row, first);
   float over_rows[kOwned][kBlocks / 2][Kernel::kRowSums][4] = {};
   for (int step = 0; step * kTileRows < cut.rows_each; ++step) {
     const int step_row = part_row + step * kTileRows, row = step_row + lane.row;
@@ -177,8 +186,13 @@ __global__ void __launch_bounds__(kThreads) sums(const __grid_constant__ SumsArg
       for (int tile = 0; tile < kOwned; ++tile) {
         const int tile_column = first + tile * kTileColumns;
         if (tile_column >= walk.columns) continue;
-        const Rows<T> grad = load_rows(args.grad + offset, walk, row, tile_column + 8 * lane.column);
-        const Rows<T> x = load_rows(args.x + offset, walk, row, tile_column + 8 * lane.column);
+        if constexpr (!kSumsAhead<T>) load_next(row, tile_column);
+        const Rows<T> grad = next_grad, x = next_x;
+        if constexpr (kSumsAhead<T>) {
+          const bool last = tile + 1 == kOwned || tile_column + kTileColumns >= walk.columns;
+          if (!last) load_next(row, tile_column + kTileColumns);
+          else if ((step + 1) * kTileRows < cut.rows_each) load_next(row + kTileRows, first);
+        }
 #pragma unroll
         for (int pair = 0; pair < kBlocks / 2; ++pair) {
           Square<Kernel::kGradPieces> g;
