@@ -1,4 +1,4 @@
-"""The steps of a compiled CUDA backend, called on tensors through ctypes: emulated ones on the CPU, real ones on a card."""
+"""The steps of a compiled CUDA backend, called on tensors through ctypes: emulated on the CPU, or real on a card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ EPS = 1e-8
 
 
 class Shape(ctypes.Structure):
-    _fields_ = (*((name, ctypes.c_int64) for name in "nchwkj"), ("scalar", ctypes.c_int), ("channels_last", ctypes.c_bool))
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in "nchwkj"),
+        ("scalar", ctypes.c_int),
+        ("channels_last", ctypes.c_bool),
+    )
 
 
 class Device(ctypes.Structure):
