@@ -18,22 +18,12 @@ struct SumsCut {
   int channel_parts, pixel_parts;
 };
 
-// Tiles that a warp owns. Sums over columns are handed on at every step, so wide warps save memory traffic; of
-// channels_last features the sums over rows (two a code, for every channel) need the registers.
-template <typename T>
-constexpr int owned_tiles(bool channels_last) {
-  return channels_last || sizeof(T) > 2 ? 1 : 2;
-}
-
-template <typename T>
-SumsCut sums_cut(const Shape& shape, const Device& device) {
-  if (shape.scalar == Scalar::f64) return {1, 1, 1, 1, 1, 1};
+inline SumsCut sums_cut(const Shape& shape, const Device& device) {
   constexpr int kRows = 16, kColumns = 32;
   const int64_t pixels = shape.h * shape.w;
   const int64_t rows = shape.channels_last ? pixels : shape.c, columns = shape.channels_last ? shape.c : pixels;
-  const int64_t owned = kColumns * owned_tiles<T>(shape.channels_last);
-  const int64_t column_warps = std::min<int64_t>(power_of_two(ceil_divide(columns, owned)), kWarps);
-  const int64_t row_warps = kWarps / column_warps, column_blocks = ceil_divide(columns, owned * column_warps);
+  const int64_t column_warps = std::min<int64_t>(power_of_two(ceil_divide(columns, kColumns)), kWarps);
+  const int64_t row_warps = kWarps / column_warps, column_blocks = ceil_divide(columns, kColumns * column_warps);
   // Parts of the sums over rows cost traffic: the ones for pixels more than the ones for channels.
   const int64_t wanted = (shape.channels_last ? 8 : 2) * device.multiprocessors / (shape.n * column_blocks);
   const int64_t most = ceil_divide(rows, kRows * row_warps);
@@ -48,43 +38,41 @@ SumsCut sums_cut(const Shape& shape, const Device& device) {
           static_cast<int>(shape.channels_last ? column_blocks : row_parts)};
 }
 
-template <typename A>
+template <typename T>
 struct BackwardTables {
-  Tables<A> tables;
+  using A = accumulator_t<T>;
+  Tables<T> tables;
   SumsCut cut;
   Norm<A>* norms;   // [n c]
   A* channel_sums;  // [groups, channel_parts, n, c, 2, slots]: over pixels of g w_k and g (x - mean) w_k
   A* pixel_sums;    // [groups, pixel_parts, n, h w, slots]: over channels, dL/dw_k, the last one dL/dkeep
   A* mask_grads;    // [n, k, h w]
   A* row_grads;     // [n, k, j, h]: dL/dgate_h without the factor gain_k / J
-  A* column_grads;  // [strips, n, k, j, w]: dL/dgate_w likewise, of the rows of a strip
-  int slots, strips, strip_rows;
+  A* column_grads;  // [n, k, j, w]: dL/dgate_w likewise
+  int slots;
   size_t bytes;
 };
 
 template <typename T, typename A = accumulator_t<T>>
-BackwardTables<A> backward_tables_of(const Shape& s, const Device& device, void* workspace) {
-  constexpr int kStripPixels = 2048;
+BackwardTables<T> backward_tables_of(const Shape& s, const Device& device, void* workspace) {
   Scratch scratch(workspace);
-  BackwardTables<A> all{};
-  all.tables = tables_of<T>(s, scratch);
-  all.cut = sums_cut<T>(s, device);
+  BackwardTables<T> all{};
+  all.tables = tables_of<T>(s, scratch, true);
+  all.cut = sums_cut(s, device);
   all.slots = static_cast<int>(std::min<int64_t>(s.k + 1, kGroup));
-  all.strip_rows = static_cast<int>(std::min(s.h, ceil_divide(kStripPixels, s.w)));
-  all.strips = static_cast<int>(ceil_divide(s.h, all.strip_rows));
   const int64_t planes = s.n * s.c, pixels = s.n * s.h * s.w, slots = all.tables.groups * all.slots;
   all.norms = scratch.take<Norm<A>>(planes);
   all.channel_sums = scratch.take<A>(2 * slots * all.cut.channel_parts * planes);
   all.pixel_sums = scratch.take<A>(slots * all.cut.pixel_parts * pixels);
   all.mask_grads = scratch.take<A>(s.k * pixels);
   all.row_grads = scratch.take<A>(s.n * s.k * s.j * s.h);
-  all.column_grads = scratch.take<A>(all.strips * s.n * s.k * s.j * s.w);
+  all.column_grads = scratch.take<A>(s.n * s.k * s.j * s.w);
   all.bytes = scratch.bytes();
   return all;
 }
 
 // From `channel_sums` and `pixel_sums` to every gradient of the first half; in gradients.cu.
-template <typename A>
-const char* finish_sums(const BackwardSums& call, const BackwardTables<A>& all, void* stream);
+template <typename T>
+const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, void* stream);
 
 }  // namespace sc_layers

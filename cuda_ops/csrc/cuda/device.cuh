@@ -56,9 +56,21 @@ template <typename T>
 __device__ inline void store(T* address, T value) {
   *address = value;
 }
-// Features are used once by a kernel: they shall not displace in the caches what all blocks use.
-__device__ inline uint4 load_bits(const void* address) { return __ldcs(static_cast<const uint4*>(address)); }
-__device__ inline void store_bits(void* address, uint4 bits) { __stcs(static_cast<uint4*>(address), bits); }
+__device__ inline uint4 load_bits(const void* address) { return *static_cast<const uint4*>(address); }
+__device__ inline void store_bits(void* address, uint4 bits) { *static_cast<uint4*>(address) = bits; }
+
+// 16 bytes from global to shared memory while the thread goes on, or zeros if they do not exist. What a thread copied
+// is there after it has waited for all but the last kLater groups of its copies.
+__device__ inline void copy_async(void* shared, const void* global, bool exists) {
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(exists ? 16 : 0)
+               : "memory");
+}
+__device__ inline void end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kLater>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLater) : "memory");
+}
 
 __device__ inline unsigned char* shared_memory() {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -110,12 +122,46 @@ template <typename Arguments>
 inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int shared_bytes, void* stream,
                           const Arguments& arguments) {
   if (blocks > 0x7fffffff) return "more blocks than a grid may have";
+  constexpr int kWithoutAsking = 48 * 1024;
+  if (shared_bytes > kWithoutAsking) {
+    const auto* function = reinterpret_cast<const void*>(kernel);
+    cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  }
   kernel<<<static_cast<unsigned>(blocks), kThreads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments);
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 #endif  // SC_LAYERS_EMULATE
+
+// The same for float64, which has no need to be quick: operands come by shuffles.
+struct alignas(16) Doubles {
+  double low, high;
+};
+__device__ inline Doubles shuffle(const Doubles& pair, int lane) {
+  return {__shfl_sync(kAllLanes, pair.low, lane), __shfl_sync(kAllLanes, pair.high, lane)};
+}
+__device__ inline void multiply(double (&sum)[4], const Doubles (&rows)[4], const Doubles (&columns)[2]) {
+  const int row = threadIdx.x % kWarp / 4, column = threadIdx.x % 4 * 2;
+  for (int source = 0; source < 4; ++source) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Doubles first = shuffle(columns[half], 4 * column + source);
+      const Doubles second = shuffle(columns[half], 4 * column + 4 + source);
+#pragma unroll
+      for (int lower = 0; lower < 2; ++lower) {
+        const Doubles entries = shuffle(rows[2 * half + lower], 4 * row + source);
+        sum[2 * lower] += entries.low * first.low + entries.high * first.high;
+        sum[2 * lower + 1] += entries.low * second.low + entries.high * second.high;
+      }
+    }
+  }
+}
+__device__ inline Doubles transpose(const Doubles& pair) {
+  const int row = threadIdx.x % kWarp / 4, column = threadIdx.x % 4 * 2;
+  const Doubles first = shuffle(pair, 4 * column + row / 2), second = shuffle(pair, 4 * column + 4 + row / 2);
+  return row % 2 == 0 ? Doubles{first.low, second.low} : Doubles{first.high, second.high};
+}
 
 // Calls a template for the type of the features.
 #define SC_LAYERS_DISPATCH(scalar, function, ...)                    \
@@ -169,6 +215,10 @@ __device__ inline void set_pair(Eight<float>& eight, int pair, float low, float 
 }
 __device__ inline void set_pair(Eight<Half>& eight, int pair, float low, float high) {
   eight.word[pair] = pack_half(low, high);
+}
+__device__ inline void set_pair(Eight<double>& eight, int pair, double low, double high) {
+  memcpy(&eight.word[4 * pair], &low, 8);
+  memcpy(&eight.word[4 * pair + 2], &high, 8);
 }
 __device__ inline void set_pair(Eight<Bfloat16>& eight, int pair, float low, float high) {
   eight.word[pair] = pack_bfloat16(low, high);
@@ -227,15 +277,17 @@ __device__ inline A team_sum(A value, int team = kWarp) {
   for (int offset = team / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
   return value;
 }
-// The sum over a block; `buffer` [kWarps] in shared memory must not be in use for anything else until the next barrier.
+// The sum over a team of lanes or of warps; `buffer` [kWarps] in shared memory must not be in use for anything else until
+// the next barrier. All threads of the block call it.
 template <typename A>
-__device__ inline A block_sum(A value, A* buffer) {
-  value = team_sum(value);
-  if (threadIdx.x % kWarp == 0) buffer[threadIdx.x / kWarp] = value;
+__device__ inline A block_team_sum(A value, int team, A* buffer) {
+  value = team_sum(value, min(team, kWarp));
+  if (team <= kWarp) return value;
+  const int warp = threadIdx.x / kWarp, warps = team / kWarp;
+  if (threadIdx.x % kWarp == 0) buffer[warp] = value;
   __syncthreads();
   A sum = 0;
-#pragma unroll
-  for (int warp = 0; warp < kWarps; ++warp) sum += buffer[warp];
+  for (int i = 0; i < warps; ++i) sum += buffer[warp / warps * warps + i];
   return sum;
 }
 

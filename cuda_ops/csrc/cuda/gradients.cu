@@ -8,9 +8,10 @@
 namespace sc_layers {
 namespace {
 
-template <typename A>
+template <typename T>
 struct GradientArguments {
-  BackwardTables<A> all;
+  using A = accumulator_t<T>;
+  BackwardTables<T> all;
   const A* logits_h;
   const A* logits_w;
   const A* added_h;
@@ -24,88 +25,120 @@ struct GradientArguments {
   A* grad_gain;
 };
 
-template <typename A>
-__device__ inline A factor_of(const GradientArguments<A>& args, int code) {
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline A factor_of(const GradientArguments<T>& args, int code) {
   return (args.gain == nullptr ? A(1) : load(args.gain + code)) / args.all.tables.rects;
 }
 
-// A thread takes one code of one channel.
-template <typename A>
-__global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constant__ GradientArguments<A> args) {
-  const Tables<A>& tables = args.all.tables;
-  const int64_t index = global_thread(), plane = index / tables.codes, planes = tables.samples * tables.channels;
-  const int code = static_cast<int>(index % tables.codes), slots = args.all.slots;
-  if (plane >= planes) return;
-  A plain = 0, moved = 0;
-  for (int part = 0; part < args.all.cut.channel_parts; ++part) {
-    const int64_t row = (code / kGroup * args.all.cut.channel_parts + part) * planes + plane;
-    const A* sums = args.all.channel_sums + row * 2 * slots + code % kGroup;
-    plain += load(sums);
-    moved += load(sums + slots);
+// Adds up the parts of a channel's sums: a warp takes some of the parts, its lanes neighbouring sums.
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constant__ GradientArguments<T> args) {
+  const Tables<T>& tables = args.all.tables;
+  A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kWarp]
+  const int slots = args.all.slots, parts = args.all.cut.channel_parts, warp = threadIdx.x / kWarp;
+  const int64_t sums = tables.samples * tables.channels * 2 * slots, blocks = ceil_divide(sums, kWarp);
+  const int64_t group = blockIdx.x / blocks, index = blockIdx.x % blocks * kWarp + threadIdx.x % kWarp;
+  A sum = 0;
+#pragma unroll 4
+  for (int part = warp; part < parts; part += kWarps) {
+    if (index < sums) sum += load(args.all.channel_sums + (group * parts + part) * sums + index);
   }
-  const int64_t sample = plane / tables.channels;
+  shared[threadIdx.x] = sum;
+  __syncthreads();
+  const int code = static_cast<int>(group * kGroup + index % slots);
+  if (warp != 0 || index >= sums || code >= tables.codes) return;
+  for (int other = 1; other < kWarps; ++other) sum += shared[other * kWarp + threadIdx.x];
+  const int64_t plane = index / (2 * slots), sample = plane / tables.channels;
   const int64_t at = (sample * tables.codes + code) * tables.channels + plane % tables.channels;
-  store(args.grad_bias + at, plain);
-  store(args.grad_scale + at, moved * load(args.rstd + plane));
+  if (index / slots % 2 == 0) store(args.grad_bias + at, sum);
+  else store(args.grad_scale + at, sum * load(args.rstd + plane));
 }
 
 // dL/da_k; a thread takes a pixel, and its codes forth and back.
-template <typename A>
-__global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant__ GradientArguments<A> args) {
-  const Tables<A>& tables = args.all.tables;
-  const int64_t index = global_thread(), sample = index / tables.pixels;
-  const int pixel = static_cast<int>(index % tables.pixels), slots = args.all.slots;
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant__ GradientArguments<T> args) {
+  const Tables<T>& tables = args.all.tables;
+  const int64_t index = global_thread(), sample = index / tables.pixels, pixel = index % tables.pixels;
+  const int slots = args.all.slots, parts = args.all.cut.pixel_parts;
   if (sample >= tables.samples) return;
-  const int row = pixel / tables.width, column = pixel % tables.width;
   const auto grad_weight = [&](int code) {
     A sum = 0;
-    for (int part = 0; part < args.all.cut.pixel_parts; ++part) {
-      const int64_t at = (code / kGroup * args.all.cut.pixel_parts + part) * tables.samples * tables.pixels + index;
+    for (int part = 0; part < parts; ++part) {
+      const int64_t at = (code / kGroup * parts + part) * tables.samples * tables.pixels + index;
       sum += load(args.all.pixel_sums + at * slots + code % kGroup);
     }
     return sum;
   };
-  A* grads = args.all.mask_grads + sample * tables.codes * tables.pixels + pixel;
+  const int64_t first = sample * tables.codes * tables.pixels + pixel;
+  const A* masks = tables.masks + first;
+  A* grads = args.all.mask_grads + first;
   A mixed = grad_weight(tables.codes);
+#pragma unroll 4
   for (int code = 0; code < tables.codes; ++code) {
-    const A mask = factor_of(args, code) * rectangles_at(tables, sample, code, row, column), grad = grad_weight(code);
+    const A mask = load(masks + static_cast<int64_t>(code) * tables.pixels), grad = grad_weight(code);
     store(grads + static_cast<int64_t>(code) * tables.pixels, grad - mixed);
     mixed = mixed * (1 - mask) + mask * grad;
   }
   A after = 1;
+#pragma unroll 4
   for (int code = tables.codes - 1; code >= 0; --code) {
     A* grad = grads + static_cast<int64_t>(code) * tables.pixels;
     store(grad, load(grad) * after);
-    after *= 1 - factor_of(args, code) * rectangles_at(tables, sample, code, row, column);
+    after *= 1 - load(masks + static_cast<int64_t>(code) * tables.pixels);
   }
 }
 
-// Products of dL/da_k with both gates; a block takes one code of one sample, and a strip of rows.
-template <typename A>
-__global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant__ GradientArguments<A> args) {
-  const Tables<A>& tables = args.all.tables;
-  const int64_t plane = blockIdx.x / args.all.strips, first = plane * tables.rects;
-  const int strip = static_cast<int>(blockIdx.x % args.all.strips), top = strip * args.all.strip_rows;
-  const int rows = min(args.all.strip_rows, tables.height - top), width = tables.width, lane = threadIdx.x % kWarp;
-  const A* grads = args.all.mask_grads + plane * tables.pixels + static_cast<int64_t>(top) * width;
-  for (int unit = threadIdx.x / kWarp; unit < rows * tables.rects; unit += kWarps) {
-    const int row = unit / tables.rects;
-    const int64_t band = first + unit % tables.rects;
-    A sum = 0;
-    for (int i = lane; i < width; i += kWarp) {
-      sum += load(grads + static_cast<int64_t>(row) * width + i) * load(tables.gates_w + band * width + i);
+// Products of dL/da_k with the gates of some rectangles at a time. Of a code of a sample, the first blocks take kWarps
+// rows each, a warp a row; the others kWarp columns each, a warp some of their rows.
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant__ GradientArguments<T> args) {
+  constexpr int kRects = 4;
+  const Tables<T>& tables = args.all.tables;
+  A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kRects, kWarp]
+  const int width = tables.width, height = tables.height, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int row_blocks = static_cast<int>(ceil_divide(height, kWarps));
+  const int blocks = row_blocks + static_cast<int>(ceil_divide(width, kWarp));
+  const int64_t plane = blockIdx.x / blocks;
+  const int block = static_cast<int>(blockIdx.x % blocks);
+  const A* grads = args.all.mask_grads + plane * tables.pixels;
+  for (int rect = 0; rect < tables.rects; rect += kRects) {
+    const int64_t band = plane * tables.rects + rect;
+    const int rects = min(kRects, tables.rects - rect);
+    A sums[kRects] = {};
+    if (block < row_blocks) {
+      const int row = block * kWarps + warp;
+      for (int i = lane; i < width && row < height; i += kWarp) {
+        const A grad = load(grads + static_cast<int64_t>(row) * width + i);
+#pragma unroll
+        for (int r = 0; r < kRects; ++r) {
+          if (r < rects) sums[r] += grad * load(tables.gates_w + (band + r) * width + i);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kRects; ++r) {
+        const A sum = team_sum(sums[r]);
+        if (lane == 0 && r < rects && row < height) store(args.all.row_grads + (band + r) * height + row, sum);
+      }
+    } else {
+      const int column = (block - row_blocks) * kWarp + lane;
+#pragma unroll 4
+      for (int row = warp; row < height; row += kWarps) {
+        const A grad = column < width ? load(grads + static_cast<int64_t>(row) * width + column) : A(0);
+#pragma unroll
+        for (int r = 0; r < kRects; ++r) {
+          if (r < rects) sums[r] += grad * load(tables.gates_h + (band + r) * height + row);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kRects; ++r) shared[(warp * kRects + r) * kWarp + lane] = sums[r];
+      __syncthreads();
+      if (warp < rects && column < width) {
+        A sum = 0;
+        for (int other = 0; other < kWarps; ++other) sum += shared[(other * kRects + warp) * kWarp + lane];
+        store(args.all.column_grads + (band + warp) * width + column, sum);
+      }
+      __syncthreads();
     }
-    sum = team_sum(sum);
-    if (lane == 0) store(args.all.row_grads + band * tables.height + top + row, sum);
-  }
-  A* results = args.all.column_grads + (strip * tables.samples * tables.codes * tables.rects + first) * width;
-  for (int unit = threadIdx.x; unit < width * tables.rects; unit += kThreads) {
-    const A* gates = tables.gates_h + (first + unit / width) * tables.height + top;
-    A sum = 0;
-    for (int row = 0; row < rows; ++row) {
-      sum += load(grads + static_cast<int64_t>(row) * width + unit % width) * load(gates + row);
-    }
-    store(results + unit, sum);
   }
 }
 
@@ -143,9 +176,9 @@ __device__ inline void differentiate_band(const Band<A>& band, Grad grad_of, con
 }
 
 // d gain_k of one sample: sum over pixels of dL/da_k a_k / gain_k, by a warp.
-template <typename A>
-__device__ inline void sum_gain(const GradientArguments<A>& args, int64_t plane) {
-  const Tables<A>& tables = args.all.tables;
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline void sum_gain(const GradientArguments<T>& args, int64_t plane) {
+  const Tables<T>& tables = args.all.tables;
   const int64_t first = plane * tables.rects * tables.height;
   A sum = 0;
   for (int i = threadIdx.x % kWarp; i < tables.rects * tables.height; i += kWarp) {
@@ -156,9 +189,9 @@ __device__ inline void sum_gain(const GradientArguments<A>& args, int64_t plane)
 }
 
 // A warp takes one gate, or the gain of one code of one sample.
-template <typename A>
-__global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constant__ GradientArguments<A> args) {
-  const Tables<A>& tables = args.all.tables;
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constant__ GradientArguments<T> args) {
+  const Tables<T>& tables = args.all.tables;
   const int64_t planes = tables.samples * tables.codes, bands = planes * tables.rects;
   const int64_t index = global_thread() / kWarp;
   if (index >= 2 * bands) {
@@ -169,14 +202,8 @@ __global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constan
   const int64_t at = vertical ? index : index - bands;
   const int length = vertical ? tables.height : tables.width;
   const A factor = factor_of(args, static_cast<int>(at / tables.rects % tables.codes));
-  const auto grad_of = [&](int i) {
-    if (vertical) return factor * load(args.all.row_grads + at * length + i);
-    A sum = 0;
-    for (int strip = 0; strip < args.all.strips; ++strip) {
-      sum += load(args.all.column_grads + (strip * bands + at) * length + i);
-    }
-    return factor * sum;
-  };
+  const A* grads = (vertical ? args.all.row_grads : args.all.column_grads) + at * length;
+  const auto grad_of = [&](int i) { return factor * load(grads + i); };
   const int64_t start = 2 * at * length;
   const A* added = vertical ? args.added_h : args.added_w;
   const Band<A> band((vertical ? args.logits_h : args.logits_w) + start, length, threadIdx.x % kWarp);
@@ -186,12 +213,13 @@ __global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constan
 
 }  // namespace
 
-template <typename A>
-const char* finish_sums(const BackwardSums& call, const BackwardTables<A>& all, void* stream) {
+template <typename T>
+const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, void* stream) {
+  using A = accumulator_t<T>;
   const Shape& s = call.shape;
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const auto results = [](void* pointer) { return static_cast<A*>(pointer); };
-  const GradientArguments<A> args{all,
+  const GradientArguments<T> args{all,
                                   numbers(call.group.gate_logits_h),
                                   numbers(call.group.gate_logits_w),
                                   numbers(call.added_gate_logits_h),
@@ -203,14 +231,18 @@ const char* finish_sums(const BackwardSums& call, const BackwardTables<A>& all, 
                                   results(call.grad_gate_logits_h),
                                   results(call.grad_gate_logits_w),
                                   results(call.grad_mask_gain)};
-  const char* error = launch_each(finish_channels<A>, s.n * s.c * s.k, stream, args);
-  if (error == nullptr) error = launch_each(mask_gradients<A>, s.n * s.h * s.w, stream, args);
-  if (error == nullptr) error = launch(contract_masks<A>, s.n * s.k * all.strips, 0, stream, args);
+  const int64_t sum_blocks = all.tables.groups * ceil_divide(s.n * s.c * 2 * all.slots, kWarp);
+  const int64_t mask_blocks = s.n * s.k * (ceil_divide(s.h, kWarps) + ceil_divide(s.w, kWarp));
+  const char* error = launch(finish_channels<T>, sum_blocks, kThreads * sizeof(A), stream, args);
+  if (error == nullptr) error = launch_each(mask_gradients<T>, s.n * s.h * s.w, stream, args);
+  if (error == nullptr) error = launch(contract_masks<T>, mask_blocks, 4 * kThreads * sizeof(A), stream, args);
   const int64_t warps = s.n * s.k * (2 * s.j + 1);
-  return error != nullptr ? error : launch_each(logit_gradients<A>, warps * kWarp, stream, args);
+  return error != nullptr ? error : launch_each(logit_gradients<T>, warps * kWarp, stream, args);
 }
 
-template const char* finish_sums<float>(const BackwardSums&, const BackwardTables<float>&, void*);
-template const char* finish_sums<double>(const BackwardSums&, const BackwardTables<double>&, void*);
+template const char* finish_sums(const BackwardSums&, const BackwardTables<float>&, void*);
+template const char* finish_sums(const BackwardSums&, const BackwardTables<double>&, void*);
+template const char* finish_sums(const BackwardSums&, const BackwardTables<Half>&, void*);
+template const char* finish_sums(const BackwardSums&, const BackwardTables<Bfloat16>&, void*);
 
 }  // namespace sc_layers

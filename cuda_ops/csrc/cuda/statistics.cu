@@ -43,11 +43,12 @@ __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane,
   }
 }
 
-// A team of lanes, or the block, takes a piece of a contiguous plane.
+// A team of lanes or warps takes a piece of a contiguous plane.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) contiguous_statistics(const __grid_constant__ StatisticsArguments<T> args) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4) contiguous_statistics(
+    const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
-  A* buffer = reinterpret_cast<A*>(shared_memory());
+  A* buffer = reinterpret_cast<A*>(shared_memory());  // [3, kWarps]
   const int teams = kThreads / args.team, lane = threadIdx.x % args.team;
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * teams + threadIdx.x / args.team;
   const bool exists = unit < args.planes * args.cuts;  // all threads must reach the shuffles
@@ -61,29 +62,34 @@ __global__ void __launch_bounds__(kThreads) contiguous_statistics(const __grid_c
     const int first = (i * args.team + lane) * 8;
     held[i] = load_eight(x + first, count - first, args.wide);
   }
-  const auto sum = [&](A value, int which) {
-    return args.team <= kWarp ? team_sum(value, args.team) : block_sum(value, buffer + which * kWarps);
-  };
   A total = 0;
 #pragma unroll
   for (int i = 0; i < kHeld<T>; ++i) {
 #pragma unroll
     for (int e = 0; e < 8; ++e) total += value_of(held[i], e);
   }
-  const A guess = sum(total, 0) / count;
+  const A guess = block_team_sum(total, args.team, buffer) / count;
   A deviation = 0, squares = 0;
+  const auto take = [&](int i, int e) {
+    const A d = value_of(held[i], e) - guess;
+    deviation += d;
+    squares += d * d;
+  };
 #pragma unroll
   for (int i = 0; i < kHeld<T>; ++i) {
     const int left = count - (i * args.team + lane) * 8;
+    if (left >= 8) {
 #pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      const A d = e < left ? value_of(held[i], e) - guess : A(0);
-      deviation += d;
-      squares += d * d;
+      for (int e = 0; e < 8; ++e) take(i, e);
+    } else if (left > 0) {
+#pragma unroll
+      for (int e = 0; e < 7; ++e) {
+        if (e < left) take(i, e);
+      }
     }
   }
-  deviation = sum(deviation, 1) / count;
-  squares = sum(squares, 2) - count * deviation * deviation;
+  deviation = block_team_sum(deviation, args.team, buffer + kWarps) / count;
+  squares = block_team_sum(squares, args.team, buffer + 2 * kWarps) - count * deviation * deviation;
   if (exists && lane == 0) finish<T>(args, plane, cut, {guess + deviation, squares > 0 ? squares : A(0)});
 }
 
@@ -97,7 +103,7 @@ __device__ inline void join(Moments<A>& all, A first, const Moments<A>& other, A
 
 // A thread takes eight channels of some pixels, walking by kHeld groups at a time; the block joins its threads' moments.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) channels_last_statistics(
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2) channels_last_statistics(
     const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
   Moments<A>* shared = reinterpret_cast<Moments<A>*>(shared_memory());  // [rows, team, 8]
@@ -120,19 +126,24 @@ __global__ void __launch_bounds__(kThreads) channels_last_statistics(
       const int64_t pixel = first + i * rows;
       held[i] = load_eight(x + pixel * args.channels, i < count ? present : 0, args.wide);
     }
+    const A share = A(1) / count, part = A(count) / (seen + count);
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       const A guess = value_of(held[0], e);
       A deviation = 0, squares = 0;
 #pragma unroll
-      for (int i = 1; i < kHeld<T>; ++i) deviation += i < count ? value_of(held[i], e) - guess : A(0);
-      const A mean = guess + deviation / count;
+      for (int i = 1; i < kHeld<T>; ++i) {
+        if (i < count) deviation += value_of(held[i], e) - guess;
+      }
+      const A mean = guess + deviation * share;
 #pragma unroll
       for (int i = 0; i < kHeld<T>; ++i) {
-        const A d = i < count ? value_of(held[i], e) - mean : A(0);
-        squares += d * d;
+        const A d = value_of(held[i], e) - mean;
+        if (i < count) squares += d * d;
       }
-      join(all[e], A(seen), {mean, squares}, A(count));
+      const A delta = mean - all[e].mean;
+      all[e].mean += delta * part;
+      all[e].squares += squares + delta * delta * (seen * part);
     }
     seen += count;
   }
@@ -151,16 +162,28 @@ __global__ void __launch_bounds__(kThreads) channels_last_statistics(
   }
 }
 
+// Joins the pieces of planes, one a lane; a warp takes some of their pieces.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) join_pieces(const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
-  const int64_t plane = global_thread();
-  if (plane >= args.planes) return;
+  Moments<A>* shared = reinterpret_cast<Moments<A>*>(shared_memory());  // [kWarps, kWarp]
+  const int warp = threadIdx.x / kWarp;
+  const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x % kWarp;
+  const int each = static_cast<int>(ceil_divide(args.cuts, kWarps));
+  const auto pixels_before = [&](int cut) { return A(min(min(cut, args.cuts) * args.piece, args.pixels)); };
   Moments<A> all = {};
-  for (int cut = 0; cut < args.cuts; ++cut) {
+  for (int cut = warp * each; cut < min((warp + 1) * each, args.cuts); ++cut) {
+    if (plane >= args.planes) continue;
     const A* piece = args.pieces + 2 * (cut * args.planes + plane);
-    const int start = cut * args.piece;
-    join(all, A(start), {load(piece), load(piece + 1)}, A(min(args.piece, args.pixels - start)));
+    const A before = pixels_before(cut) - pixels_before(warp * each);
+    join(all, before, {load(piece), load(piece + 1)}, pixels_before(cut + 1) - pixels_before(cut));
+  }
+  shared[threadIdx.x] = all;
+  __syncthreads();
+  if (warp != 0 || plane >= args.planes) return;
+  for (int other = 1; other < kWarps && other * each < args.cuts; ++other) {
+    const A before = pixels_before(other * each);
+    join(all, before, shared[other * kWarp + threadIdx.x], pixels_before((other + 1) * each) - before);
   }
   store(args.mean + plane, all.mean);
   store(args.rstd + plane, 1 / square_root(all.squares / args.pixels + args.eps));
@@ -174,23 +197,19 @@ struct Cuts {
 template <typename T>
 Cuts cuts_of(const Shape& shape, const Device& device) {
   const int64_t pixels = shape.h * shape.w, planes = shape.n * shape.c;
-  int64_t cuts, piece, team;
   if (shape.channels_last) {
     // Blocks for several rounds of all multiprocessors, but no thread with less than what it can hold.
-    team = std::min<int64_t>(power_of_two(ceil_divide(shape.c, 8)), kWarp);
+    const int64_t team = std::min<int64_t>(power_of_two(ceil_divide(shape.c, 8)), kWarp);
     const int64_t across = shape.n * ceil_divide(shape.c, 8 * team), least = kThreads / team * kHeld<T>;
-    cuts = std::min(ceil_divide(16 * device.multiprocessors, across), ceil_divide(pixels, least));
-    piece = ceil_divide(ceil_divide(pixels, cuts), least) * least;
-    cuts = ceil_divide(pixels, piece);
+    const int64_t wanted = std::min(ceil_divide(16 * device.multiprocessors, across), ceil_divide(pixels, least));
+    const int64_t piece = ceil_divide(ceil_divide(pixels, wanted), least) * least, cuts = ceil_divide(pixels, piece);
     return {static_cast<int>(cuts), static_cast<int>(piece), static_cast<int>(team), across * cuts};
   }
   const int64_t most = kThreads * kHeld<T> * 8;
-  cuts = ceil_divide(pixels, most);
-  piece = ceil_divide(ceil_divide(pixels, cuts), 8) * 8;
-  cuts = ceil_divide(pixels, piece);
-  // Two groups of eight a lane: small planes are over sooner the more lanes load at once.
-  team = power_of_two(ceil_divide(piece, 16));
-  if (team > kWarp) team = piece <= kWarp * kHeld<T> * 8 ? kWarp : kThreads;
+  const int64_t piece = ceil_divide(ceil_divide(pixels, ceil_divide(pixels, most)), 8) * 8;
+  const int64_t cuts = ceil_divide(pixels, piece);
+  // Lanes with as much to load at once as they can hold, but eight lanes at least: they read 128 bytes together.
+  const int64_t team = std::max<int64_t>(power_of_two(ceil_divide(piece, 8 * kHeld<T>)), 8);
   return {static_cast<int>(cuts), static_cast<int>(piece), static_cast<int>(team),
           ceil_divide(planes * cuts, kThreads / team)};
 }
@@ -225,7 +244,7 @@ const char* statistics_of(const Statistics& call, const Device& device, void* st
                           ? launch(channels_last_statistics<T>, cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
                           : launch(contiguous_statistics<T>, cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
   if (error != nullptr || cuts.cuts == 1) return error;
-  return launch_each(join_pieces<T>, args.planes, stream, args);
+  return launch(join_pieces<T>, ceil_divide(args.planes, kWarp), kThreads * sizeof(Moments<A>), stream, args);
 }
 
 }  // namespace

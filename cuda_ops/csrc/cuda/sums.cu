@@ -6,7 +6,6 @@
 // as exact as the pieces, and have bfloat16's range. Tensor cores cut off what they add up, so every step starts from 0
 // and its result is added by ordinary arithmetic. All orders are fixed.
 #include "backward.cuh"
-#include "plain.cuh"
 #include "tiles.cuh"
 
 namespace sc_layers {
@@ -16,28 +15,28 @@ template <typename T>
 struct SumsArguments {
   const T* grad;
   const T* x;
-  const float* mean;
+  const accumulator_t<T>* mean;
   Walk walk;
-  BackwardTables<float> all;
+  BackwardTables<T> all;
 };
 
-// Operands of one 8x8 block of a table, transposed: pairs of its rows of code i, in lane 4 i + t.
-template <int kPieces>
-__device__ inline Codes<kPieces> transposed(const Codes<kPieces>& codes) {
-  Codes<kPieces> result;
+// Of an 8x8 block of a table: pairs of its rows of code i, in lane 4 i + t.
+template <typename T>
+__device__ inline Codes<T> transposed(const Codes<T>& codes) {
+  Codes<T> result;
 #pragma unroll
-  for (int p = 0; p < kPieces; ++p) result.piece[p] = transpose(codes.piece[p]);
+  for (int p = 0; p < Format<T>::kPieces; ++p) result.piece[p] = transpose(codes.piece[p]);
   return result;
 }
 
-// The pieces of four 8x8 blocks of features: [0], [1] the upper and lower rows on the left, [2], [3] on the right.
-template <int kPieces>
+// Four 8x8 blocks of features in pieces: [0], [1] the upper and lower rows on the left, [2], [3] on the right.
+template <typename T, int kPieces>
 struct Square {
-  unsigned piece[kPieces][4];
+  typename Format<T>::Word piece[kPieces][4];
 
-  __device__ void set(int block, float low, float high) {
-    unsigned pieces[kPieces];
-    split(low, high, pieces);
+  __device__ void set(int block, accumulator_t<T> low, accumulator_t<T> high) {
+    typename Format<T>::Word pieces[kPieces];
+    split<kPieces>(low, high, pieces);
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) piece[p][block] = pieces[p];
   }
@@ -55,54 +54,49 @@ struct Square {
 };
 
 // sum += square * (two blocks of a table, one above the other), but for pieces below the last bit that counts.
-template <int kFeature, int kTable>
-__device__ inline void add_square(float (&sum)[4], const Square<kFeature>& square, const Codes<kTable>& upper,
-                                  const Codes<kTable>& lower) {
+template <typename T, int kPieces>
+__device__ inline void add_square(accumulator_t<T> (&sum)[4], const Square<T, kPieces>& square, const Codes<T>& upper,
+                                  const Codes<T>& lower) {
 #pragma unroll
-  for (int below = kTable - 1; below >= 0; --below) {
+  for (int below = Format<T>::kPieces - 1; below >= 0; --below) {
 #pragma unroll
-    for (int p = 0; p < kFeature; ++p) {
+    for (int p = 0; p < kPieces; ++p) {
       if (p <= below) multiply(sum, square.piece[p], {upper.piece[below - p], lower.piece[below - p]});
     }
   }
 }
 
-template <int kCount>
-__device__ inline void add(float (&sum)[kCount], const float (&other)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) sum[i] += other[i];
-}
-
+// Blocks of a multiprocessor at a time: registers hold so many.
 template <typename T>
-constexpr bool kSumsAhead = false;
+constexpr int kBlocksEach = sizeof(T) == 2 ? 3 : sizeof(T) == 4 ? 2 : 1;
 
 template <typename T, bool kChannelsLast>
 struct SumsKernel {
-  static constexpr int kPieces = RowOf<T>::kPieces;
+  static constexpr int kPieces = Format<T>::kPieces;
   static constexpr int kGradPieces = std::is_same_v<T, Bfloat16> ? 1 : kPieces;  // a bfloat16 is one
-  static constexpr int kOwned = owned_tiles<T>(kChannelsLast);
   static constexpr int kRowSums = kChannelsLast ? 2 : 1;     // sums over rows a code: channels have two
   static constexpr int kColumnSums = kChannelsLast ? 1 : 2;  // and over columns
   static constexpr int kWidth = kGroup * kColumnSums;
-  static constexpr int kSteps = 64 / kWidth;  // whose sums over columns are kept in shared memory
+  static constexpr int kSteps = 256 / kWidth / static_cast<int>(sizeof(accumulator_t<T>));  // kept in shared memory
   static constexpr int kKept = kSteps * kTileRows * kWidth;  // numbers of a warp
-  using Row = Codes<kPieces>;
+  static constexpr int kFeedBytes = Feed<T, 2>::kBytes;
+  static constexpr int kSharedBytes = kFeedBytes + kWarps * kKept * static_cast<int>(sizeof(accumulator_t<T>));
 };
 
 // Hands on the sums over columns of the last steps: adds up those of warps side by side.
 template <typename T, bool kChannelsLast>
-__device__ inline void hand_on(const SumsArguments<T>& args, const float* kept, int64_t first, int row_warps,
+__device__ inline void hand_on(const SumsArguments<T>& args, const accumulator_t<T>* kept, int64_t first, int row_warps,
                                int block_row, int step) {
   using Kernel = SumsKernel<T, kChannelsLast>;
   const SumsCut& cut = args.all.cut;
   const int slots = args.all.slots;
-  float* sums = kChannelsLast ? args.all.pixel_sums : args.all.channel_sums;
+  accumulator_t<T>* sums = kChannelsLast ? args.all.pixel_sums : args.all.channel_sums;
   for (int i = threadIdx.x; i < row_warps * Kernel::kKept; i += kThreads) {
     const int row_warp = i / Kernel::kKept, inner = i % Kernel::kKept;
     const int in_part = step * kTileRows + inner / Kernel::kWidth, slot = inner % kGroup;
     const int row = block_row + row_warp * cut.rows_each + in_part;
     if (in_part >= cut.rows_each || row >= args.walk.rows || slot >= slots) continue;
-    float sum = 0;
+    accumulator_t<T> sum = 0;
     for (int warp = 0; warp < cut.column_warps; ++warp) {
       sum += kept[(row_warp * cut.column_warps + warp) * Kernel::kKept + inner];
     }
@@ -112,66 +106,75 @@ __device__ inline void hand_on(const SumsArguments<T>& args, const float* kept, 
 }
 
 template <typename T, bool kChannelsLast>
-__global__ void __launch_bounds__(kThreads) sums(const __grid_constant__ SumsArguments<T> args) {
+__global__ void __launch_bounds__(kThreads, kBlocksEach<T>) sums(const __grid_constant__ SumsArguments<T> args) {
   using Kernel = SumsKernel<T, kChannelsLast>;
-  using Row = typename Kernel::Row;
-  constexpr int kOwned = Kernel::kOwned;
-  float* kept = reinterpret_cast<float*>(shared_memory());  // [kWarps, kSteps * kTileRows, kWidth]
+  using A = accumulator_t<T>;
+  A* kept = reinterpret_cast<A*>(shared_memory() + Kernel::kFeedBytes);  // [kWarps, kSteps * kTileRows, kWidth]
   const Walk& walk = args.walk;
   const SumsCut& cut = args.all.cut;
+  const Tables<T>& numbers = args.all.tables;
   const Lane lane;
-  const int warp = threadIdx.x / kWarp, row_warps = kWarps / cut.column_warps;
+  const int warp = threadIdx.x / kWarp, row_warps = kWarps / cut.column_warps, row_warp = warp / cut.column_warps;
   int64_t block = blockIdx.x;
-  const int column_block = static_cast<int>(block % cut.column_blocks);
-  block /= cut.column_blocks;
-  const int group = static_cast<int>(block % args.all.tables.groups);
-  block /= args.all.tables.groups;
-  const int row_block = static_cast<int>(block % cut.row_blocks);
-  const int64_t sample = block / cut.row_blocks;
-  const int row_warp = warp / cut.column_warps;
-  const int block_row = row_block * row_warps * cut.rows_each, part_row = block_row + row_warp * cut.rows_each;
-  const int first = (column_block * cut.column_warps + warp % cut.column_warps) * kOwned * kTileColumns;
-  const SampleTables<T> tables{args.all.tables, sample, lane.column};
+  const auto next_index = [&](int count) {
+    const int index = static_cast<int>(block % count);
+    block /= count;
+    return index;
+  };
+  const int column_block = next_index(cut.column_blocks), group = next_index(numbers.groups);
+  const int row_block = next_index(cut.row_blocks);
+  const int64_t sample = block;
+  const int block_row = row_block * row_warps * cut.rows_each;
+  const int first_row = block_row + row_warp * cut.rows_each + lane.row;
+  const int tile_column = (column_block * cut.column_warps + warp % cut.column_warps) * kTileColumns;
+  const int first = tile_column + 8 * lane.column;
+  const SampleTables<T> tables{numbers, sample, lane.column};
   const int64_t offset = sample * walk.rows * walk.columns;
   const auto mean_of = [&](int channel) {
-    return load(args.mean + sample * args.all.tables.channels + min(channel, args.all.tables.channels - 1));
+    return load(args.mean + sample * numbers.channels + min(channel, numbers.channels - 1));
   };
 
-  // What belongs to the columns: w of pixels; S, b and the mean of channels.
-  Row column_w[kOwned][kBlocks] = {}, column_scale[kBlocks] = {}, column_bias[kBlocks] = {};
-  float column_mean[8] = {};
+  const int steps = tile_column < walk.columns ? cut.rows_each / kTileRows : 0;
+  Feed<T, 2> feed(shared_memory(), walk);
+  constexpr int kAhead = feed.kStages - 1;
+  const auto fetch = [&](int step) {
+    if (step < steps) {
+      feed.fetch(step, 0, args.grad + offset, first_row + step * kTileRows, first);
+      feed.fetch(step, 1, args.x + offset, first_row + step * kTileRows, first);
+    }
+    end_group();
+  };
 #pragma unroll
-  for (int tile = 0; tile < kOwned; ++tile) {
-    if (first + tile * kTileColumns >= walk.columns) continue;
+  for (int step = 0; step < kAhead; ++step) fetch(step);
+
+  // What belongs to the columns: w of pixels; S, b and the mean of channels.
+  Codes<T> column_w[kBlocks] = {}, column_scale[kBlocks] = {}, column_bias[kBlocks] = {};
+  A column_mean[8] = {};
+  if (steps > 0) {
 #pragma unroll
     for (int j = 0; j < kBlocks; ++j) {
-      const int column = first + tile * kTileColumns + lane.operand_column(j);
+      const int column = tile_column + lane.operand_column(j);
       if constexpr (kChannelsLast) {
         column_scale[j] = transposed(tables.scale(group, column));
         column_bias[j] = transposed(tables.bias(group, column));
       } else {
-        column_w[tile][j] = transposed(tables.weights(group, column));
+        column_w[j] = transposed(tables.weights(group, column));
       }
     }
   }
-  if constexpr (kChannelsLast) {
 #pragma unroll
-    for (int e = 0; e < 8; ++e) column_mean[e] = mean_of(first + 8 * lane.column + e);
+  for (int e = 0; e < 8; ++e) {
+    if constexpr (kChannelsLast) column_mean[e] = mean_of(first + e);
   }
 
-  Rows<T> next_grad = {}, next_x = {};
-  const auto load_next = [&](int row, int column) {
-    next_grad = load_rows(args.grad + offset, walk, row, column + 8 * lane.column);
-    next_x = load_rows(args.x + offset, walk, row, column + 8 * lane.column);
-  };
-  if constexpr (kSumsAhead<T>) load_next(part_row + lane.row, first);
-  float over_rows[kOwned][kBlocks / 2][Kernel::kRowSums][4] = {};
+  A over_rows[kBlocks / 2][Kernel::kRowSums][4] = {};
   for (int step = 0; step * kTileRows < cut.rows_each; ++step) {
-    const int step_row = part_row + step * kTileRows, row = step_row + lane.row;
-    float over_columns[Kernel::kColumnSums][4] = {};
-    if (step_row < walk.rows) {
-      Row row_w[2], row_scale[2], row_bias[2];
-      float row_mean[2];
+    const int row = first_row + step * kTileRows;
+    A over_columns[Kernel::kColumnSums][4] = {};
+    fetch(step + kAhead);
+    if (step < steps && row - lane.row < walk.rows) {
+      Codes<T> row_w[2], row_scale[2], row_bias[2];
+      A row_mean[2];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         if constexpr (kChannelsLast) {
@@ -182,65 +185,56 @@ __global__ void __launch_bounds__(kThreads) sums(const __grid_constant__ SumsArg
           row_mean[half] = mean_of(row + 8 * half);
         }
       }
+      wait_for_copies<kAhead>();
+      const Rows<T> grad = feed.take(step, 0), x = feed.take(step, 1);
 #pragma unroll
-      for (int tile = 0; tile < kOwned; ++tile) {
-        const int tile_column = first + tile * kTileColumns;
-        if (tile_column >= walk.columns) continue;
-        if constexpr (!kSumsAhead<T>) load_next(row, tile_column);
-        const Rows<T> grad = next_grad, x = next_x;
-        if constexpr (kSumsAhead<T>) {
-          const bool last = tile + 1 == kOwned || tile_column + kTileColumns >= walk.columns;
-          if (!last) load_next(row, tile_column + kTileColumns);
-          else if ((step + 1) * kTileRows < cut.rows_each) load_next(row + kTileRows, first);
+      for (int pair = 0; pair < kBlocks / 2; ++pair) {
+        const int j = 2 * pair;
+        A rows[Kernel::kRowSums][4] = {}, columns[Kernel::kColumnSums][4] = {};
+        const auto value = [&](const Rows<T>& from, int block, int e) {
+          return value_of(from.row[block % 2], 4 * pair + 2 * (block / 2) + e);
+        };
+        Square<T, Kernel::kGradPieces> g;
+#pragma unroll
+        for (int block = 0; block < 4; ++block) g.set(block, value(grad, block, 0), value(grad, block, 1));
+        const Codes<T>* with_columns = kChannelsLast ? column_bias : column_w;
+        add_square(columns[0], g, with_columns[j], with_columns[j + 1]);
+        const Codes<T>* with_rows = kChannelsLast ? row_w : row_bias;
+        add_square(rows[0], g.turned(), with_rows[0], with_rows[1]);
+        Square<T, Kernel::kPieces> moved;  // g (x - mean)
+#pragma unroll
+        for (int block = 0; block < 4; ++block) {
+          A pair_values[2];
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const A mean = kChannelsLast ? column_mean[4 * pair + 2 * (block / 2) + e] : row_mean[block % 2];
+            pair_values[e] = value(grad, block, e) * (value(x, block, e) - mean);
+          }
+          moved.set(block, pair_values[0], pair_values[1]);
         }
+        with_columns = kChannelsLast ? column_scale : column_w;
+        add_square(columns[Kernel::kColumnSums - 1], moved, with_columns[j], with_columns[j + 1]);
+        with_rows = kChannelsLast ? row_w : row_scale;
+        add_square(rows[Kernel::kRowSums - 1], moved.turned(), with_rows[0], with_rows[1]);
 #pragma unroll
-        for (int pair = 0; pair < kBlocks / 2; ++pair) {
-          Square<Kernel::kGradPieces> g;
-          Square<Kernel::kPieces> moved;  // g (x - mean)
+        for (int i = 0; i < 4; ++i) {
 #pragma unroll
-          for (int block = 0; block < 4; ++block) {
-            const int half = block % 2, e = 4 * pair + 2 * (block / 2);
-            const float low = value_of(grad.row[half], e), high = value_of(grad.row[half], e + 1);
-            g.set(block, low, high);
-            const float low_mean = kChannelsLast ? column_mean[e] : row_mean[half];
-            const float high_mean = kChannelsLast ? column_mean[e + 1] : row_mean[half];
-            moved.set(block, low * (value_of(x.row[half], e) - low_mean),
-                      high * (value_of(x.row[half], e + 1) - high_mean));
-          }
-          const int j = 2 * pair;
-          const auto g_turned = g.turned();
-          const auto moved_turned = moved.turned();
-          float rows[Kernel::kRowSums][4] = {}, columns[Kernel::kColumnSums][4] = {};
-          if constexpr (kChannelsLast) {
-            add_square(columns[0], g, column_bias[j], column_bias[j + 1]);
-            add_square(columns[0], moved, column_scale[j], column_scale[j + 1]);
-            add_square(rows[0], g_turned, row_w[0], row_w[1]);
-            add_square(rows[1], moved_turned, row_w[0], row_w[1]);
-          } else {
-            add_square(columns[0], g, column_w[tile][j], column_w[tile][j + 1]);
-            add_square(columns[1], moved, column_w[tile][j], column_w[tile][j + 1]);
-            add_square(rows[0], g_turned, row_bias[0], row_bias[1]);
-            add_square(rows[0], moved_turned, row_scale[0], row_scale[1]);
-          }
+          for (int which = 0; which < Kernel::kRowSums; ++which) over_rows[pair][which][i] += rows[which][i];
 #pragma unroll
-          for (int i = 0; i < Kernel::kRowSums; ++i) add(over_rows[tile][pair][i], rows[i]);
-#pragma unroll
-          for (int i = 0; i < Kernel::kColumnSums; ++i) add(over_columns[i], columns[i]);
+          for (int which = 0; which < Kernel::kColumnSums; ++which) over_columns[which][i] += columns[which][i];
         }
       }
     }
-    float* mine = kept + warp * Kernel::kKept + (step % Kernel::kSteps * kTileRows + lane.row) * Kernel::kWidth;
+    A* mine = kept + warp * Kernel::kKept + (step % Kernel::kSteps * kTileRows + lane.row) * Kernel::kWidth;
 #pragma unroll
-    for (int i = 0; i < Kernel::kColumnSums; ++i) {
-      float* at = mine + i * kGroup + 2 * lane.column;
-      at[0] = over_columns[i][0];
-      at[1] = over_columns[i][1];
-      at[8 * Kernel::kWidth] = over_columns[i][2];
-      at[8 * Kernel::kWidth + 1] = over_columns[i][3];
+    for (int which = 0; which < Kernel::kColumnSums; ++which) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        mine[i / 2 * 8 * Kernel::kWidth + which * kGroup + 2 * lane.column + i % 2] = over_columns[which][i];
+      }
     }
-    const int next = step + 1;
-    if (next % Kernel::kSteps == 0 || next * kTileRows >= cut.rows_each) {
-      const int64_t part = (group * cut.column_blocks + column_block) * args.all.tables.samples + sample;
+    if ((step + 1) % Kernel::kSteps == 0 || (step + 1) * kTileRows >= cut.rows_each) {
+      const int64_t part = (group * cut.column_blocks + column_block) * numbers.samples + sample;
       __syncthreads();
       hand_on<T, kChannelsLast>(args, kept, part * walk.rows, row_warps, block_row,
                                 step / Kernel::kSteps * Kernel::kSteps);
@@ -249,66 +243,19 @@ __global__ void __launch_bounds__(kThreads) sums(const __grid_constant__ SumsArg
   }
 
   const int slots = args.all.slots, parts = cut.row_blocks * row_warps;
-  const int64_t part = (group * parts + row_block * row_warps + row_warp) * args.all.tables.samples + sample;
-  float* result = kChannelsLast ? args.all.channel_sums : args.all.pixel_sums;
+  const int64_t part = (group * parts + row_block * row_warps + row_warp) * numbers.samples + sample;
+  A* result = kChannelsLast ? args.all.channel_sums : args.all.pixel_sums;
 #pragma unroll
-  for (int tile = 0; tile < kOwned; ++tile) {
+  for (int i = 0; i < 4; ++i) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int pair = 0; pair < kBlocks / 2; ++pair) {
+      const int column = tile_column + lane.operand_column(2 * pair + i / 2), slot = 2 * lane.column + i % 2;
+      if (column >= walk.columns || slot >= slots) continue;
 #pragma unroll
-      for (int pair = 0; pair < kBlocks / 2; ++pair) {
-        const int column = first + tile * kTileColumns + lane.operand_column(2 * pair + i / 2);
-        const int slot = 2 * lane.column + i % 2;
-        if (column >= walk.columns || slot >= slots) continue;
-#pragma unroll
-        for (int which = 0; which < Kernel::kRowSums; ++which) {
-          store(result + ((part * walk.columns + column) * Kernel::kRowSums + which) * slots + slot,
-                over_rows[tile][pair][which][i]);
-        }
+      for (int which = 0; which < Kernel::kRowSums; ++which) {
+        store(result + ((part * walk.columns + column) * Kernel::kRowSums + which) * slots + slot,
+              over_rows[pair][which][i]);
       }
-    }
-  }
-}
-
-struct PlainSums {
-  const double* grad;
-  const double* x;
-  const double* mean;
-  BackwardTables<double> all;
-  bool channels_last;
-};
-
-// A warp takes a channel or a pixel, and all codes of it.
-__global__ void __launch_bounds__(kThreads) plain_sums(const __grid_constant__ PlainSums args) {
-  const Tables<double>& tables = args.all.tables;
-  const int channels = tables.channels, pixels = tables.pixels, slots = args.all.slots, lane = threadIdx.x % kWarp;
-  const int64_t index = global_thread() / kWarp, sample = index / (channels + pixels);
-  const int inner = static_cast<int>(index % (channels + pixels));
-  if (sample >= tables.samples) return;
-  const bool is_channel = inner < channels;
-  for (int code = 0; code <= tables.codes; ++code) {
-    double plain = 0, moved = 0;
-    for (int i = lane; i < (is_channel ? pixels : channels); i += kWarp) {
-      const int channel = is_channel ? inner : i, pixel = is_channel ? i : inner - channels;
-      const int64_t at = args.channels_last ? static_cast<int64_t>(pixel) * channels + channel
-                                            : static_cast<int64_t>(channel) * pixels + pixel;
-      const double grad = load(args.grad + sample * channels * pixels + at);
-      const double centred = load(args.x + sample * channels * pixels + at) - load(args.mean + sample * channels + channel);
-      const double weight = is_channel ? weight_at(tables, sample, code, pixel) : 1;
-      plain += grad * weight * (is_channel ? 1 : style_at(tables, sample, code, channel, 1));
-      moved += grad * weight * centred * (is_channel ? 1 : style_at(tables, sample, code, channel, 0));
-    }
-    plain = team_sum(plain);
-    moved = team_sum(moved);
-    if (lane != 0) continue;
-    const int group = code / kGroup, slot = code % kGroup;
-    if (is_channel) {
-      double* sums = args.all.channel_sums + ((group * tables.samples + sample) * channels + inner) * 2 * slots + slot;
-      store(sums, plain);
-      store(sums + slots, moved);
-    } else {
-      const int64_t row = (group * tables.samples + sample) * pixels + inner - channels;
-      store(args.all.pixel_sums + row * slots + slot, plain + moved);
     }
   }
 }
@@ -317,26 +264,18 @@ template <typename T>
 const char* sums_of(const BackwardSums& call, const Device& device, void* stream) {
   using A = accumulator_t<T>;
   const Shape& shape = call.shape;
-  const BackwardTables<A> all = backward_tables_of<T>(shape, device, call.workspace);
-  const char* error = make_tables<T>(shape, call.group, all.tables, stream);
+  const BackwardTables<T> all = backward_tables_of<T>(shape, device, call.workspace);
+  const char* error = make_tables(shape, call.group, all.tables, stream);
   if (error != nullptr) return error;
   const T* grad = static_cast<const T*>(call.grad);
   const T* x = static_cast<const T*>(call.x);
-  const A* mean = static_cast<const A*>(call.group.mean);
-  if constexpr (std::is_same_v<T, double>) {
-    const int64_t warps = shape.n * (shape.c + shape.h * shape.w);
-    error = launch_each(plain_sums, warps * kWarp, stream, PlainSums{grad, x, mean, all, shape.channels_last});
-  } else {
-    const int64_t pixels = shape.h * shape.w, stride = shape.channels_last ? shape.c : pixels;
-    const Walk walk{static_cast<int>(shape.channels_last ? pixels : shape.c), static_cast<int>(stride), 0, 0, 0,
-                    is_wide(grad, stride) && is_wide(x, stride)};
-    const int64_t blocks = shape.n * all.tables.groups * all.cut.column_blocks * all.cut.row_blocks;
-    const int shared = kWarps * SumsKernel<T, true>::kKept * sizeof(float);
-    static_assert(SumsKernel<T, true>::kKept == SumsKernel<T, false>::kKept, "one size for both layouts");
-    error = launch(shape.channels_last ? sums<T, true> : sums<T, false>, blocks, shared, stream,
-                   SumsArguments<T>{grad, x, mean, walk, all});
-  }
-  return error != nullptr ? error : finish_sums<A>(call, all, stream);
+  const int64_t pixels = shape.h * shape.w, stride = shape.channels_last ? shape.c : pixels;
+  const Walk walk{static_cast<int>(shape.channels_last ? pixels : shape.c), static_cast<int>(stride), 0, 0, 0,
+                  is_wide(grad, stride) && is_wide(x, stride)};
+  const int64_t blocks = shape.n * all.tables.groups * all.cut.column_blocks * all.cut.row_blocks;
+  error = launch(shape.channels_last ? sums<T, true> : sums<T, false>, blocks,
+                 SumsKernel<T, true>::kSharedBytes, stream, SumsArguments<T>{grad, x, static_cast<const A*>(call.group.mean), walk, all});
+  return error != nullptr ? error : finish_sums(call, all, stream);
 }
 
 template <typename T>

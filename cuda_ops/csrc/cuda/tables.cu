@@ -15,12 +15,12 @@ struct TableArguments {
   const A* mean;
   const A* rstd;
   const A* gain;
-  Tables<A> tables;
+  Tables<T> tables;
   int64_t gate_blocks;
 };
 
-template <typename A>
-__device__ inline void make_gate(const Tables<A>& tables, const A* logits_h, const A* logits_w, int64_t index) {
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline void make_gate(const Tables<T>& tables, const A* logits_h, const A* logits_w, int64_t index) {
   const int64_t bands = tables.samples * tables.codes * tables.rects;
   if (index >= 2 * bands) return;
   const bool vertical = index < bands;
@@ -36,7 +36,7 @@ __device__ inline void make_gate(const Tables<A>& tables, const A* logits_h, con
 template <typename T>
 __device__ inline void make_styles(const TableArguments<T>& args, int64_t index) {
   using A = accumulator_t<T>;
-  const Tables<A>& tables = args.tables;
+  const Tables<T>& tables = args.tables;
   const int64_t rows = tables.samples * tables.channel_rows;
   if (index >= rows * tables.groups) return;
   const int group = static_cast<int>(index / rows);
@@ -54,9 +54,10 @@ __device__ inline void make_styles(const TableArguments<T>& args, int64_t index)
     scale[i] = is_code ? load(args.scale + at) * rstd : is_keep ? A(1) : A(0);
     bias[i] = is_code ? load(args.bias + at) : is_keep ? mean : A(0);
   }
-  unsigned char* row = tables.styles + 2 * index * RowOf<T>::kBytes;
-  store_row<T>(row, scale);
-  store_row<T>(row + RowOf<T>::kBytes, bias);
+  const int64_t stride = tables.channel_rows;
+  Codes<T>* codes = tables.styles + 8 * (group * tables.samples + sample) * stride + channel;
+  store_row<T>(codes, stride, scale);
+  store_row<T>(codes + 4 * stride, stride, bias);
 }
 
 // The first blocks make gates, a warp each; the others rows of styles, a thread each.
@@ -64,7 +65,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) gates_and_styles(const __grid_constant__ TableArguments<T> args) {
   const int64_t block = blockIdx.x;
   if (block < args.gate_blocks) {
-    make_gate(args.tables, args.logits_h, args.logits_w, block * kWarps + threadIdx.x / kWarp);
+    make_gate<T>(args.tables, args.logits_h, args.logits_w, block * kWarps + threadIdx.x / kWarp);
   } else {
     make_styles(args, (block - args.gate_blocks) * kThreads + threadIdx.x);
   }
@@ -74,13 +75,14 @@ __global__ void __launch_bounds__(kThreads) gates_and_styles(const __grid_consta
 template <typename T>
 __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant__ TableArguments<T> args) {
   using A = accumulator_t<T>;
-  const Tables<A>& tables = args.tables;
+  const Tables<T>& tables = args.tables;
   const int64_t rows = tables.samples * tables.pixel_rows, index = global_thread();
   if (index >= rows) return;
   const int64_t sample = index / tables.pixel_rows;
   const int pixel = static_cast<int>(index % tables.pixel_rows);
   const bool exists = pixel < tables.pixels;
   const int row = pixel / tables.width, column = pixel % tables.width;
+  const A inverse = A(1) / tables.rects;
   A keep = exists ? 1 : 0;
   for (int group = tables.groups - 1; group >= 0; --group) {
     A weights[kGroup];
@@ -89,13 +91,14 @@ __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant_
       const int code = group * kGroup + i;
       weights[i] = 0;
       if (exists && code < tables.codes) {
-        const A factor = (args.gain == nullptr ? A(1) : load(args.gain + code)) / tables.rects;
+        const A factor = args.gain == nullptr ? inverse : load(args.gain + code) * inverse;
         const A mask = factor * rectangles_at(tables, sample, code, row, column);
+        if (tables.masks != nullptr) store(tables.masks + (sample * tables.codes + code) * tables.pixels + pixel, mask);
         weights[i] = mask * keep;
         keep *= 1 - mask;
       }
     }
-    store_row<T>(tables.weights + (group * rows + index) * RowOf<T>::kBytes, weights);
+    store_row<T>(tables.weights + 4 * (group * rows + sample * tables.pixel_rows) + pixel, tables.pixel_rows, weights);
   }
   store(tables.keep + index, keep);
 }
@@ -103,7 +106,7 @@ __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant_
 }  // namespace
 
 template <typename T>
-const char* make_tables(const Shape& shape, const Group& group, const Tables<accumulator_t<T>>& tables, void* stream) {
+const char* make_tables(const Shape& shape, const Group& group, const Tables<T>& tables, void* stream) {
   using A = accumulator_t<T>;
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const int64_t gate_blocks = ceil_divide(2 * shape.n * shape.k * shape.j, kWarps);
@@ -116,9 +119,9 @@ const char* make_tables(const Shape& shape, const Group& group, const Tables<acc
   return error != nullptr ? error : launch_each(blend_weights<T>, shape.n * tables.pixel_rows, stream, args);
 }
 
-template const char* make_tables<float>(const Shape&, const Group&, const Tables<float>&, void*);
-template const char* make_tables<double>(const Shape&, const Group&, const Tables<double>&, void*);
-template const char* make_tables<Half>(const Shape&, const Group&, const Tables<float>&, void*);
-template const char* make_tables<Bfloat16>(const Shape&, const Group&, const Tables<float>&, void*);
+template const char* make_tables(const Shape&, const Group&, const Tables<float>&, void*);
+template const char* make_tables(const Shape&, const Group&, const Tables<double>&, void*);
+template const char* make_tables(const Shape&, const Group&, const Tables<Half>&, void*);
+template const char* make_tables(const Shape&, const Group&, const Tables<Bfloat16>&, void*);
 
 }  // namespace sc_layers

@@ -16,23 +16,32 @@ namespace sc_layers {
 constexpr int kGroup = 8;  // codes of a row
 constexpr int kPad = 32;   // tables have a multiple of this many rows; those beyond the end are zeros
 
-// How rows of a table are kept: as pieces for features T, or as numbers for float64, whose kernels are plain.
+// How features of type T want the tables: pieces of a number, and how many words a lane reads at a time for them.
 template <typename T>
-struct RowOf {
-  static constexpr int kPieces = 2, kBytes = 32;
+struct Format {
+  using Word = unsigned;  // two pieces, of neighbouring codes
+  static constexpr int kPieces = 2, kWords = 2;
 };
 template <>
-struct RowOf<float> {
-  static constexpr int kPieces = 3, kBytes = 64;
+struct Format<float> {
+  using Word = unsigned;
+  static constexpr int kPieces = 3, kWords = 4;
 };
 template <>
-struct RowOf<double> {
-  static constexpr int kPieces = 1, kBytes = 64;
+struct Format<double> {
+  using Word = Doubles;
+  static constexpr int kPieces = 1, kWords = 1;
 };
 
-// A pair of numbers as pairs of pieces, the largest first.
-template <int kPieces>
-__device__ inline void split(float low, float high, unsigned (&pieces)[kPieces]) {
+// What one of four lanes holds of a row, the largest pieces first. Tables have a plane for each of the lanes.
+template <typename T>
+struct alignas(Format<T>::kWords * sizeof(typename Format<T>::Word)) Codes {
+  typename Format<T>::Word piece[Format<T>::kWords];
+};
+
+// A pair of numbers as pairs of pieces.
+template <int kPieces, int kWords>
+__device__ inline void split(float low, float high, unsigned (&pieces)[kWords]) {
 #pragma unroll
   for (int p = 0; p < kPieces; ++p) {
     pieces[p] = pack_bfloat16(low, high);
@@ -40,55 +49,31 @@ __device__ inline void split(float low, float high, unsigned (&pieces)[kPieces])
     high -= float_of(pieces[p] & 0xffff0000u);
   }
 }
+template <int kPieces>
+__device__ inline void split(double low, double high, Doubles (&pieces)[1]) {
+  pieces[0] = {low, high};
+}
 
-template <typename T>
-__device__ inline void store_row(void* row, const float (&values)[kGroup]) {
-  constexpr int kPieces = RowOf<T>::kPieces, kWords = RowOf<T>::kBytes / 16;
-  unsigned words[4 * kWords] = {};
+template <typename T, typename A>
+__device__ inline void store_row(Codes<T>* row, int64_t plane, const A (&values)[kGroup]) {
 #pragma unroll
   for (int lane = 0; lane < 4; ++lane) {
-    unsigned pieces[kPieces];
-    split(values[2 * lane], values[2 * lane + 1], pieces);
-#pragma unroll
-    for (int p = 0; p < kPieces; ++p) words[lane * kWords + p] = pieces[p];
+    Codes<T> codes{};
+    split<Format<T>::kPieces>(values[2 * lane], values[2 * lane + 1], codes.piece);
+    store(row + lane * plane, codes);
   }
-#pragma unroll
-  for (int i = 0; i < kWords; ++i) {
-    store(static_cast<uint4*>(row) + i, uint4{words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]});
-  }
-}
-template <typename T>
-__device__ inline void store_row(void* row, const double (&values)[kGroup]) {
-#pragma unroll
-  for (int i = 0; i < kGroup; ++i) store(static_cast<double*>(row) + i, values[i]);
-}
-
-// Pieces of codes 2 t and 2 t + 1 in lane t.
-template <int kPieces>
-struct Codes {
-  unsigned piece[kPieces];
-};
-__device__ inline Codes<2> load_codes(const Codes<2>*, const unsigned char* row, int lane) {
-  const uint2 words = load(reinterpret_cast<const uint2*>(row) + lane);
-  return {{words.x, words.y}};
-}
-__device__ inline Codes<3> load_codes(const Codes<3>*, const unsigned char* row, int lane) {
-  const uint4 words = load(reinterpret_cast<const uint4*>(row) + lane);
-  return {{words.x, words.y, words.z}};
-}
-template <typename T>
-__device__ inline Codes<RowOf<T>::kPieces> load_codes(const unsigned char* row, int lane) {
-  return load_codes(static_cast<const Codes<RowOf<T>::kPieces>*>(nullptr), row, lane);
 }
 
 // The tables of a call, in its scratch memory, and their sizes.
-template <typename A>
+template <typename T>
 struct Tables {
-  A* gates_h;              // [n, k, j, h]
-  A* gates_w;              // [n, k, j, w]
-  A* keep;                 // [n, pixel_rows]
-  unsigned char* weights;  // rows [groups, n, pixel_rows]
-  unsigned char* styles;   // rows [groups, n, channel_rows, 2]
+  using A = accumulator_t<T>;
+  A* gates_h;         // [n, k, j, h]
+  A* gates_w;         // [n, k, j, w]
+  A* keep;            // [n, pixel_rows]
+  A* masks;           // [n, k, h w]: a_k for the backward pass, else null
+  Codes<T>* weights;  // [groups, n, 4, pixel_rows]
+  Codes<T>* styles;   // [groups, n, 2, 4, channel_rows]
   int64_t samples;
   int channels, pixels, width, height, codes, rects;
   int channel_rows, pixel_rows;
@@ -116,8 +101,8 @@ class Scratch {
 };
 
 template <typename T, typename A = accumulator_t<T>>
-Tables<A> tables_of(const Shape& s, Scratch& scratch) {
-  Tables<A> tables{};
+Tables<T> tables_of(const Shape& s, Scratch& scratch, bool with_masks) {
+  Tables<T> tables{};
   tables.samples = s.n;
   tables.channels = static_cast<int>(s.c);
   tables.pixels = static_cast<int>(s.h * s.w);
@@ -131,14 +116,15 @@ Tables<A> tables_of(const Shape& s, Scratch& scratch) {
   tables.gates_h = scratch.take<A>(s.n * s.k * s.j * s.h);
   tables.gates_w = scratch.take<A>(s.n * s.k * s.j * s.w);
   tables.keep = scratch.take<A>(s.n * tables.pixel_rows);
-  tables.weights = scratch.take<unsigned char>(RowOf<T>::kBytes * tables.groups * s.n * tables.pixel_rows);
-  tables.styles = scratch.take<unsigned char>(RowOf<T>::kBytes * tables.groups * s.n * tables.channel_rows * 2);
+  if (with_masks) tables.masks = scratch.take<A>(s.n * s.k * s.h * s.w);
+  tables.weights = scratch.take<Codes<T>>(4 * tables.groups * s.n * tables.pixel_rows);
+  tables.styles = scratch.take<Codes<T>>(8 * tables.groups * s.n * tables.channel_rows);
   return tables;
 }
 
 // Fill the tables; in tables.cu.
 template <typename T>
-const char* make_tables(const Shape& shape, const Group& group, const Tables<accumulator_t<T>>& tables, void* stream);
+const char* make_tables(const Shape& shape, const Group& group, const Tables<T>& tables, void* stream);
 
 // The soft band of a gate: softmaxes of two vectors of logits, and their cumulative sums, walked by a warp.
 template <typename A>
@@ -200,12 +186,13 @@ struct Band {
 };
 
 // a_k of one pixel without the factor gain_k / J.
-template <typename A>
-__device__ inline A rectangles_at(const Tables<A>& tables, int64_t sample, int code, int row, int column) {
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline A rectangles_at(const Tables<T>& tables, int64_t sample, int code, int row, int column) {
   const int64_t first = (sample * tables.codes + code) * tables.rects;
   const A* gates_h = tables.gates_h + first * tables.height + row;
   const A* gates_w = tables.gates_w + first * tables.width + column;
   A sum = 0;
+#pragma unroll 4
   for (int rect = 0; rect < tables.rects; ++rect) {
     sum += load(gates_h + static_cast<int64_t>(rect) * tables.height) *
            load(gates_w + static_cast<int64_t>(rect) * tables.width);

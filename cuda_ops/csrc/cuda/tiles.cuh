@@ -42,26 +42,67 @@ struct Place {
   }
 };
 
-// Whether a walk loads features one step ahead. Wide types fill the registers with one step.
-template <typename T>
-constexpr bool kAhead = sizeof(T) == 2;
-
 // The two rows of a tile that a lane holds.
 template <typename T>
 struct Rows {
   Eight<T> row[2];
 };
-template <typename T>
-__device__ inline Rows<T> load_rows(const T* features, const Walk& walk, int row, int column) {
-  Rows<T> rows;
+
+// Features on their way to a lane: its rows of some steps in shared memory, where asynchronous copies put them ahead of
+// their use. No other lane touches them, so no barrier is needed.
+template <typename T, int kTensors>
+class Feed {
+ public:
+  static constexpr int kStages = sizeof(T) == 8 ? 1 : 2;
+  static constexpr int kAccesses = Eight<T>::kAccesses;
+  static constexpr int kBytes = kStages * kTensors * 2 * kAccesses * kThreads * kAccess;
+
+  __device__ Feed(unsigned char* shared, const Walk& walk) : own_(shared + threadIdx.x * kAccess), walk_(walk) {}
+
+  // Begins to copy what a lane holds of `tensor` in the step that starts with `row`.
+  __device__ void fetch(int step, int tensor, const T* features, int row, int column) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int at = row + 8 * half;
-    rows.row[half] =
-        load_eight(features + static_cast<int64_t>(at) * walk.columns + column, at < walk.rows ? walk.columns - column : 0, walk.wide);
+    for (int half = 0; half < 2; ++half) {
+      const int at = row + 8 * half, count = at < walk_.rows ? walk_.columns - column : 0;
+      const T* address = features + static_cast<int64_t>(at) * walk_.columns + column;
+#pragma unroll
+      for (int access = 0; access < kAccesses; ++access) {
+        constexpr int kEach = Eight<T>::kEach;
+        uint4* target = slot(step, tensor, half * kAccesses + access);
+        const int left = count - access * kEach;
+        if (walk_.wide) {
+          copy_async(target, left > 0 ? address + access * kEach : features, left > 0);
+        } else {
+          T elements[kEach] = {};
+#pragma unroll
+          for (int i = 0; i < kEach; ++i) {
+            if (i < left) elements[i] = load(address + access * kEach + i);
+          }
+          memcpy(target, elements, kAccess);
+        }
+      }
+    }
   }
-  return rows;
-}
+  // What was fetched for a step; all its copies must have ended.
+  __device__ Rows<T> take(int step, int tensor) const {
+    Rows<T> rows;
+#pragma unroll
+    for (int i = 0; i < 2 * kAccesses; ++i) {
+      const uint4 bits = *slot(step, tensor, i);
+      memcpy(&rows.row[i / kAccesses].word[i % kAccesses * 4], &bits, kAccess);
+    }
+    return rows;
+  }
+
+ private:
+  __device__ uint4* slot(int step, int tensor, int access) const {
+    const int index = (step % kStages * kTensors + tensor) * 2 * kAccesses + access;
+    return reinterpret_cast<uint4*>(own_ + index * kThreads * kAccess);
+  }
+  unsigned char* own_;
+  const Walk& walk_;
+};
+
 template <typename T>
 __device__ inline void store_rows(T* features, const Walk& walk, int row, int column, const Rows<T>& rows) {
 #pragma unroll
@@ -72,43 +113,42 @@ __device__ inline void store_rows(T* features, const Walk& walk, int row, int co
   }
 }
 
-// Rows of the tables of one sample.
+// The tables of one sample, as one lane of four reads them.
 template <typename T>
 struct SampleTables {
-  static constexpr int kBytes = RowOf<T>::kBytes;
-  using Row = Codes<RowOf<T>::kPieces>;
-  const Tables<float>& tables;
+  const Tables<T>& tables;
   int64_t sample;
-  int lane;  // 0 to 3
+  int lane;
 
-  __device__ Row weights(int group, int pixel) const {
-    const int64_t row = (group * tables.samples + sample) * tables.pixel_rows + pixel;
-    return load_codes<T>(tables.weights + row * kBytes, lane);
+  __device__ Codes<T> weights(int group, int pixel) const {
+    return load(tables.weights + (4 * (group * tables.samples + sample) + lane) * tables.pixel_rows + pixel);
   }
-  __device__ Row scale(int group, int channel) const { return style(group, channel, 0); }
-  __device__ Row bias(int group, int channel) const { return style(group, channel, 1); }
-  __device__ Row style(int group, int channel, int which) const {
-    const int64_t row = (group * tables.samples + sample) * tables.channel_rows + channel;
-    return load_codes<T>(tables.styles + (2 * row + which) * kBytes, lane);
+  __device__ Codes<T> scale(int group, int channel) const { return style(group, channel, 0); }
+  __device__ Codes<T> bias(int group, int channel) const { return style(group, channel, 1); }
+  __device__ Codes<T> style(int group, int channel, int which) const {
+    const int64_t plane = 4 * (2 * (group * tables.samples + sample) + which) + lane;
+    return load(tables.styles + plane * tables.channel_rows + channel);
   }
-  __device__ float keep(int pixel) const { return load(tables.keep + sample * tables.pixel_rows + pixel); }
+  __device__ accumulator_t<T> keep(int pixel) const { return load(tables.keep + sample * tables.pixel_rows + pixel); }
 };
 
-// sum += rows columns^T over eight codes. The tensor core's 16 columns take two products of pieces at a time; left out
-// are those below the last bit that counts.
-__device__ inline void add_product(float (&sum)[4], const Codes<2> (&rows)[2], const Codes<2>& columns) {
-  const auto& [a, b] = rows;
-  const unsigned pieces[4] = {a.piece[0], b.piece[0], a.piece[1], b.piece[1]};
-  multiply(sum, pieces, {columns.piece[1], columns.piece[1]});
-  multiply(sum, pieces, {columns.piece[0], columns.piece[0]});
-}
-__device__ inline void add_product(float (&sum)[4], const Codes<3> (&rows)[2], const Codes<3>& columns) {
-  const auto& [a, b] = rows;
-  const unsigned ends[4] = {a.piece[0], b.piece[0], a.piece[2], b.piece[2]};
-  const unsigned large[4] = {a.piece[0], b.piece[0], a.piece[1], b.piece[1]};
-  multiply(sum, ends, {columns.piece[2], columns.piece[0]});
-  multiply(sum, large, {columns.piece[1], columns.piece[1]});
-  multiply(sum, large, {columns.piece[0], columns.piece[0]});
+// sum += rows columns^T over eight codes. A tensor core's 16 columns take two products of pieces at a time; left out are
+// those below the last bit that counts.
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline void add_product(A (&sum)[4], const Codes<T> (&rows)[2], const Codes<T>& columns) {
+  const auto& a = rows[0].piece;
+  const auto& b = rows[1].piece;
+  const auto& c = columns.piece;
+  if constexpr (Format<T>::kPieces == 1) {
+    multiply(sum, {a[0], b[0], {}, {}}, {c[0], {}});
+  } else if constexpr (Format<T>::kPieces == 2) {
+    multiply(sum, {a[0], b[0], a[1], b[1]}, {c[1], c[1]});
+    multiply(sum, {a[0], b[0], a[1], b[1]}, {c[0], c[0]});
+  } else {
+    multiply(sum, {a[0], b[0], a[2], b[2]}, {c[2], c[0]});
+    multiply(sum, {a[0], b[0], a[1], b[1]}, {c[1], c[1]});
+    multiply(sum, {a[0], b[0], a[1], b[1]}, {c[0], c[0]});
+  }
 }
 
 // Parts so many that all multiprocessors have a few rounds of work.

@@ -89,8 +89,17 @@ struct Buffer {
 // Who waits where. A fiber that waits at a barrier goes on when all living fibers of its block wait there.
 enum class Wait : int { none, warp, block, finished };
 
+// An asynchronous copy that has begun; it ends when the thread waits for its group.
+struct Copy {
+  void* to;
+  const void* from;  // null: zeros
+  int group;
+};
+
 struct Fiber {
   int thread;
+  std::vector<Copy> copies;
+  int group = 0;  // that the next copy belongs to
   Wait wait = Wait::none;
   const void* offered = nullptr;  // what it holds out to its warp
   void* stack_pointer = nullptr;
@@ -282,6 +291,24 @@ void store(T* address, T value) {
 }
 inline uint4 load_bits(const void* address) { return load(static_cast<const uint4*>(address)); }
 inline void store_bits(void* address, uint4 bits) { store(static_cast<uint4*>(address), bits); }
+
+inline void copy_async(void* shared, const void* global, bool exists) {
+  if (exists) emulation::machine.access(global, 16, false);
+  std::memset(shared, 0xff, 16);
+  emulation::Fiber& fiber = *emulation::machine.current;
+  fiber.copies.push_back({shared, exists ? global : nullptr, fiber.group});
+}
+inline void end_group() { emulation::machine.current->group += 1; }
+template <int kLater>
+void wait_for_copies() {
+  emulation::Fiber& fiber = *emulation::machine.current;
+  std::erase_if(fiber.copies, [&](const emulation::Copy& copy) {
+    if (copy.group >= fiber.group - kLater) return false;
+    if (copy.from == nullptr) std::memset(copy.to, 0, 16);
+    else std::memcpy(copy.to, copy.from, 16);
+    return true;
+  });
+}
 
 inline unsigned char* shared_memory() { return emulation::machine.shared.get(); }
 
