@@ -11,6 +11,16 @@
 
 #include "launch.h"
 
+namespace sc_layers {
+// Features as they lie in memory; only their bits are ever handled.
+struct Half {
+  uint16_t bits;
+};
+struct Bfloat16 {
+  uint16_t bits;
+};
+}  // namespace sc_layers
+
 #ifdef SC_LAYERS_EMULATE
 #include "emulation.h"
 #else
@@ -26,14 +36,6 @@ constexpr int kWarps = 8;  // of every block
 constexpr int kThreads = kWarp * kWarps;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kAccess = 16;  // bytes of the widest memory access
-
-// Features as they lie in memory; only their bits are ever handled.
-struct Half {
-  uint16_t bits;
-};
-struct Bfloat16 {
-  uint16_t bits;
-};
 
 template <typename T>
 struct Accumulator {
@@ -58,19 +60,6 @@ __device__ inline void store(T* address, T value) {
 }
 __device__ inline uint4 load_bits(const void* address) { return *static_cast<const uint4*>(address); }
 __device__ inline void store_bits(void* address, uint4 bits) { *static_cast<uint4*>(address) = bits; }
-
-// 16 bytes from global to shared memory while the thread goes on, or zeros if they do not exist. What a thread copied
-// is there after it has waited for all but the last kLater groups of its copies.
-__device__ inline void copy_async(void* shared, const void* global, bool exists) {
-  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(exists ? 16 : 0)
-               : "memory");
-}
-__device__ inline void end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kLater>
-__device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kLater) : "memory");
-}
 
 __device__ inline unsigned char* shared_memory() {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -99,15 +88,18 @@ __device__ inline float unpack_half(unsigned bits, int which) {
   return which == 0 ? __low2float(pair) : __high2float(pair);
 }
 
-// sum + rows * columns by a warp, 16x16 times 16x8 in bfloat16, added up in float32. Of lane 4 i + t: rows[0], [2] hold
-// columns 2 t, 2 t + 1 and 2 t + 8, 2 t + 9 of row i, rows[1], [3] of row i + 8; columns[0], [1] hold the same rows of
-// column i; sum[0], [1] are columns 2 t, 2 t + 1 of row i, and sum[2], [3] of row i + 8.
+// sum += rows * columns by a warp, 16x16 times 16x8, numbers in half precision as for features T, added up in float32.
+// Of lane 4 i + t: rows[0], [2] hold columns 2 t, 2 t + 1 and 2 t + 8, 2 t + 9 of row i, rows[1], [3] of row i + 8;
+// columns[0], [1] hold the same rows of column i; sum[0], [1] are columns 2 t, 2 t + 1 of row i, sum[2], [3] of row i + 8.
+#define SC_LAYERS_MULTIPLY(type)                                                                                  \
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                                             \
+               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                              \
+               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                                            \
+               : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "r"(columns[0]), "r"(columns[1]))
+template <typename T>
 __device__ inline void multiply(float (&sum)[4], const unsigned (&rows)[4], const unsigned (&columns)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "r"(columns[0]), "r"(columns[1]));
+  if constexpr (std::is_same_v<T, Half>) SC_LAYERS_MULTIPLY("f16");
+  else SC_LAYERS_MULTIPLY("bf16");
 }
 
 // Transposes an 8x8 matrix of 16-bit numbers; lane 4 i + t holds columns 2 t, 2 t + 1 of row i.
@@ -122,11 +114,6 @@ template <typename Arguments>
 inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int shared_bytes, void* stream,
                           const Arguments& arguments) {
   if (blocks > 0x7fffffff) return "more blocks than a grid may have";
-  constexpr int kWithoutAsking = 48 * 1024;
-  if (shared_bytes > kWithoutAsking) {
-    const auto* function = reinterpret_cast<const void*>(kernel);
-    cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  }
   kernel<<<static_cast<unsigned>(blocks), kThreads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments);
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
@@ -141,6 +128,7 @@ struct alignas(16) Doubles {
 __device__ inline Doubles shuffle(const Doubles& pair, int lane) {
   return {__shfl_sync(kAllLanes, pair.low, lane), __shfl_sync(kAllLanes, pair.high, lane)};
 }
+template <typename T>
 __device__ inline void multiply(double (&sum)[4], const Doubles (&rows)[4], const Doubles (&columns)[2]) {
   const int row = threadIdx.x % kWarp / 4, column = threadIdx.x % 4 * 2;
   for (int source = 0; source < 4; ++source) {
@@ -186,81 +174,77 @@ inline const char* launch_each(void (*kernel)(Arguments), int64_t count, void* s
 }
 __device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
 
+__device__ inline double double_of(unsigned low, unsigned high) {
+  const unsigned words[2] = {low, high};
+  double value;
+  memcpy(&value, words, 8);
+  return value;
+}
 __device__ inline float exponential(float value) { return expf(value); }
 __device__ inline double exponential(double value) { return exp(value); }
 __device__ inline float square_root(float value) { return sqrtf(value); }
 __device__ inline double square_root(double value) { return sqrt(value); }
 
-// Eight neighbours in memory.
-template <typename T>
-struct Eight {
-  static constexpr int kAccesses = 8 * static_cast<int>(sizeof(T)) / kAccess;
+// Neighbours in memory, as many as some 16-byte accesses hold.
+template <typename T, int kCount = kAccess / static_cast<int>(sizeof(T))>
+struct Line {
   static constexpr int kEach = kAccess / static_cast<int>(sizeof(T));  // elements of an access
-  unsigned word[2 * sizeof(T)];
+  static constexpr int kAccesses = kCount / kEach;
+  unsigned word[4 * kAccesses];
+
+  __device__ accumulator_t<T> operator[](int i) const {
+    if constexpr (std::is_same_v<T, Half>) return unpack_half(word[i / 2], i % 2);
+    if constexpr (std::is_same_v<T, Bfloat16>) return float_of(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
+    if constexpr (std::is_same_v<T, float>) return float_of(word[i]);
+    if constexpr (std::is_same_v<T, double>) return double_of(word[2 * i], word[2 * i + 1]);
+  }
+  __device__ void set(const accumulator_t<T> (&values)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 2) {
+      if constexpr (std::is_same_v<T, Half>) word[i / 2] = pack_half(values[i], values[i + 1]);
+      if constexpr (std::is_same_v<T, Bfloat16>) word[i / 2] = pack_bfloat16(values[i], values[i + 1]);
+      if constexpr (sizeof(T) >= 4) memcpy(&word[i * sizeof(T) / 4], &values[i], 2 * sizeof(T));
+    }
+  }
 };
 
-__device__ inline float value_of(const Eight<float>& eight, int i) { return float_of(eight.word[i]); }
-__device__ inline float value_of(const Eight<Half>& eight, int i) { return unpack_half(eight.word[i / 2], i % 2); }
-__device__ inline float value_of(const Eight<Bfloat16>& eight, int i) {
-  return float_of(i % 2 == 0 ? eight.word[i / 2] << 16 : eight.word[i / 2] & 0xffff0000u);
-}
-__device__ inline double value_of(const Eight<double>& eight, int i) {
-  double value;
-  memcpy(&value, &eight.word[2 * i], 8);
-  return value;
-}
-__device__ inline void set_pair(Eight<float>& eight, int pair, float low, float high) {
-  eight.word[2 * pair] = bits_of(low);
-  eight.word[2 * pair + 1] = bits_of(high);
-}
-__device__ inline void set_pair(Eight<Half>& eight, int pair, float low, float high) {
-  eight.word[pair] = pack_half(low, high);
-}
-__device__ inline void set_pair(Eight<double>& eight, int pair, double low, double high) {
-  memcpy(&eight.word[4 * pair], &low, 8);
-  memcpy(&eight.word[4 * pair + 2], &high, 8);
-}
-__device__ inline void set_pair(Eight<Bfloat16>& eight, int pair, float low, float high) {
-  eight.word[pair] = pack_bfloat16(low, high);
-}
-
-// The first `count` of eight neighbours, the others as zeros. `wide`: the address is a multiple of 16 bytes, and so is
-// what `count` (if less than eight) elements take.
-template <typename T>
-__device__ inline Eight<T> load_eight(const T* address, int count, bool wide) {
-  Eight<T> eight{};
+// The first `count` of neighbours, the others as zeros. `wide`: the address is a multiple of 16 bytes, and so is what
+// `count` (if less than all) elements take.
+template <typename T, int kCount = Line<T>::kEach>
+__device__ inline Line<T, kCount> load_line(const T* address, int count, bool wide) {
+  Line<T, kCount> line{};
   if (wide) {
 #pragma unroll
-    for (int access = 0; access < Eight<T>::kAccesses; ++access) {
-      if (access * Eight<T>::kEach < count) {
-        const uint4 bits = load_bits(address + access * Eight<T>::kEach);
-        memcpy(&eight.word[4 * access], &bits, kAccess);
+    for (int access = 0; access < line.kAccesses; ++access) {
+      if (access * line.kEach < count) {
+        const uint4 bits = load_bits(address + access * line.kEach);
+        memcpy(&line.word[4 * access], &bits, kAccess);
       }
     }
   } else {
-    T elements[8] = {};
+    T elements[kCount] = {};
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       if (i < count) elements[i] = load(address + i);
     }
-    memcpy(&eight, elements, sizeof(eight));
+    memcpy(&line, elements, sizeof(line));
   }
-  return eight;
+  return line;
 }
-template <typename T>
-__device__ inline void store_eight(T* address, const Eight<T>& eight, int count, bool wide) {
+template <typename T, int kCount>
+__device__ inline void store_line(T* address, const Line<T, kCount>& line, int count, bool wide) {
   if (wide) {
 #pragma unroll
-    for (int access = 0; access < Eight<T>::kAccesses; ++access) {
+    for (int access = 0; access < line.kAccesses; ++access) {
       uint4 bits;
-      memcpy(&bits, &eight.word[4 * access], kAccess);
-      if (access * Eight<T>::kEach < count) store_bits(address + access * Eight<T>::kEach, bits);
+      memcpy(&bits, &line.word[4 * access], kAccess);
+      if (access * line.kEach < count) store_bits(address + access * line.kEach, bits);
     }
   } else {
-    T elements[8];
-    memcpy(elements, &eight, sizeof(eight));
+    T elements[kCount];
+    memcpy(elements, &line, sizeof(line));
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       if (i < count) store(address + i, elements[i]);
     }
   }
@@ -268,7 +252,7 @@ __device__ inline void store_eight(T* address, const Eight<T>& eight, int count,
 // Whether rows of `stride` elements may be read by 16-byte accesses.
 template <typename T>
 inline bool is_wide(const T* start, int64_t stride) {
-  return reinterpret_cast<uintptr_t>(start) % kAccess == 0 && stride % Eight<T>::kEach == 0;
+  return reinterpret_cast<uintptr_t>(start) % kAccess == 0 && stride % Line<T>::kEach == 0;
 }
 
 // The sum over `team` neighbouring lanes, a power of two.
@@ -277,18 +261,27 @@ __device__ inline A team_sum(A value, int team = kWarp) {
   for (int offset = team / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
   return value;
 }
-// The sum over a team of lanes or of warps; `buffer` [kWarps] in shared memory must not be in use for anything else until
-// the next barrier. All threads of the block call it.
-template <typename A>
-__device__ inline A block_team_sum(A value, int team, A* buffer) {
-  value = team_sum(value, min(team, kWarp));
-  if (team <= kWarp) return value;
+// Sums over a team of lanes or of warps; `buffer` [kCount, kWarps] in shared memory must not be in use for anything else
+// until the next barrier. All threads of the block call it.
+template <typename A, int kCount>
+__device__ inline void team_sums(A (&values)[kCount], int team, A* buffer) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) values[i] = team_sum(values[i], min(team, kWarp));
+  if (team <= kWarp) return;
   const int warp = threadIdx.x / kWarp, warps = team / kWarp;
-  if (threadIdx.x % kWarp == 0) buffer[warp] = value;
+  if (threadIdx.x % kWarp == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) buffer[i * kWarps + warp] = values[i];
+  }
   __syncthreads();
-  A sum = 0;
-  for (int i = 0; i < warps; ++i) sum += buffer[warp / warps * warps + i];
-  return sum;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    values[i] = 0;
+#pragma unroll
+    for (int other = 0; other < kWarps; ++other) {
+      if (other / warps == warp / warps) values[i] += buffer[i * kWarps + other];
+    }
+  }
 }
 
 }  // namespace sc_layers

@@ -17,7 +17,6 @@ struct GradientArguments {
   const A* added_h;
   const A* added_w;
   const A* gain;
-  const A* rstd;
   A* grad_scale;
   A* grad_bias;
   A* grad_logits_h;
@@ -27,16 +26,16 @@ struct GradientArguments {
 
 template <typename T, typename A = accumulator_t<T>>
 __device__ inline A factor_of(const GradientArguments<T>& args, int code) {
-  return (args.gain == nullptr ? A(1) : load(args.gain + code)) / args.all.tables.rects;
+  return (args.gain == nullptr ? A(1) : load(args.gain + code)) / args.all.weights.rects;
 }
 
 // Adds up the parts of a channel's sums: a warp takes some of the parts, its lanes neighbouring sums.
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constant__ GradientArguments<T> args) {
-  const Tables<T>& tables = args.all.tables;
+  const Weights<A>& weights = args.all.weights;
   A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kWarp]
   const int slots = args.all.slots, parts = args.all.cut.channel_parts, warp = threadIdx.x / kWarp;
-  const int64_t sums = tables.samples * tables.channels * 2 * slots, blocks = ceil_divide(sums, kWarp);
+  const int64_t sums = weights.samples * weights.channels * 2 * slots, blocks = ceil_divide(sums, kWarp);
   const int64_t group = blockIdx.x / blocks, index = blockIdx.x % blocks * kWarp + threadIdx.x % kWarp;
   A sum = 0;
 #pragma unroll 4
@@ -46,45 +45,45 @@ __global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constan
   shared[threadIdx.x] = sum;
   __syncthreads();
   const int code = static_cast<int>(group * kGroup + index % slots);
-  if (warp != 0 || index >= sums || code >= tables.codes) return;
+  if (warp != 0 || index >= sums || code >= weights.codes) return;
   for (int other = 1; other < kWarps; ++other) sum += shared[other * kWarp + threadIdx.x];
-  const int64_t plane = index / (2 * slots), sample = plane / tables.channels;
-  const int64_t at = (sample * tables.codes + code) * tables.channels + plane % tables.channels;
+  const int64_t plane = index / (2 * slots), sample = plane / weights.channels;
+  const int64_t at = (sample * weights.codes + code) * weights.channels + plane % weights.channels;
   if (index / slots % 2 == 0) store(args.grad_bias + at, sum);
-  else store(args.grad_scale + at, sum * load(args.rstd + plane));
+  else store(args.grad_scale + at, sum);
 }
 
 // dL/da_k; a thread takes a pixel, and its codes forth and back.
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant__ GradientArguments<T> args) {
-  const Tables<T>& tables = args.all.tables;
-  const int64_t index = global_thread(), sample = index / tables.pixels, pixel = index % tables.pixels;
+  const Weights<A>& weights = args.all.weights;
+  const int64_t index = global_thread(), sample = index / weights.pixels, pixel = index % weights.pixels;
   const int slots = args.all.slots, parts = args.all.cut.pixel_parts;
-  if (sample >= tables.samples) return;
+  if (sample >= weights.samples) return;
   const auto grad_weight = [&](int code) {
     A sum = 0;
     for (int part = 0; part < parts; ++part) {
-      const int64_t at = (code / kGroup * parts + part) * tables.samples * tables.pixels + index;
+      const int64_t at = (code / kGroup * parts + part) * weights.samples * weights.pixels + index;
       sum += load(args.all.pixel_sums + at * slots + code % kGroup);
     }
     return sum;
   };
-  const int64_t first = sample * tables.codes * tables.pixels + pixel;
-  const A* masks = tables.masks + first;
+  const int64_t first = sample * weights.codes * weights.pixels + pixel;
+  const A* masks = weights.masks + first;
   A* grads = args.all.mask_grads + first;
-  A mixed = grad_weight(tables.codes);
+  A mixed = grad_weight(weights.codes);
 #pragma unroll 4
-  for (int code = 0; code < tables.codes; ++code) {
-    const A mask = load(masks + static_cast<int64_t>(code) * tables.pixels), grad = grad_weight(code);
-    store(grads + static_cast<int64_t>(code) * tables.pixels, grad - mixed);
+  for (int code = 0; code < weights.codes; ++code) {
+    const A mask = load(masks + static_cast<int64_t>(code) * weights.pixels), grad = grad_weight(code);
+    store(grads + static_cast<int64_t>(code) * weights.pixels, grad - mixed);
     mixed = mixed * (1 - mask) + mask * grad;
   }
   A after = 1;
 #pragma unroll 4
-  for (int code = tables.codes - 1; code >= 0; --code) {
-    A* grad = grads + static_cast<int64_t>(code) * tables.pixels;
+  for (int code = weights.codes - 1; code >= 0; --code) {
+    A* grad = grads + static_cast<int64_t>(code) * weights.pixels;
     store(grad, load(grad) * after);
-    after *= 1 - load(masks + static_cast<int64_t>(code) * tables.pixels);
+    after *= 1 - load(masks + static_cast<int64_t>(code) * weights.pixels);
   }
 }
 
@@ -93,17 +92,17 @@ __global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant__ GradientArguments<T> args) {
   constexpr int kRects = 4;
-  const Tables<T>& tables = args.all.tables;
+  const Weights<A>& weights = args.all.weights;
   A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kRects, kWarp]
-  const int width = tables.width, height = tables.height, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int width = weights.width, height = weights.height, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int row_blocks = static_cast<int>(ceil_divide(height, kWarps));
   const int blocks = row_blocks + static_cast<int>(ceil_divide(width, kWarp));
   const int64_t plane = blockIdx.x / blocks;
   const int block = static_cast<int>(blockIdx.x % blocks);
-  const A* grads = args.all.mask_grads + plane * tables.pixels;
-  for (int rect = 0; rect < tables.rects; rect += kRects) {
-    const int64_t band = plane * tables.rects + rect;
-    const int rects = min(kRects, tables.rects - rect);
+  const A* grads = args.all.mask_grads + plane * weights.pixels;
+  for (int rect = 0; rect < weights.rects; rect += kRects) {
+    const int64_t band = plane * weights.rects + rect;
+    const int rects = min(kRects, weights.rects - rect);
     A sums[kRects] = {};
     if (block < row_blocks) {
       const int row = block * kWarps + warp;
@@ -111,7 +110,7 @@ __global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant
         const A grad = load(grads + static_cast<int64_t>(row) * width + i);
 #pragma unroll
         for (int r = 0; r < kRects; ++r) {
-          if (r < rects) sums[r] += grad * load(tables.gates_w + (band + r) * width + i);
+          if (r < rects) sums[r] += grad * load(weights.gates_w + (band + r) * width + i);
         }
       }
 #pragma unroll
@@ -126,7 +125,7 @@ __global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant
         const A grad = column < width ? load(grads + static_cast<int64_t>(row) * width + column) : A(0);
 #pragma unroll
         for (int r = 0; r < kRects; ++r) {
-          if (r < rects) sums[r] += grad * load(tables.gates_h + (band + r) * height + row);
+          if (r < rects) sums[r] += grad * load(weights.gates_h + (band + r) * height + row);
         }
       }
 #pragma unroll
@@ -178,21 +177,21 @@ __device__ inline void differentiate_band(const Band<A>& band, Grad grad_of, con
 // d gain_k of one sample: sum over pixels of dL/da_k a_k / gain_k, by a warp.
 template <typename T, typename A = accumulator_t<T>>
 __device__ inline void sum_gain(const GradientArguments<T>& args, int64_t plane) {
-  const Tables<T>& tables = args.all.tables;
-  const int64_t first = plane * tables.rects * tables.height;
+  const Weights<A>& weights = args.all.weights;
+  const int64_t first = plane * weights.rects * weights.height;
   A sum = 0;
-  for (int i = threadIdx.x % kWarp; i < tables.rects * tables.height; i += kWarp) {
-    sum += load(args.all.row_grads + first + i) * load(tables.gates_h + first + i);
+  for (int i = threadIdx.x % kWarp; i < weights.rects * weights.height; i += kWarp) {
+    sum += load(args.all.row_grads + first + i) * load(weights.gates_h + first + i);
   }
   sum = team_sum(sum);
-  if (threadIdx.x % kWarp == 0) store(args.grad_gain + plane, sum / tables.rects);
+  if (threadIdx.x % kWarp == 0) store(args.grad_gain + plane, sum / weights.rects);
 }
 
 // A warp takes one gate, or the gain of one code of one sample.
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constant__ GradientArguments<T> args) {
-  const Tables<T>& tables = args.all.tables;
-  const int64_t planes = tables.samples * tables.codes, bands = planes * tables.rects;
+  const Weights<A>& weights = args.all.weights;
+  const int64_t planes = weights.samples * weights.codes, bands = planes * weights.rects;
   const int64_t index = global_thread() / kWarp;
   if (index >= 2 * bands) {
     if (args.grad_gain != nullptr && index < 2 * bands + planes) sum_gain(args, index - 2 * bands);
@@ -200,8 +199,8 @@ __global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constan
   }
   const bool vertical = index < bands;
   const int64_t at = vertical ? index : index - bands;
-  const int length = vertical ? tables.height : tables.width;
-  const A factor = factor_of(args, static_cast<int>(at / tables.rects % tables.codes));
+  const int length = vertical ? weights.height : weights.width;
+  const A factor = factor_of(args, static_cast<int>(at / weights.rects % weights.codes));
   const A* grads = (vertical ? args.all.row_grads : args.all.column_grads) + at * length;
   const auto grad_of = [&](int i) { return factor * load(grads + i); };
   const int64_t start = 2 * at * length;
@@ -225,13 +224,12 @@ const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, 
                                   numbers(call.added_gate_logits_h),
                                   numbers(call.added_gate_logits_w),
                                   numbers(call.group.mask_gain),
-                                  numbers(call.group.rstd),
                                   results(call.grad_scale),
                                   results(call.grad_bias),
                                   results(call.grad_gate_logits_h),
                                   results(call.grad_gate_logits_w),
                                   results(call.grad_mask_gain)};
-  const int64_t sum_blocks = all.tables.groups * ceil_divide(s.n * s.c * 2 * all.slots, kWarp);
+  const int64_t sum_blocks = all.groups * ceil_divide(s.n * s.c * 2 * all.slots, kWarp);
   const int64_t mask_blocks = s.n * s.k * (ceil_divide(s.h, kWarps) + ceil_divide(s.w, kWarp));
   const char* error = launch(finish_channels<T>, sum_blocks, kThreads * sizeof(A), stream, args);
   if (error == nullptr) error = launch_each(mask_gradients<T>, s.n * s.h * s.w, stream, args);

@@ -24,7 +24,7 @@ struct StatisticsArguments {
 };
 
 template <typename T>
-constexpr int kHeld = 128 / sizeof(Eight<T>);  // groups of eight in a thread's registers
+constexpr int kHeld = 128 / sizeof(Line<T, 8>);  // groups of eight in a thread's registers
 
 template <typename A>
 struct Moments {
@@ -43,9 +43,10 @@ __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane,
   }
 }
 
-// A team of lanes or warps takes a piece of a contiguous plane.
-template <typename T>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4) contiguous_statistics(
+// A team of lanes or warps takes a piece of a contiguous plane, a lane up to kLines times eight pixels of it. kFull: every
+// lane has all of them.
+template <typename T, int kLines, bool kFull>
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3) contiguous_statistics(
     const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
   A* buffer = reinterpret_cast<A*>(shared_memory());  // [3, kWarps]
@@ -54,42 +55,34 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4) contiguous_s
   const bool exists = unit < args.planes * args.cuts;  // all threads must reach the shuffles
   const int64_t plane = exists ? unit / args.cuts : 0;
   const int cut = static_cast<int>(unit % args.cuts);
-  const int start = cut * args.piece, count = exists ? min(args.piece, args.pixels - start) : 0;
+  const int start = cut * args.piece, count = exists || kFull ? min(args.piece, args.pixels - start) : 0;
   const T* x = args.x + plane * args.pixels + start;
-  Eight<T> held[kHeld<T>];
+  Line<T, 8> held[kLines];
+  A total[1] = {}, moments[2] = {};
 #pragma unroll
-  for (int i = 0; i < kHeld<T>; ++i) {
+  for (int i = 0; i < kLines; ++i) {
     const int first = (i * args.team + lane) * 8;
-    held[i] = load_eight(x + first, count - first, args.wide);
+    held[i] = load_line<T, 8>(x + first, kFull ? 8 : count - first, args.wide);
   }
-  A total = 0;
 #pragma unroll
-  for (int i = 0; i < kHeld<T>; ++i) {
+  for (int i = 0; i < kLines; ++i) {
 #pragma unroll
-    for (int e = 0; e < 8; ++e) total += value_of(held[i], e);
+    for (int e = 0; e < 8; ++e) total[0] += held[i][e];
   }
-  const A guess = block_team_sum(total, args.team, buffer) / count;
-  A deviation = 0, squares = 0;
-  const auto take = [&](int i, int e) {
-    const A d = value_of(held[i], e) - guess;
-    deviation += d;
-    squares += d * d;
-  };
+  team_sums(total, args.team, buffer);
+  const A guess = total[0] / count;
 #pragma unroll
-  for (int i = 0; i < kHeld<T>; ++i) {
-    const int left = count - (i * args.team + lane) * 8;
-    if (left >= 8) {
+  for (int i = 0; i < kLines; ++i) {
+    const int left = kFull ? 8 : count - (i * args.team + lane) * 8;
 #pragma unroll
-      for (int e = 0; e < 8; ++e) take(i, e);
-    } else if (left > 0) {
-#pragma unroll
-      for (int e = 0; e < 7; ++e) {
-        if (e < left) take(i, e);
-      }
+    for (int e = 0; e < 8; ++e) {
+      const A d = e < left ? held[i][e] - guess : A(0);
+      moments[0] += d;
+      moments[1] += d * d;
     }
   }
-  deviation = block_team_sum(deviation, args.team, buffer + kWarps) / count;
-  squares = block_team_sum(squares, args.team, buffer + 2 * kWarps) - count * deviation * deviation;
+  team_sums(moments, args.team, buffer + kWarps);
+  const A deviation = moments[0] / count, squares = moments[1] - count * deviation * deviation;
   if (exists && lane == 0) finish<T>(args, plane, cut, {guess + deviation, squares > 0 ? squares : A(0)});
 }
 
@@ -119,26 +112,26 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2) channels_las
   Moments<A> all[8] = {};
   int seen = 0;
   for (int first = start + row; first < end; first += rows * kHeld<T>) {
-    Eight<T> held[kHeld<T>];
+    Line<T, 8> held[kHeld<T>];
     const int count = min(kHeld<T>, static_cast<int>(ceil_divide(end - first, rows)));
 #pragma unroll
     for (int i = 0; i < kHeld<T>; ++i) {
       const int64_t pixel = first + i * rows;
-      held[i] = load_eight(x + pixel * args.channels, i < count ? present : 0, args.wide);
+      held[i] = load_line<T, 8>(x + pixel * args.channels, i < count ? present : 0, args.wide);
     }
     const A share = A(1) / count, part = A(count) / (seen + count);
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
-      const A guess = value_of(held[0], e);
+      const A guess = held[0][e];
       A deviation = 0, squares = 0;
 #pragma unroll
       for (int i = 1; i < kHeld<T>; ++i) {
-        if (i < count) deviation += value_of(held[i], e) - guess;
+        if (i < count) deviation += held[i][e] - guess;
       }
       const A mean = guess + deviation * share;
 #pragma unroll
       for (int i = 0; i < kHeld<T>; ++i) {
-        const A d = value_of(held[i], e) - mean;
+        const A d = held[i][e] - mean;
         if (i < count) squares += d * d;
       }
       const A delta = mean - all[e].mean;
@@ -215,6 +208,17 @@ Cuts cuts_of(const Shape& shape, const Device& device) {
 }
 
 template <typename T>
+auto contiguous_kernel(const StatisticsArguments<T>& args) {
+  constexpr int kMost = kHeld<T>;
+  const auto fills = [&](int lines) { return args.pixels == args.cuts * args.team * 8 * lines; };
+  return fills(1)                       ? contiguous_statistics<T, 1, true>
+         : fills(kMost >= 2 ? 2 : 1)    ? contiguous_statistics<T, kMost >= 2 ? 2 : 1, true>
+         : fills(kMost >= 4 ? 4 : 1)    ? contiguous_statistics<T, kMost >= 4 ? 4 : 1, true>
+         : fills(kMost)                 ? contiguous_statistics<T, kMost, true>
+                                        : contiguous_statistics<T, kMost, false>;
+}
+
+template <typename T>
 size_t workspace_of(const Shape& shape, const Device& device) {
   const Cuts cuts = cuts_of<T>(shape, device);
   return cuts.cuts == 1 ? 0 : 2 * sizeof(accumulator_t<T>) * cuts.cuts * shape.n * shape.c;
@@ -240,9 +244,10 @@ const char* statistics_of(const Statistics& call, const Device& device, void* st
                                     cuts.piece,
                                     cuts.team,
                                     is_wide(x, shape.channels_last ? shape.c : pixels)};
-  const char* error = shape.channels_last
-                          ? launch(channels_last_statistics<T>, cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
-                          : launch(contiguous_statistics<T>, cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
+  const char* error =
+      shape.channels_last
+          ? launch(channels_last_statistics<T>, cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
+          : launch(contiguous_kernel<T>(args), cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
   if (error != nullptr || cuts.cuts == 1) return error;
   return launch(join_pieces<T>, ceil_divide(args.planes, kWarp), kThreads * sizeof(Moments<A>), stream, args);
 }

@@ -89,17 +89,8 @@ struct Buffer {
 // Who waits where. A fiber that waits at a barrier goes on when all living fibers of its block wait there.
 enum class Wait : int { none, warp, block, finished };
 
-// An asynchronous copy that has begun; it ends when the thread waits for its group.
-struct Copy {
-  void* to;
-  const void* from;  // null: zeros
-  int group;
-};
-
 struct Fiber {
   int thread;
-  std::vector<Copy> copies;
-  int group = 0;  // that the next copy belongs to
   Wait wait = Wait::none;
   const void* offered = nullptr;  // what it holds out to its warp
   void* stack_pointer = nullptr;
@@ -234,8 +225,10 @@ A shuffle(A value, int source) {
   return result;
 }
 
-// One of two bfloat16 numbers of a word.
-inline float bfloat16_of(unsigned bits, int which) {
+// One of the two numbers of a word.
+template <bool kHalf>
+float number_of(unsigned bits, int which) {
+  if (kHalf) return from_half(uint16_t(bits >> 16 * which));
   return std::bit_cast<float>(which == 0 ? bits << 16 : bits & 0xffff0000u);
 }
 
@@ -243,13 +236,15 @@ struct Operands {
   const unsigned* rows;     // 16x16: lane 4 i + t has columns 2 t, 2 t + 1 (+ 8) of rows i and i + 8
   const unsigned* columns;  // 16x8: rows 2 t, 2 t + 1 (+ 8) of column i
 };
-inline float row_entry(const Fiber* warp, int row, int inner) {
+template <bool kHalf>
+float row_entry(const Fiber* warp, int row, int inner) {
   const auto* offered = static_cast<const Operands*>(warp[row % 8 * 4 + inner % 8 / 2].offered);
-  return bfloat16_of(offered->rows[row / 8 + 2 * (inner / 8)], inner % 2);
+  return number_of<kHalf>(offered->rows[row / 8 + 2 * (inner / 8)], inner % 2);
 }
-inline float column_entry(const Fiber* warp, int inner, int column) {
+template <bool kHalf>
+float column_entry(const Fiber* warp, int inner, int column) {
   const auto* offered = static_cast<const Operands*>(warp[column * 4 + inner % 8 / 2].offered);
-  return bfloat16_of(offered->columns[inner / 8], inner % 2);
+  return number_of<kHalf>(offered->columns[inner / 8], inner % 2);
 }
 
 // Adds up in float32 and cuts off what does not fit, as tensor cores do.
@@ -289,26 +284,10 @@ void store(T* address, T value) {
   emulation::machine.access(address, sizeof(T), true);
   *address = value;
 }
+struct Half;
+
 inline uint4 load_bits(const void* address) { return load(static_cast<const uint4*>(address)); }
 inline void store_bits(void* address, uint4 bits) { store(static_cast<uint4*>(address), bits); }
-
-inline void copy_async(void* shared, const void* global, bool exists) {
-  if (exists) emulation::machine.access(global, 16, false);
-  std::memset(shared, 0xff, 16);
-  emulation::Fiber& fiber = *emulation::machine.current;
-  fiber.copies.push_back({shared, exists ? global : nullptr, fiber.group});
-}
-inline void end_group() { emulation::machine.current->group += 1; }
-template <int kLater>
-void wait_for_copies() {
-  emulation::Fiber& fiber = *emulation::machine.current;
-  std::erase_if(fiber.copies, [&](const emulation::Copy& copy) {
-    if (copy.group >= fiber.group - kLater) return false;
-    if (copy.from == nullptr) std::memset(copy.to, 0, 16);
-    else std::memcpy(copy.to, copy.from, 16);
-    return true;
-  });
-}
 
 inline unsigned char* shared_memory() { return emulation::machine.shared.get(); }
 
@@ -322,15 +301,17 @@ inline unsigned pack_bfloat16(float low, float high) {
 }
 inline float unpack_half(unsigned bits, int which) { return emulation::from_half(uint16_t(bits >> 16 * which)); }
 
-inline void multiply(float (&sum)[4], const unsigned (&rows)[4], const unsigned (&columns)[2]) {
+template <typename T>
+void multiply(float (&sum)[4], const unsigned (&rows)[4], const unsigned (&columns)[2]) {
+  constexpr bool kHalf = std::is_same_v<T, Half>;
   const emulation::Operands mine{rows, columns};
   const emulation::Fiber* warp = emulation::machine.exchange(&mine);
   const int row = emulation::lane() / 4, column = emulation::lane() % 4 * 2;
   for (int i = 0; i < 4; ++i) {
     double total = sum[i];
     for (int inner = 0; inner < 16; ++inner) {
-      total += double(emulation::row_entry(warp, row + i / 2 * 8, inner)) *
-               emulation::column_entry(warp, inner, column + i % 2);
+      total += double(emulation::row_entry<kHalf>(warp, row + i / 2 * 8, inner)) *
+               emulation::column_entry<kHalf>(warp, inner, column + i % 2);
     }
     sum[i] = emulation::truncated(total);
   }
