@@ -1,12 +1,25 @@
-// What the kernels use of the device: packed accesses, conversions, warp and cluster primitives.
+// What the kernels use of the device: types, wide accesses, sums over warps, matrix products of tensor cores.
 //
-// Kernels touch global memory only through load/store and load_packet/store_packet, and reach other blocks of a cluster
-// only through the functions here, so that the same sources run on a host under an emulation header (which defines
-// SC_LAYERS_EMULATE, counts these accesses and checks their bounds and alignment).
+// Kernels touch global memory only through load/store and load_bits/store_bits, so that the same sources run on a host
+// under an emulation header (which defines SC_LAYERS_EMULATE, counts these accesses and checks bounds and alignment).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+
+#include "launch.h"
+
+namespace sc_layers {
+// Features as they lie in memory; only their bits are ever handled.
+struct Half {
+  uint16_t bits;
+};
+struct Bfloat16 {
+  uint16_t bits;
+};
+}  // namespace sc_layers
 
 #ifdef SC_LAYERS_EMULATE
 #include "emulation.h"
@@ -19,10 +32,10 @@
 namespace sc_layers {
 
 constexpr int kWarp = 32;
+constexpr int kWarps = 8;  // of every block
+constexpr int kThreads = kWarp * kWarps;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kAccess = 16;  // bytes of the widest memory access
-constexpr int kQuadLog2 = 2;
-constexpr int kQuad = 1 << kQuadLog2;  // pixels of one channel that a thread handles at a time
 
 template <typename T>
 struct Accumulator {
@@ -35,40 +48,6 @@ struct Accumulator<double> {
 template <typename T>
 using accumulator_t = typename Accumulator<T>::type;
 
-__device__ inline float to_accumulator(float value) { return value; }
-__device__ inline double to_accumulator(double value) { return value; }
-__device__ inline float to_accumulator(__half value) { return __half2float(value); }
-__device__ inline float to_accumulator(__nv_bfloat16 value) { return __bfloat162float(value); }
-
-template <typename T>
-__device__ inline T from_accumulator(accumulator_t<T> value) {
-  return value;
-}
-template <>
-__device__ inline __half from_accumulator<__half>(float value) {
-  return __float2half_rn(value);
-}
-template <>
-__device__ inline __nv_bfloat16 from_accumulator<__nv_bfloat16>(float value) {
-  return __float2bfloat16_rn(value);
-}
-
-// kBytes consecutive bytes that move in one access.
-template <int kBytes>
-struct Bits;
-template <>
-struct Bits<16> {
-  uint4 value;
-};
-template <>
-struct Bits<8> {
-  uint2 value;
-};
-template <>
-struct Bits<4> {
-  unsigned value;
-};
-
 #ifndef SC_LAYERS_EMULATE
 
 template <typename T>
@@ -79,207 +58,229 @@ template <typename T>
 __device__ inline void store(T* address, T value) {
   *address = value;
 }
-template <int kBytes>
-__device__ inline Bits<kBytes> load_bits(const void* address) {
-  return {*static_cast<const decltype(Bits<kBytes>::value)*>(address)};
-}
-template <int kBytes>
-__device__ inline void store_bits(void* address, Bits<kBytes> bits) {
-  *static_cast<decltype(bits.value)*>(address) = bits.value;
-}
-// The same for shared memory; an emulation checks these against other bounds.
-template <int kBytes>
-__device__ inline Bits<kBytes> read_shared(const void* address) {
-  return load_bits<kBytes>(address);
-}
-template <int kBytes>
-__device__ inline void write_shared(void* address, Bits<kBytes> bits) {
-  store_bits<kBytes>(address, bits);
-}
-
-// threadIdx.x, read anew: what depends on it is then computed where it is used and does not occupy registers elsewhere.
-__device__ inline int thread_index() {
-  int index;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
-  return index;
-}
+__device__ inline uint4 load_bits(const void* address) { return *static_cast<const uint4*>(address); }
+__device__ inline void store_bits(void* address, uint4 bits) { *static_cast<uint4*>(address) = bits; }
 
 __device__ inline unsigned char* shared_memory() {
   extern __shared__ __align__(16) unsigned char memory[];
   return memory;
 }
 
-// Clusters exist from compute capability 9.0 on; elsewhere the planner makes no plan that has more than one block in a
-// cluster, and these are never reached with another rank.
-__device__ inline int cluster_rank() {
-#if __CUDA_ARCH__ >= 900
-  unsigned rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return static_cast<int>(rank);
-#else
-  return 0;
-#endif
+__device__ inline float float_of(unsigned bits) { return __uint_as_float(bits); }
+__device__ inline unsigned bits_of(float value) { return __float_as_uint(value); }
+
+// Two numbers in one word, the first in its lower half.
+__device__ inline unsigned pack_half(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  unsigned bits;
+  memcpy(&bits, &pair, 4);
+  return bits;
 }
-__device__ inline void cluster_sync() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::: "memory");
-#else
-  __syncthreads();
-#endif
+__device__ inline unsigned pack_bfloat16(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  unsigned bits;
+  memcpy(&bits, &pair, 4);
+  return bits;
 }
-template <typename T>
-__device__ inline T read_peer(const T* address, int rank) {
-#if __CUDA_ARCH__ >= 900
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "peers exchange statistics only");
-  const unsigned local = static_cast<unsigned>(__cvta_generic_to_shared(address));
-  unsigned remote;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-  T value;
-  if constexpr (sizeof(T) == 4) {
-    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(remote) : "memory");
-  } else {
-    asm volatile("ld.shared::cluster.f64 %0, [%1];" : "=d"(value) : "r"(remote) : "memory");
-  }
-  return value;
-#else
-  return *address;
-#endif
+__device__ inline float unpack_half(unsigned bits, int which) {
+  __half2 pair;
+  memcpy(&pair, &bits, 4);
+  return which == 0 ? __low2float(pair) : __high2float(pair);
 }
 
-// Launches a kernel with one argument; null, or the text of the error.
+// sum += rows * columns by a warp, 16x16 times 16x8, numbers in half precision as for features T, added up in float32.
+// Of lane 4 i + t: rows[0], [2] hold columns 2 t, 2 t + 1 and 2 t + 8, 2 t + 9 of row i, rows[1], [3] of row i + 8;
+// columns[0], [1] hold the same rows of column i; sum[0], [1] are columns 2 t, 2 t + 1 of row i, sum[2], [3] of row i + 8.
+#define SC_LAYERS_MULTIPLY(type)                                                                                  \
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                                             \
+               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                              \
+               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                                            \
+               : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "r"(columns[0]), "r"(columns[1]))
+template <typename T>
+__device__ inline void multiply(float (&sum)[4], const unsigned (&rows)[4], const unsigned (&columns)[2]) {
+  if constexpr (std::is_same_v<T, Half>) SC_LAYERS_MULTIPLY("f16");
+  else SC_LAYERS_MULTIPLY("bf16");
+}
+
+// Transposes an 8x8 matrix of 16-bit numbers; lane 4 i + t holds columns 2 t, 2 t + 1 of row i.
+__device__ inline unsigned transpose(unsigned pair) {
+  unsigned result;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(pair));
+  return result;
+}
+
+// Launches a kernel with one argument in blocks of kThreads; null, or the text of the error.
 template <typename Arguments>
-inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, int cluster,
-                          void* stream, const Arguments& arguments) {
-  constexpr int kWithoutAsking = 48 * 1024;
-  const void* function = reinterpret_cast<const void*>(kernel);
-  cudaError_t error = cudaSuccess;
-  if (shared_bytes > kWithoutAsking) {
-    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  }
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = cluster;
-  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &attribute;
-  config.numAttrs = cluster > 1 ? 1 : 0;
-  if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, arguments);
-  if (error == cudaSuccess) return nullptr;
-  cudaGetLastError();  // it was reported here, not by the next call that asks
-  return cudaGetErrorString(error);
+inline const char* launch(void (*kernel)(Arguments), int64_t blocks, int shared_bytes, void* stream,
+                          const Arguments& arguments) {
+  if (blocks > 0x7fffffff) return "more blocks than a grid may have";
+  kernel<<<static_cast<unsigned>(blocks), kThreads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments);
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 #endif  // SC_LAYERS_EMULATE
 
-// Keeps the compiler from working out ahead of time, and keeping in registers, what follows from `value`.
-__device__ inline void forget_origin(int& value) { asm volatile("" : "+r"(value)); }
-
-// Quotient and remainder by a power of two.
-struct Split {
-  int quotient, remainder;
+// The same for float64, which has no need to be quick: operands come by shuffles.
+struct alignas(16) Doubles {
+  double low, high;
 };
-__device__ inline Split split(int value, int log2) { return {value >> log2, value & ((1 << log2) - 1)}; }
-
-// As many consecutive T as one widest access holds.
-template <typename T>
-struct Packet {
-  static constexpr int kSize = kAccess / static_cast<int>(sizeof(T));
-  T value[kSize];
-};
-template <typename T>
-__device__ inline Packet<T> load_packet(const T* address) {
-  const Bits<kAccess> bits = load_bits<kAccess>(address);
-  Packet<T> packet;
-  memcpy(&packet, &bits, kAccess);
-  return packet;
+__device__ inline Doubles shuffle(const Doubles& pair, int lane) {
+  return {__shfl_sync(kAllLanes, pair.low, lane), __shfl_sync(kAllLanes, pair.high, lane)};
 }
 template <typename T>
-__device__ inline void store_packet(T* address, const Packet<T>& packet) {
-  Bits<kAccess> bits;
-  memcpy(&bits, &packet, kAccess);
-  store_bits<kAccess>(address, bits);
-}
-
-// kCount consecutive elements of shared memory as accumulators; the address is a multiple of kCount elements.
-template <int kCount, typename T>
-__device__ inline void read_group(const T* address, accumulator_t<T> (&values)[kCount]) {
-  constexpr int kBytes = kCount * static_cast<int>(sizeof(T));
-  constexpr int kStep = kBytes < kAccess ? kBytes : kAccess;
-  constexpr int kElements = kStep / static_cast<int>(sizeof(T));
+__device__ inline void multiply(double (&sum)[4], const Doubles (&rows)[4], const Doubles (&columns)[2]) {
+  const int row = threadIdx.x % kWarp / 4, column = threadIdx.x % 4 * 2;
+  for (int source = 0; source < 4; ++source) {
 #pragma unroll
-  for (int start = 0; start < kCount; start += kElements) {
-    const Bits<kStep> bits = read_shared<kStep>(address + start);
-    T elements[kElements];
-    memcpy(elements, &bits, kStep);
+    for (int half = 0; half < 2; ++half) {
+      const Doubles first = shuffle(columns[half], 4 * column + source);
+      const Doubles second = shuffle(columns[half], 4 * column + 4 + source);
 #pragma unroll
-    for (int i = 0; i < kElements; ++i) values[start + i] = to_accumulator(elements[i]);
-  }
-}
-template <int kCount, typename T>
-__device__ inline void write_group(T* address, const accumulator_t<T> (&values)[kCount]) {
-  constexpr int kBytes = kCount * static_cast<int>(sizeof(T));
-  constexpr int kStep = kBytes < kAccess ? kBytes : kAccess;
-  constexpr int kElements = kStep / static_cast<int>(sizeof(T));
-#pragma unroll
-  for (int start = 0; start < kCount; start += kElements) {
-    T elements[kElements];
-#pragma unroll
-    for (int i = 0; i < kElements; ++i) elements[i] = from_accumulator<T>(values[start + i]);
-    Bits<kStep> bits;
-    memcpy(&bits, elements, kStep);
-    write_shared<kStep>(address + start, bits);
-  }
-}
-
-template <typename A>
-__device__ inline A warp_sum(A value) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
-  return value;
-}
-template <typename A>
-__device__ inline A warp_max(A value) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const A other = __shfl_xor_sync(kAllLanes, value, offset);
-    value = other > value ? other : value;
-  }
-  return value;
-}
-template <typename A>
-__device__ inline A warp_inclusive_scan(A value, int lane) {
-#pragma unroll
-  for (int offset = 1; offset < kWarp; offset *= 2) {
-    const A other = __shfl_up_sync(kAllLanes, value, offset);
-    if (lane >= offset) value += other;
-  }
-  return value;
-}
-
-// Sums kCount values (a power of two, at most 32) over a warp with kCount - 1 shuffles and a few instead of 5 * kCount:
-// at every step a lane hands half of its values to its partner. Lane l ends with the sum of value l * kCount / 32.
-template <int kCount, int kOffset = kWarp / 2, typename A>
-__device__ inline A warp_sum_each(const A (&values)[kCount], int lane) {
-  if constexpr (kOffset == 0) {
-    return values[0];
-  } else if constexpr (kCount == 1) {
-    const A sum[1] = {values[0] + __shfl_xor_sync(kAllLanes, values[0], kOffset)};
-    return warp_sum_each<1, kOffset / 2>(sum, lane);
-  } else {
-    constexpr int kHalf = kCount / 2;
-    const bool upper = (lane & kOffset) != 0;
-    A sums[kHalf];
-#pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      const A sent = upper ? values[i] : values[i + kHalf];
-      const A kept = upper ? values[i + kHalf] : values[i];
-      sums[i] = kept + __shfl_xor_sync(kAllLanes, sent, kOffset);
+      for (int lower = 0; lower < 2; ++lower) {
+        const Doubles entries = shuffle(rows[2 * half + lower], 4 * row + source);
+        sum[2 * lower] += entries.low * first.low + entries.high * first.high;
+        sum[2 * lower + 1] += entries.low * second.low + entries.high * second.high;
+      }
     }
-    return warp_sum_each<kHalf, kOffset / 2>(sums, lane);
+  }
+}
+__device__ inline Doubles transpose(const Doubles& pair) {
+  const int row = threadIdx.x % kWarp / 4, column = threadIdx.x % 4 * 2;
+  const Doubles first = shuffle(pair, 4 * column + row / 2), second = shuffle(pair, 4 * column + 4 + row / 2);
+  return row % 2 == 0 ? Doubles{first.low, second.low} : Doubles{first.high, second.high};
+}
+
+// Calls a template for the type of the features.
+#define SC_LAYERS_DISPATCH(scalar, function, ...)                    \
+  ((scalar) == Scalar::f64   ? function<double>(__VA_ARGS__)         \
+   : (scalar) == Scalar::f16 ? function<Half>(__VA_ARGS__)           \
+   : (scalar) == Scalar::bf16 ? function<Bfloat16>(__VA_ARGS__)      \
+                              : function<float>(__VA_ARGS__))
+
+__host__ __device__ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Least power of two that is not less.
+inline int64_t power_of_two(int64_t value) {
+  int64_t power = 1;
+  while (power < value) power *= 2;
+  return power;
+}
+
+// A thread for each of `count` pieces of work.
+template <typename Arguments>
+inline const char* launch_each(void (*kernel)(Arguments), int64_t count, void* stream, const Arguments& arguments) {
+  return launch(kernel, ceil_divide(count, kThreads), 0, stream, arguments);
+}
+__device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
+
+__device__ inline double double_of(unsigned low, unsigned high) {
+  const unsigned words[2] = {low, high};
+  double value;
+  memcpy(&value, words, 8);
+  return value;
+}
+__device__ inline float exponential(float value) { return expf(value); }
+__device__ inline double exponential(double value) { return exp(value); }
+__device__ inline float square_root(float value) { return sqrtf(value); }
+__device__ inline double square_root(double value) { return sqrt(value); }
+
+// Neighbours in memory, as many as some 16-byte accesses hold.
+template <typename T, int kCount = kAccess / static_cast<int>(sizeof(T))>
+struct Line {
+  static constexpr int kEach = kAccess / static_cast<int>(sizeof(T));  // elements of an access
+  static constexpr int kAccesses = kCount / kEach;
+  unsigned word[4 * kAccesses];
+
+  __device__ accumulator_t<T> operator[](int i) const {
+    if constexpr (std::is_same_v<T, Half>) return unpack_half(word[i / 2], i % 2);
+    if constexpr (std::is_same_v<T, Bfloat16>) return float_of(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
+    if constexpr (std::is_same_v<T, float>) return float_of(word[i]);
+    if constexpr (std::is_same_v<T, double>) return double_of(word[2 * i], word[2 * i + 1]);
+  }
+  __device__ void set(const accumulator_t<T> (&values)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 2) {
+      if constexpr (std::is_same_v<T, Half>) word[i / 2] = pack_half(values[i], values[i + 1]);
+      if constexpr (std::is_same_v<T, Bfloat16>) word[i / 2] = pack_bfloat16(values[i], values[i + 1]);
+      if constexpr (sizeof(T) >= 4) memcpy(&word[i * sizeof(T) / 4], &values[i], 2 * sizeof(T));
+    }
+  }
+};
+
+// The first `count` of neighbours, the others as zeros. `wide`: the address is a multiple of 16 bytes, and so is what
+// `count` (if less than all) elements take.
+template <typename T, int kCount = Line<T>::kEach>
+__device__ inline Line<T, kCount> load_line(const T* address, int count, bool wide) {
+  Line<T, kCount> line{};
+  if (wide) {
+#pragma unroll
+    for (int access = 0; access < line.kAccesses; ++access) {
+      if (access * line.kEach < count) {
+        const uint4 bits = load_bits(address + access * line.kEach);
+        memcpy(&line.word[4 * access], &bits, kAccess);
+      }
+    }
+  } else {
+    T elements[kCount] = {};
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) elements[i] = load(address + i);
+    }
+    memcpy(&line, elements, sizeof(line));
+  }
+  return line;
+}
+template <typename T, int kCount>
+__device__ inline void store_line(T* address, const Line<T, kCount>& line, int count, bool wide) {
+  if (wide) {
+#pragma unroll
+    for (int access = 0; access < line.kAccesses; ++access) {
+      uint4 bits;
+      memcpy(&bits, &line.word[4 * access], kAccess);
+      if (access * line.kEach < count) store_bits(address + access * line.kEach, bits);
+    }
+  } else {
+    T elements[kCount];
+    memcpy(elements, &line, sizeof(line));
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i < count) store(address + i, elements[i]);
+    }
+  }
+}
+// Whether rows of `stride` elements may be read by 16-byte accesses.
+template <typename T>
+inline bool is_wide(const T* start, int64_t stride) {
+  return reinterpret_cast<uintptr_t>(start) % kAccess == 0 && stride % Line<T>::kEach == 0;
+}
+
+// The sum over `team` neighbouring lanes, a power of two.
+template <typename A>
+__device__ inline A team_sum(A value, int team = kWarp) {
+  for (int offset = team / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
+  return value;
+}
+// Sums over a team of lanes or of warps; `buffer` [kCount, kWarps] in shared memory must not be in use for anything else
+// until the next barrier. All threads of the block call it.
+template <typename A, int kCount>
+__device__ inline void team_sums(A (&values)[kCount], int team, A* buffer) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) values[i] = team_sum(values[i], min(team, kWarp));
+  if (team <= kWarp) return;
+  const int warp = threadIdx.x / kWarp, warps = team / kWarp;
+  if (threadIdx.x % kWarp == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) buffer[i * kWarps + warp] = values[i];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    values[i] = 0;
+#pragma unroll
+    for (int other = 0; other < kWarps; ++other) {
+      if (other / warps == warp / warps) values[i] += buffer[i * kWarps + other];
+    }
   }
 }
 

@@ -7,7 +7,7 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-#include "launch.h"
+
 
 #if defined(__x86_64__)
 asm(R"(
@@ -68,13 +68,6 @@ emulation_switch:
   ret
 .size emulation_switch, .-emulation_switch
 )");
-#endif
-
-#if defined(EMULATE_FLOAT32_ONLY)
-// For builds that leave out the other types, to be quick.
-namespace sc_layers {
-const Launcher kFloat64{}, kFloat16{}, kBfloat16{};
-}
 #endif
 
 namespace emulation {
@@ -159,11 +152,6 @@ std::vector<int> Machine::ordered(int count) {
   return indices;
 }
 
-bool Machine::has_ended(int block) const {
-  const auto first = fibers_.begin() + block * threads;
-  return std::any_of(first, first + threads, [](const Fiber& fiber) { return fiber.wait == Wait::finished; });
-}
-
 // Lets the fibers go on if all that have not finished wait for the same thing.
 bool Machine::release(Wait what, int first, int count) {
   bool some = false;
@@ -199,62 +187,31 @@ bool Machine::run_warp(int first) {
   return progress;
 }
 
-// Runs a block to its next barrier, or, but for the shuffled schedule, until it waits for its cluster: blocks of a
-// cluster then get as far apart as they may. False if it waited already.
-bool Machine::run_block(int block) {
-  bool progress = false;
-  for (bool running = true; running;) {
-    running = false;
-    for (int warp : ordered(threads / kWarp)) running = run_warp(block * threads + warp * kWarp) || running;
-    running = release(Wait::block, block * threads, threads) || running;
-    progress = progress || running;
-    if (schedule == Schedule::shuffled) break;
-  }
-  return progress;
-}
-
-void Machine::run_cluster() {
-  const int count = cluster * threads;
-  if (stack_count_ < static_cast<size_t>(count)) {
-    stack_count_ = static_cast<size_t>(count);
+void Machine::run_block() {
+  const size_t count = static_cast<size_t>(threads);
+  if (stack_count_ < count) {
+    stack_count_ = count;
     stacks_ = std::make_unique_for_overwrite<unsigned char[]>(stack_count_ * kStack);
   }
-  fibers_.assign(static_cast<size_t>(count), Fiber{});
-  shared.clear();
-  for (int block = 0; block < cluster; ++block) {
-    shared.push_back(std::make_unique_for_overwrite<unsigned char[]>(static_cast<size_t>(shared_bytes)));
-    std::memset(shared.back().get(), 0xff, static_cast<size_t>(shared_bytes));  // NaN in every floating type
-  }
-  for (int i = 0; i < count; ++i) {
+  fibers_.assign(count, Fiber{});
+  shared = std::make_unique_for_overwrite<unsigned char[]>(static_cast<size_t>(shared_bytes));
+  std::memset(shared.get(), 0xff, static_cast<size_t>(shared_bytes));  // NaN in every floating type
+  for (int i = 0; i < threads; ++i) {
     Fiber& fiber = fibers_[static_cast<size_t>(i)];
-    fiber.thread = i % threads;
-    fiber.block = i / threads;
+    fiber.thread = i;
     start_fiber(fiber, stacks_.get() + static_cast<size_t>(i) * kStack);
   }
   failed_ = false;
-  for (;;) {
-    bool progress = false;
-    for (int block : ordered(cluster)) progress = run_block(block) || progress;
-    progress = release(Wait::cluster, 0, count) || progress;
-    if (progress) continue;
-    const bool ended =
-        std::all_of(fibers_.begin(), fibers_.end(), [](const Fiber& f) { return f.wait == Wait::finished; });
-    if (ended) return;
-    throw Failure("deadlock: threads wait at different barriers");
+  for (bool progress = true; progress;) {
+    progress = false;
+    for (int warp : ordered(threads / kWarp)) progress = run_warp(warp * kWarp) || progress;
+    progress = release(Wait::block, 0, threads) || progress;
   }
+  const bool ended = std::all_of(fibers_.begin(), fibers_.end(), [](const Fiber& f) { return f.wait == Wait::finished; });
+  if (!ended) throw Failure("deadlock: threads wait at different barriers");
 }
 
 }  // namespace emulation
-
-template <typename Size>
-static int64_t guarded(Size size) {
-  try {
-    return static_cast<int64_t>(size());
-  } catch (const std::exception& error) {
-    emulation::machine.error = error.what();
-    return -1;
-  }
-}
 
 // For harness.py, by ctypes.
 extern "C" {
@@ -263,7 +220,7 @@ void emulation_reset(int schedule, unsigned seed) {
   emulation::machine.schedule = static_cast<emulation::Schedule>(schedule);
   emulation::machine.random.seed(seed);
   emulation::machine.buffers.clear();
-  emulation::machine.launches = emulation::machine.blocks = emulation::machine.largest_shared = 0;
+  emulation::machine.launches = emulation::machine.blocks = 0;
 }
 
 void emulation_buffer(const char* name, void* start, uint64_t bytes, int writable) {
@@ -284,26 +241,10 @@ void emulation_counts(const char* name, uint64_t* counts) {
   }
 }
 
-// Launches, blocks of all of them, and the most shared memory of a block.
+// Launches, and blocks of all of them.
 void emulation_totals(int64_t* totals) {
   totals[0] = emulation::machine.launches;
   totals[1] = emulation::machine.blocks;
-  totals[2] = emulation::machine.largest_shared;
-}
-
-// Bytes of scratch memory, or -1 and an error.
-int64_t emulation_forward_workspace(const sc_layers::Shape* shape, const sc_layers::Device* device) {
-  return guarded([&] { return sc_layers::forward_workspace(*shape, *device); });
-}
-int64_t emulation_backward_workspace(const sc_layers::Shape* shape, const sc_layers::Device* device) {
-  return guarded([&] { return sc_layers::backward_workspace(*shape, *device); });
-}
-const char* emulation_error() { return emulation::machine.error.c_str(); }
-const char* emulation_forward(const sc_layers::Forward* call, const sc_layers::Device* device) {
-  return sc_layers::launch_forward(*call, *device, nullptr);
-}
-const char* emulation_backward(const sc_layers::Backward* call, const sc_layers::Device* device) {
-  return sc_layers::launch_backward(*call, *device, nullptr);
 }
 
 }  // extern "C"

@@ -1,0 +1,246 @@
+// From the sums over features to gradients, with dw_k, dkeep = dL/dw_k, dL/dkeep of every pixel:
+//   grad_bias_k = sum_hw g w_k,  grad_scale_k = rstd sum_hw g (x - mean) w_k
+//   r_0 = dkeep, r_k = r_{k-1} (1 - a_k) + a_k dw_k;  dL/da_k = (dw_k - r_{k-1}) prod_{l>k} (1 - a_l)
+//   dL/dgate_h = gain_k / J sum_w dL/da_k gate_w and likewise dL/dgate_w;  then through cumulative sums and softmaxes.
+// r is what the codes make of a feature, here of its gradients; nothing is divided by.
+#include "backward.cuh"
+
+namespace sc_layers {
+namespace {
+
+template <typename T>
+struct GradientArguments {
+  using A = accumulator_t<T>;
+  BackwardTables<T> all;
+  const A* logits_h;
+  const A* logits_w;
+  const A* added_h;
+  const A* added_w;
+  const A* gain;
+  A* grad_scale;
+  A* grad_bias;
+  A* grad_logits_h;
+  A* grad_logits_w;
+  A* grad_gain;
+};
+
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline A factor_of(const GradientArguments<T>& args, int code) {
+  return (args.gain == nullptr ? A(1) : load(args.gain + code)) / args.all.weights.rects;
+}
+
+// Adds up the parts of a channel's sums: a warp takes some of the parts, its lanes neighbouring sums.
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constant__ GradientArguments<T> args) {
+  const Weights<A>& weights = args.all.weights;
+  A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kWarp]
+  const int slots = args.all.slots, parts = args.all.cut.channel_parts, warp = threadIdx.x / kWarp;
+  const int64_t sums = weights.samples * weights.channels * 2 * slots, blocks = ceil_divide(sums, kWarp);
+  const int64_t group = blockIdx.x / blocks, index = blockIdx.x % blocks * kWarp + threadIdx.x % kWarp;
+  A sum = 0;
+#pragma unroll 4
+  for (int part = warp; part < parts; part += kWarps) {
+    if (index < sums) sum += load(args.all.channel_sums + (group * parts + part) * sums + index);
+  }
+  shared[threadIdx.x] = sum;
+  __syncthreads();
+  const int code = static_cast<int>(group * kGroup + index % slots);
+  if (warp != 0 || index >= sums || code >= weights.codes) return;
+  for (int other = 1; other < kWarps; ++other) sum += shared[other * kWarp + threadIdx.x];
+  const int64_t plane = index / (2 * slots), sample = plane / weights.channels;
+  const int64_t at = (sample * weights.codes + code) * weights.channels + plane % weights.channels;
+  if (index / slots % 2 == 0) store(args.grad_bias + at, sum);
+  else store(args.grad_scale + at, sum);
+}
+
+// dL/da_k; a thread takes a pixel, and its codes forth and back.
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant__ GradientArguments<T> args) {
+  const Weights<A>& weights = args.all.weights;
+  const int64_t index = global_thread(), sample = index / weights.pixels, pixel = index % weights.pixels;
+  const int slots = args.all.slots, parts = args.all.cut.pixel_parts;
+  if (sample >= weights.samples) return;
+  const auto grad_weight = [&](int code) {
+    A sum = 0;
+    for (int part = 0; part < parts; ++part) {
+      const int64_t at = (code / kGroup * parts + part) * weights.samples * weights.pixels + index;
+      sum += load(args.all.pixel_sums + at * slots + code % kGroup);
+    }
+    return sum;
+  };
+  const int64_t first = sample * weights.codes * weights.pixels + pixel;
+  const A* masks = weights.masks + first;
+  A* grads = args.all.mask_grads + first;
+  A mixed = grad_weight(weights.codes);
+#pragma unroll 4
+  for (int code = 0; code < weights.codes; ++code) {
+    const A mask = load(masks + static_cast<int64_t>(code) * weights.pixels), grad = grad_weight(code);
+    store(grads + static_cast<int64_t>(code) * weights.pixels, grad - mixed);
+    mixed = mixed * (1 - mask) + mask * grad;
+  }
+  A after = 1;
+#pragma unroll 4
+  for (int code = weights.codes - 1; code >= 0; --code) {
+    A* grad = grads + static_cast<int64_t>(code) * weights.pixels;
+    store(grad, load(grad) * after);
+    after *= 1 - load(masks + static_cast<int64_t>(code) * weights.pixels);
+  }
+}
+
+// Products of dL/da_k with the gates of some rectangles at a time. Of a code of a sample, the first blocks take kWarps
+// rows each, a warp a row; the others kWarp columns each, a warp some of their rows.
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant__ GradientArguments<T> args) {
+  constexpr int kRects = 4;
+  const Weights<A>& weights = args.all.weights;
+  A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kRects, kWarp]
+  const int width = weights.width, height = weights.height, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int row_blocks = static_cast<int>(ceil_divide(height, kWarps));
+  const int blocks = row_blocks + static_cast<int>(ceil_divide(width, kWarp));
+  const int64_t plane = blockIdx.x / blocks;
+  const int block = static_cast<int>(blockIdx.x % blocks);
+  const A* grads = args.all.mask_grads + plane * weights.pixels;
+  for (int rect = 0; rect < weights.rects; rect += kRects) {
+    const int64_t band = plane * weights.rects + rect;
+    const int rects = min(kRects, weights.rects - rect);
+    A sums[kRects] = {};
+    if (block < row_blocks) {
+      const int row = block * kWarps + warp;
+      for (int i = lane; i < width && row < height; i += kWarp) {
+        const A grad = load(grads + static_cast<int64_t>(row) * width + i);
+#pragma unroll
+        for (int r = 0; r < kRects; ++r) {
+          if (r < rects) sums[r] += grad * load(weights.gates_w + (band + r) * width + i);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kRects; ++r) {
+        const A sum = team_sum(sums[r]);
+        if (lane == 0 && r < rects && row < height) store(args.all.row_grads + (band + r) * height + row, sum);
+      }
+    } else {
+      const int column = (block - row_blocks) * kWarp + lane;
+#pragma unroll 4
+      for (int row = warp; row < height; row += kWarps) {
+        const A grad = column < width ? load(grads + static_cast<int64_t>(row) * width + column) : A(0);
+#pragma unroll
+        for (int r = 0; r < kRects; ++r) {
+          if (r < rects) sums[r] += grad * load(weights.gates_h + (band + r) * height + row);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kRects; ++r) shared[(warp * kRects + r) * kWarp + lane] = sums[r];
+      __syncthreads();
+      if (warp < rects && column < width) {
+        A sum = 0;
+        for (int other = 0; other < kWarps; ++other) sum += shared[(other * kRects + warp) * kWarp + lane];
+        store(args.all.column_grads + (band + warp) * width + column, sum);
+      }
+      __syncthreads();
+    }
+  }
+}
+
+// From d gate(i) to both logits. With S and E the two cumulative sums, d p_i = sum_{t>=i} dS_t, and
+// sum_m p_m d p_m = sum_t dS_t S_t.
+template <typename A, typename Grad>
+__device__ inline void differentiate_band(const Band<A>& band, Grad grad_of, const A* added, A* result) {
+  A start_total = 0, start_dot = 0, end_total = 0, end_dot = 0;
+  band.walk([&](int i, A, A, A cumax_start, A cumax_end) {
+    const A gate = i < band.length ? grad_of(i) : A(0);
+    start_total += gate * (1 - cumax_end);
+    start_dot += gate * (1 - cumax_end) * cumax_start;
+    end_total -= gate * cumax_start;
+    end_dot -= gate * cumax_start * cumax_end;
+  });
+  start_total = team_sum(start_total);
+  start_dot = team_sum(start_dot);
+  end_total = team_sum(end_total);
+  end_dot = team_sum(end_dot);
+  A start_before = 0, end_before = 0;
+  band.walk([&](int i, A p_start, A p_end, A cumax_start, A cumax_end) {
+    const A gate = i < band.length ? grad_of(i) : A(0);
+    const A start_step = gate * (1 - cumax_end), end_step = -gate * cumax_start;
+    const A start_sum = start_before + inclusive_scan(start_step, band.lane);
+    const A end_sum = end_before + inclusive_scan(end_step, band.lane);
+    if (i < band.length) {
+      const A start = p_start * (start_total - (start_sum - start_step) - start_dot);
+      const A end = p_end * (end_total - (end_sum - end_step) - end_dot);
+      store(result + i, added == nullptr ? start : start + load(added + i));
+      store(result + band.length + i, added == nullptr ? end : end + load(added + band.length + i));
+    }
+    start_before = __shfl_sync(kAllLanes, start_sum, kWarp - 1);
+    end_before = __shfl_sync(kAllLanes, end_sum, kWarp - 1);
+  });
+}
+
+// d gain_k of one sample: sum over pixels of dL/da_k a_k / gain_k, by a warp.
+template <typename T, typename A = accumulator_t<T>>
+__device__ inline void sum_gain(const GradientArguments<T>& args, int64_t plane) {
+  const Weights<A>& weights = args.all.weights;
+  const int64_t first = plane * weights.rects * weights.height;
+  A sum = 0;
+  for (int i = threadIdx.x % kWarp; i < weights.rects * weights.height; i += kWarp) {
+    sum += load(args.all.row_grads + first + i) * load(weights.gates_h + first + i);
+  }
+  sum = team_sum(sum);
+  if (threadIdx.x % kWarp == 0) store(args.grad_gain + plane, sum / weights.rects);
+}
+
+// A warp takes one gate, or the gain of one code of one sample.
+template <typename T, typename A = accumulator_t<T>>
+__global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constant__ GradientArguments<T> args) {
+  const Weights<A>& weights = args.all.weights;
+  const int64_t planes = weights.samples * weights.codes, bands = planes * weights.rects;
+  const int64_t index = global_thread() / kWarp;
+  if (index >= 2 * bands) {
+    if (args.grad_gain != nullptr && index < 2 * bands + planes) sum_gain(args, index - 2 * bands);
+    return;
+  }
+  const bool vertical = index < bands;
+  const int64_t at = vertical ? index : index - bands;
+  const int length = vertical ? weights.height : weights.width;
+  const A factor = factor_of(args, static_cast<int>(at / weights.rects % weights.codes));
+  const A* grads = (vertical ? args.all.row_grads : args.all.column_grads) + at * length;
+  const auto grad_of = [&](int i) { return factor * load(grads + i); };
+  const int64_t start = 2 * at * length;
+  const A* added = vertical ? args.added_h : args.added_w;
+  const Band<A> band((vertical ? args.logits_h : args.logits_w) + start, length, threadIdx.x % kWarp);
+  differentiate_band(band, grad_of, added == nullptr ? nullptr : added + start,
+                     (vertical ? args.grad_logits_h : args.grad_logits_w) + start);
+}
+
+}  // namespace
+
+template <typename T>
+const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, void* stream) {
+  using A = accumulator_t<T>;
+  const Shape& s = call.shape;
+  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
+  const auto results = [](void* pointer) { return static_cast<A*>(pointer); };
+  const GradientArguments<T> args{all,
+                                  numbers(call.group.gate_logits_h),
+                                  numbers(call.group.gate_logits_w),
+                                  numbers(call.added_gate_logits_h),
+                                  numbers(call.added_gate_logits_w),
+                                  numbers(call.group.mask_gain),
+                                  results(call.grad_scale),
+                                  results(call.grad_bias),
+                                  results(call.grad_gate_logits_h),
+                                  results(call.grad_gate_logits_w),
+                                  results(call.grad_mask_gain)};
+  const int64_t sum_blocks = all.groups * ceil_divide(s.n * s.c * 2 * all.slots, kWarp);
+  const int64_t mask_blocks = s.n * s.k * (ceil_divide(s.h, kWarps) + ceil_divide(s.w, kWarp));
+  const char* error = launch(finish_channels<T>, sum_blocks, kThreads * sizeof(A), stream, args);
+  if (error == nullptr) error = launch_each(mask_gradients<T>, s.n * s.h * s.w, stream, args);
+  if (error == nullptr) error = launch(contract_masks<T>, mask_blocks, 4 * kThreads * sizeof(A), stream, args);
+  const int64_t warps = s.n * s.k * (2 * s.j + 1);
+  return error != nullptr ? error : launch_each(logit_gradients<T>, warps * kWarp, stream, args);
+}
+
+template const char* finish_sums(const BackwardSums&, const BackwardTables<float>&, void*);
+template const char* finish_sums(const BackwardSums&, const BackwardTables<double>&, void*);
+template const char* finish_sums(const BackwardSums&, const BackwardTables<Half>&, void*);
+template const char* finish_sums(const BackwardSums&, const BackwardTables<Bfloat16>&, void*);
+
+}  // namespace sc_layers
