@@ -167,12 +167,14 @@ inline int64_t power_of_two(int64_t value) {
   return power;
 }
 
-// A thread for each of `count` pieces of work.
-template <typename Arguments>
-inline const char* launch_each(void (*kernel)(Arguments), int64_t count, void* stream, const Arguments& arguments) {
-  return launch(kernel, ceil_divide(count, kThreads), 0, stream, arguments);
-}
-__device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
+// Where a thread works if every sample has `blocks` blocks of its own. Indices of 32 bits: wider divisions are slow.
+struct Work {
+  int sample, index;
+  __device__ explicit Work(int blocks) : sample(static_cast<int>(blockIdx.x / static_cast<unsigned>(blocks))) {
+    index = static_cast<int>(blockIdx.x - static_cast<unsigned>(sample * blocks)) * kThreads + threadIdx.x;
+  }
+};
+inline int blocks_for(int64_t threads) { return static_cast<int>(ceil_divide(threads, kThreads)); }
 
 __device__ inline double double_of(unsigned low, unsigned high) {
   const unsigned words[2] = {low, high};

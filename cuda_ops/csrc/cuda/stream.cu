@@ -231,17 +231,17 @@ struct NormArguments {
   const A* rstd;
   const A* grad_mean;
   Norm<A>* norms;
-  int64_t planes;
-  int channels, codes;
+  int channels, codes, blocks;  // blocks of a sample
   A pixels;
 };
 
 // A thread takes a plane.
 template <typename A>
 __global__ void __launch_bounds__(kThreads) find_norms(const __grid_constant__ NormArguments<A> args) {
-  const int64_t plane = global_thread();
-  if (plane >= args.planes) return;
-  const int64_t first = plane / args.channels * args.codes * args.channels + plane % args.channels;
+  const Work work(args.blocks);
+  if (work.index >= args.channels) return;
+  const int64_t plane = static_cast<int64_t>(work.sample) * args.channels + work.index;
+  const int64_t first = static_cast<int64_t>(work.sample) * args.codes * args.channels + work.index;
   A constant = 0, slope = 0;
   for (int code = 0; code < args.codes; ++code) {
     const int64_t at = first + static_cast<int64_t>(code) * args.channels;
@@ -263,9 +263,9 @@ const char* input_of(const BackwardInput& call, const Device& device, void* stre
   const BackwardTables<T> all = backward_tables_of<T>(shape, device, call.workspace);
   const NormArguments<A> norms{numbers(group.scale),      numbers(call.grad_scale), numbers(call.grad_bias),
                                numbers(group.mean),       numbers(group.rstd),      numbers(call.grad_mean),
-                               all.norms,                 shape.n * shape.c,        static_cast<int>(shape.c),
-                               static_cast<int>(shape.k), static_cast<A>(shape.h * shape.w)};
-  const char* error = launch_each(find_norms<A>, shape.n * shape.c, stream, norms);
+                               all.norms,                 static_cast<int>(shape.c), static_cast<int>(shape.k),
+                               blocks_for(shape.c),       static_cast<A>(shape.h * shape.w)};
+  const char* error = launch(find_norms<A>, shape.n * norms.blocks, 0, stream, norms);
   if (error != nullptr) return error;
   return launch_stream<true, T>(shape, device, stream,
                                 {static_cast<const T*>(call.grad), static_cast<const T*>(call.x),
