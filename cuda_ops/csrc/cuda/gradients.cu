@@ -22,7 +22,8 @@ struct GradientArguments {
   A* grad_logits_h;
   A* grad_logits_w;
   A* grad_gain;
-  int blocks;  // of a sample, or of a group of codes of one
+  int blocks;    // of a sample, or of a group of codes of one
+  int together;  // see finish_channels
 };
 
 template <typename T, typename A = accumulator_t<T>>
@@ -30,28 +31,29 @@ __device__ inline A factor_of(const GradientArguments<T>& args, int code) {
   return (args.gain == nullptr ? A(1) : load(args.gain + code)) / args.all.weights.rects;
 }
 
-// Adds up the parts of a channel's sums: a warp takes some of the parts, its lanes neighbouring sums.
+// Adds up the parts of a channel's sums: `together` groups of threads take some of the parts each, and in a group
+// neighbouring threads neighbouring sums.
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constant__ GradientArguments<T> args) {
   const Weights<A>& weights = args.all.weights;
-  A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kWarp]
-  const int slots = args.all.slots, parts = args.all.cut.channel_parts, warp = threadIdx.x / kWarp;
-  const int samples = static_cast<int>(weights.samples), channels = weights.channels, count = channels * 2 * slots;
+  A* shared = reinterpret_cast<A*>(shared_memory());  // [together, each]
+  const int slots = args.all.slots, parts = args.all.cut.channel_parts, channels = weights.channels;
+  const int samples = static_cast<int>(weights.samples), count = channels * 2 * slots, each = kThreads / args.together;
   const int unit = static_cast<int>(blockIdx.x / static_cast<unsigned>(args.blocks));
-  const int group = unit / samples, sample = unit - group * samples;
-  const int index = static_cast<int>(blockIdx.x % static_cast<unsigned>(args.blocks)) * kWarp + threadIdx.x % kWarp;
+  const int group = unit / samples, sample = unit - group * samples, first = threadIdx.x / each;
+  const int index = static_cast<int>(blockIdx.x % static_cast<unsigned>(args.blocks)) * each + threadIdx.x % each;
   const int64_t stride = static_cast<int64_t>(samples) * count;
   const A* sums = args.all.channel_sums + group * parts * stride + static_cast<int64_t>(sample) * count + index;
   A sum = 0;
 #pragma unroll 8
-  for (int part = warp; part < parts; part += kWarps) {
+  for (int part = first; part < parts; part += args.together) {
     if (index < count) sum += load(sums + part * stride);
   }
   shared[threadIdx.x] = sum;
   __syncthreads();
   const int row = index / slots, code = group * kGroup + index - row * slots;
-  if (warp != 0 || index >= count || code >= weights.codes) return;
-  for (int other = 1; other < kWarps; ++other) sum += shared[other * kWarp + threadIdx.x];
+  if (first != 0 || index >= count || code >= weights.codes) return;
+  for (int other = 1; other < args.together; ++other) sum += shared[other * each + threadIdx.x];
   const int64_t at = (static_cast<int64_t>(sample) * weights.codes + code) * channels + row / 2;
   store((row % 2 == 0 ? args.grad_bias : args.grad_scale) + at, sum);
 }
@@ -240,13 +242,14 @@ const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, 
                                   results(call.grad_gate_logits_h),
                                   results(call.grad_gate_logits_w),
                                   results(call.grad_mask_gain),
-                                  0};
+                                  0,
+                                  static_cast<int>(power_of_two(std::min(ceil_divide(all.cut.channel_parts, 4), int64_t{kWarps})))};
   const auto run = [&](auto kernel, int64_t units, int64_t blocks, int shared_bytes) {
     args.blocks = static_cast<int>(blocks);
     return launch(kernel, units * blocks, shared_bytes, stream, args);
   };
   const int shared = kThreads * sizeof(A);
-  const char* error = run(finish_channels<T>, all.groups * s.n, ceil_divide(s.c * 2 * all.slots, kWarp), shared);
+  const char* error = run(finish_channels<T>, all.groups * s.n, blocks_for(s.c * 2 * all.slots * args.together), shared);
   if (error == nullptr) error = run(mask_gradients<T>, s.n, blocks_for(s.h * s.w), 0);
   if (error == nullptr) error = run(contract_masks<T>, s.n * s.k, ceil_divide(s.h, kWarp) + ceil_divide(s.w, kWarp), 4 * shared);
   return error != nullptr ? error : run(logit_gradients<T>, s.n, blocks_for(s.k * (2 * s.j + 1) * kWarp), 0);

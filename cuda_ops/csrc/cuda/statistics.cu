@@ -46,7 +46,7 @@ __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane,
 // A team of lanes or warps takes a piece of a contiguous plane, a lane up to kLines times eight pixels of it. kFull: every
 // lane has all of them.
 template <typename T, int kLines, bool kFull>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3) contiguous_statistics(
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 || std::is_same_v<T, Bfloat16> ? 2 : 3) contiguous_statistics(
     const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
   A* buffer = reinterpret_cast<A*>(shared_memory());  // [3, kWarps]

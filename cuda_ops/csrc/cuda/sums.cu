@@ -159,6 +159,10 @@ __device__ inline void hand_on(const SumsArguments<T>& args, const accumulator_t
 template <typename T, bool kChannelsLast>
 constexpr int kBlocksEach = sizeof(T) == 8 ? 1 : 2;
 
+// Whether features are loaded a step ahead.
+template <typename T, bool kChannelsLast>
+constexpr bool kFetchAhead = kChannelsLast && sizeof(T) == 2;
+
 template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
     const __grid_constant__ SumsArguments<T> args) {
@@ -215,23 +219,38 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
     }
   }
 
+  Line<T, 8> next_x[kOwned][2], next_grad[kOwned][2];
+  const auto fetch = [&](int step) {
+#pragma unroll
+    for (int tile = 0; tile < kOwned; ++tile) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = part_row + step * kTileRows + lane_row + 8 * half;
+        const int column = first + tile * kTileColumns + 8 * lane_column;
+        const int64_t at = offset + static_cast<int64_t>(row) * args.columns + column;
+        const int count = row < args.rows ? args.columns - column : 0;
+        next_grad[tile][half] = load_line<T, 8>(args.grad + at, count, args.wide);
+        next_x[tile][half] = load_line<T, 8>(args.x + at, count, args.wide);
+      }
+    }
+  };
+  if constexpr (kFetchAhead<T, kChannelsLast>) fetch(0);
   A over_rows[kOwned][kBlocks / 2][Kernel::kRowSums][4] = {};
   for (int step = 0; step * kTileRows < cut.rows_each; ++step) {
     const int step_row = part_row + step * kTileRows;
     A over_columns[Kernel::kColumnSums][4] = {};
     if (step_row < args.rows && first < args.columns) {
+      if constexpr (!kFetchAhead<T, kChannelsLast>) fetch(step);
       Line<T, 8> x[kOwned][2], grad[kOwned][2];
 #pragma unroll
       for (int tile = 0; tile < kOwned; ++tile) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int row = step_row + lane_row + 8 * half, column = first + tile * kTileColumns + 8 * lane_column;
-          const int64_t at = offset + static_cast<int64_t>(row) * args.columns + column;
-          const int count = row < args.rows ? args.columns - column : 0;
-          grad[tile][half] = load_line<T, 8>(args.grad + at, count, args.wide);
-          x[tile][half] = load_line<T, 8>(args.x + at, count, args.wide);
+          x[tile][half] = next_x[tile][half];
+          grad[tile][half] = next_grad[tile][half];
         }
       }
+      if (kFetchAhead<T, kChannelsLast> && (step + 1) * kTileRows < cut.rows_each) fetch(step + 1);
       Word row_w[2][kPieces] = {};
       Style<T> row_style[2];
       A row_mean[2], row_rstd[2];

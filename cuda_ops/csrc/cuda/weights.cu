@@ -57,6 +57,7 @@ __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant_
   Four<A> keep;
 #pragma unroll
   for (int e = 0; e < 4; ++e) keep.value[e] = pixel + e < weights.pixels ? 1 : 0;
+#pragma unroll 2
   for (int code = weights.codes - 1; code >= 0; --code) {
     const int64_t band = (sample * weights.codes + code) * weights.rects;
     const A* gates_h = weights.gates_h + band * weights.height;
