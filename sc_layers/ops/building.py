@@ -184,7 +184,7 @@ def source_hash(backend: str) -> str:
 
 
 def cache_key(recipe: Recipe) -> str:
-    """Key in the cache of the library that `recipe` makes: sources, torch version, compilers, their commands, machine."""
+    """Key in the cache of what `recipe` makes: sources, torch version, compilers, their commands, machine."""
     parts = [
         source_hash(recipe.backend),
         torch_version(),
