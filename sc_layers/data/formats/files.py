@@ -149,7 +149,7 @@ class ZipFiles(Files):
         self.path = path
         self.left_out: Counter[str] = Counter()
         self._archive = PerProcess(functools.partial(_open_zip, path))
-        names = {entry.filename for entry in self._archive.get().infolist() if not entry.is_dir()}
+        names = {name for name in self._archive.get().namelist() if name and not name.endswith("/")}
         self.has_labels = LABEL_FILE in names
         self._names = _pictures(names, self.left_out)
 
