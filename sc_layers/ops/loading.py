@@ -189,6 +189,11 @@ def use_fused(impl: str, device_type: str) -> bool:
         RuntimeError: `impl` is "fused" and its kernels cannot be had on this device.
     """
     impl = forced_impl(impl)
+    if impl == "auto" and torch.onnx.is_in_onnx_export():
+        warnings.warn(
+            "exporting to ONNX, which does not know the fused operator: layers run the reference", stacklevel=2
+        )
+        return False
     tracing = torch.compiler.is_compiling()
     fused = _available(impl, device_type, may_build=not tracing)
     if not (fused or tracing or impl == "reference"):
