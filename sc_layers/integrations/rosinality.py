@@ -89,6 +89,8 @@ def setup(
 def _settings_of(path: str) -> dict[str, Any] | None:
     """Settings of the constriction in a checkpoint."""
     checkpoint = read_torch_file(path)
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint")
     return settings_of_checkpoint(checkpoint.get("sc"), checkpoint.get("sc_options"), "q" in checkpoint)
 
 
