@@ -96,7 +96,7 @@ def train(
         state = _new_training(config, preset, module_list, dataset, pick_device(device))
     else:
         state = _resumed_training(resume, config, dataset, pick_device(device))
-    meta = {"data": data, "resolution": dataset.resolution, "preset": preset, "crop": crop}
+    meta = {"data": data, "resolution": dataset.resolution, "preset": preset, "crop": crop, "background": background}
     _describe(state, dataset)
     if dry_run:
         click.echo(json.dumps(config.to_dict(), indent=2))

@@ -27,6 +27,10 @@ def default_workers() -> int:
     return min(MOST_WORKERS, usable_cpus())
 
 
+class WorkerDied(ValueError):
+    """A process that worked ahead ended by itself."""
+
+
 @dataclass(frozen=True)
 class _Refusal:
     """What a worker sends in place of a result: the message of a ValueError, without the worker's traceback."""
@@ -68,7 +72,7 @@ def in_order(
         start_method: "fork", "spawn" or "forkserver"; None takes the platform's.
 
     Raises:
-        ValueError: what `function` raises of that kind, with its own message; or a process ended by itself.
+        ValueError: what `function` raises of that kind, with its own message; or `WorkerDied`.
     """
     loader: DataLoader[object] = DataLoader(
         _Numbered(function),
@@ -92,4 +96,4 @@ def in_order(
         message = (
             "a process that reads ahead ended by itself, perhaps for want of (shared) memory; --workers 0 (workers=0)"
         )
-        raise ValueError(f"{message} reads without such processes: {error}") from error
+        raise WorkerDied(f"{message} reads without such processes: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sc_layers.data import Dataset, PictureFiles, open_dataset, open_source
-from sc_layers.data.converting import ZipSink, convert, make_recipe, open_sink
+from sc_layers.data.converting import convert, make_recipe
 from tests.data.files import idx_bytes, random_pixels, write_labels, write_pngs, zip_folder
 
 PIXELS = random_pixels(5)
@@ -160,26 +160,6 @@ def test_an_interrupted_conversion_goes_on_where_it_ended(tmp_path: Path, name: 
     np.testing.assert_array_equal(_pixels(tmp_path / name), PIXELS)
     if name.endswith(".zip"):
         assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
-
-
-@pytest.mark.parametrize("lost", [1, 30, 250, 600])
-def test_a_zip_cut_off_anywhere_goes_on_after_its_last_whole_picture(tmp_path: Path, lost: int) -> None:
-    source = open_source(_folder(tmp_path))
-    recipe = make_recipe(source, None, None, "lanczos", "white")
-    sink = open_sink(tmp_path / "out.zip", recipe)
-    assert isinstance(sink, ZipSink)
-    steps = convert(source, tmp_path / "other.zip", recipe, workers=0)
-    for _ in range(5):
-        next(steps)
-    steps.close()
-    content = (tmp_path / "other.zip.part").read_bytes()
-    end_of_entries = content.index(b"PK\1\2")
-    (tmp_path / "out.zip.part").write_bytes(content[: end_of_entries - lost])
-    _convert(source, tmp_path / "out.zip")
-    np.testing.assert_array_equal(_pixels(tmp_path / "out.zip"), PIXELS)
-    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
-        assert archive.testzip() is None
-        assert len(archive.namelist()) == len(set(archive.namelist())) == 7
 
 
 @DESTINATIONS

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..._optional import require
 from ..base import Dataset, Pixels
+from ..damage import named_if_damaged
 from ..limits import CHUNK_BYTES, MAX_ARRAY_BYTES, MAX_SIDE, MAX_TABLE_BYTES, check_ratio, check_size
 from ..per_process import PerProcess
-from .files import DAMAGED
 from .labels import finite_labels
 from .mpi3d import MPI3D_FACTORS, mpi3d_factors
 
@@ -80,38 +80,33 @@ def _map_npy(path: Path, file: IO[bytes], offset: int, size: int, where: object)
 def _npz_member(path: Path, name: str) -> Array:
     """One array of an `.npz` file: mapped where it lies as it is, unpacked where it is packed."""
     where = path / name
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as member:
-            entry = archive.getinfo(name)
-            if entry.compress_type != zipfile.ZIP_STORED:
-                check_ratio(entry.file_size, entry.compress_size, where)
-                return read_npy(member, entry.file_size, where)
-            with path.open("rb") as raw:
-                raw.seek(entry.header_offset)
-                name_length, extra_length = struct.unpack("<26xHH", raw.read(_LOCAL_HEADER))
-            offset = entry.header_offset + _LOCAL_HEADER + name_length + extra_length
-            return _map_npy(path, member, offset, entry.file_size, where)
-    except (*DAMAGED, OverflowError, MemoryError) as error:
-        raise ValueError(f"{where} cannot be read: {error}") from error
+    with named_if_damaged(where), zipfile.ZipFile(path) as archive, archive.open(name) as member:
+        entry = archive.getinfo(name)
+        if entry.compress_type != zipfile.ZIP_STORED:
+            check_ratio(entry.file_size, entry.compress_size, where)
+            return read_npy(member, entry.file_size, where)
+        with path.open("rb") as raw:
+            raw.seek(entry.header_offset)
+            name_length, extra_length = struct.unpack("<26xHH", raw.read(_LOCAL_HEADER))
+        offset = entry.header_offset + _LOCAL_HEADER + name_length + extra_length
+        return _map_npy(path, member, offset, entry.file_size, where)
 
 
 def _npy_file(path: Path) -> Array:
-    try:
-        with path.open("rb") as file:
-            return _map_npy(path, file, 0, path.stat().st_size, path)
-    except (*DAMAGED, OverflowError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    with named_if_damaged(path), path.open("rb") as file:
+        return _map_npy(path, file, 0, path.stat().st_size, path)
 
 
 def _open_h5(path: Path) -> Any:
-    try:
-        return require("h5py", "data").File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    h5py = require("h5py", "data")
+    with named_if_damaged(path):
+        return h5py.File(path, "r")
 
 
 def _h5_member(path: Path, name: str) -> Any:
-    return _open_h5(path)[name]
+    file = _open_h5(path)
+    with named_if_damaged(path):
+        return file[name]
 
 
 def _names_in(path: Path) -> list[str]:
@@ -120,13 +115,10 @@ def _names_in(path: Path) -> list[str]:
         return [""]
     if path.suffix.lower() != ".npz":
         h5py = require("h5py", "data")
-        with _open_h5(path) as file:
+        with named_if_damaged(path), _open_h5(path) as file:
             return [name for name in file if isinstance(file[name], h5py.Dataset)]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (*DAMAGED, NotImplementedError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    with named_if_damaged(path), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def _member(path: Path, name: str) -> PerProcess[Any]:
@@ -234,7 +226,8 @@ class ArrayImages(Dataset):
         if size[0] > MAX_SIDE:
             raise ValueError(f"{where} has images of {size[0]} pixels, expected at most {MAX_SIDE}")
         self.resolution = size[0]
-        self._scale = pixel_scale(images, where)
+        with named_if_damaged(where):
+            self._scale = pixel_scale(images, where)
         if self._scale != 1:
             self.notes = (f"values of {where} go from 0 to 1 ({images.dtype}): taken as black to white",)
         self._read_factors(path, next((name for name in FACTOR_KEYS if name in names), None))
@@ -248,7 +241,8 @@ class ArrayImages(Dataset):
         where = path / name
         stored = _member(path, name).get()
         check_size(stored.nbytes, MAX_TABLE_BYTES, where)
-        values = np.asarray(stored[...])
+        with named_if_damaged(where):
+            values = np.asarray(stored[...])
         if values.dtype.kind not in "buif" or values.ndim not in (1, 2) or len(values) != len(self):
             raise ValueError(
                 f"{where} must hold factors [{len(self)}, F] or classes [{len(self)}], "
@@ -274,7 +268,8 @@ class ArrayImages(Dataset):
 
     def images_at(self, indices: npt.ArrayLike) -> Tensor:
         rows, back = np.unique(self._checked(indices), return_inverse=True)  # h5 files are read in increasing order
-        values = np.asarray(self._images.get()[rows])[back]
+        with named_if_damaged(self.name):
+            values = np.asarray(self._images.get()[rows])[back]
         if not self._has_channels:
             values = values[:, None]
         elif not self._channels_first:

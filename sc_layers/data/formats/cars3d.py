@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..._optional import require
 from ..base import Dataset, Pixels
+from ..damage import named_if_damaged
 from ..limits import MAX_TABLE_BYTES, check_size
 from .resizing import resize
 
@@ -36,15 +37,13 @@ def _read_car(path: Path) -> npt.NDArray[Any]:
         ValueError: the file is damaged or holds something else.
     """
     matlab = require("scipy.io", "data")
-    try:
+    with named_if_damaged(path, "a file of Cars3D"):
         shapes = {name: (shape, kind) for name, shape, kind in matlab.whosmat(path)}
         shape, kind = shapes.get(ARRAY, ((), "nothing"))
         if len(shape) != 5 or shape[2] != 3 or kind != "uint8":
             raise ValueError(f"it holds {kind} of shape {shape} under {ARRAY!r}, expected uint8 [H, W, 3, 24, 4]")
         check_size(int(np.prod(shape, dtype=np.float64)), MAX_TABLE_BYTES, path)
         images: npt.NDArray[Any] = matlab.loadmat(path, variable_names=[ARRAY])[ARRAY]
-    except Exception as error:  # SciPy raises errors of many kinds for damaged files
-        raise ValueError(f"{path} cannot be read as a file of Cars3D: {error}") from error
     return images.transpose(3, 4, 0, 1, 2)
 
 

@@ -6,16 +6,16 @@ import functools
 import io
 import os
 import stat
-import struct
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from ..._optional import require
+from ..damage import named_if_damaged
 from ..limits import MAX_FILE_BYTES, check_size
+from ..loading import WorkerDied, in_order
 from ..per_process import PerProcess
 
 LABEL_FILE = "dataset.json"
@@ -23,9 +23,6 @@ RECIPE_FILE = "convert.json"  # how `dataset convert` made the files beside it
 
 # Formats that Pillow recognises without reading pixels, or reads by running another program.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-
-# What Pillow and zipfile raise for a file that is damaged or no image at all.
-DAMAGED = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 class Files(Protocol):
@@ -134,10 +131,8 @@ class FolderFiles(Files):
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
+    with named_if_damaged(path, "a zip archive"):
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a zip archive: {error}") from error
 
 
 class ZipFiles(Files):
@@ -154,7 +149,7 @@ class ZipFiles(Files):
         self.path = path
         self.left_out: Counter[str] = Counter()
         self._archive = PerProcess(functools.partial(_open_zip, path))
-        names = {entry.filename for entry in self._archive.get().infolist() if not entry.is_dir()}
+        names = {name for name in self._archive.get().namelist() if name and not name.endswith("/")}
         self.has_labels = LABEL_FILE in names
         self._names = _pictures(names, self.left_out)
 
@@ -173,11 +168,27 @@ def _raise(error: OSError) -> None:
 
 def _open_lmdb(path: Path) -> Any:
     lmdb = require("lmdb", "data")
-    try:
+    with named_if_damaged(path, "an LMDB"):
         environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, subdir=path.is_dir())
-    except lmdb.Error as error:
-        raise ValueError(f"{path} cannot be read as an LMDB: {error}") from error
-    return environment.begin()
+        return environment.begin(buffers=True)
+
+
+def _lmdb_keys(path: Path, _: int) -> list[str]:
+    """All keys of an LMDB; the last byte of every value is looked at."""
+    keys = []
+    with named_if_damaged(path, "an LMDB"):
+        for key, value in _open_lmdb(path).cursor().iternext():
+            value[-1:].tobytes()
+            keys.append(bytes(key).decode("latin-1"))
+    return keys
+
+
+def _checked_lmdb_keys(path: Path) -> list[str]:
+    """All keys of an LMDB, found in a process of its own: the library reads damaged files until they kill it."""
+    try:
+        return next(in_order(functools.partial(_lmdb_keys, path), [0], workers=1))
+    except WorkerDied as error:
+        raise ValueError(f"{path} cannot be read as an LMDB: it is damaged") from error
 
 
 class LmdbFiles(Files):
@@ -198,8 +209,8 @@ class LmdbFiles(Files):
         self.has_labels = False
         self._reading = PerProcess(functools.partial(_open_lmdb, path))
         found: dict[int, list[str]] = {}
-        for key in self._reading.get().cursor().iternext(keys=True, values=False):
-            size, _, index = key.decode("latin-1").partition("-")
+        for key in _checked_lmdb_keys(path):
+            size, _, index = key.partition("-")
             if size.isdecimal() and index.isdecimal() and len(size) < 6:
                 found.setdefault(int(size), []).append(f"{size}-{index}")
         if not found:
@@ -215,5 +226,7 @@ class LmdbFiles(Files):
 
     def open(self, name: str) -> IO[bytes]:
         value = self._reading.get().get(name.encode("latin-1"))
+        if value is None:
+            raise ValueError(f"{self.path} has no key {name} any more")
         check_size(len(value), MAX_FILE_BYTES, self.path / name)
         return io.BytesIO(value)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..._optional import require
 from ..base import Dataset, Pixels
+from ..damage import named_if_damaged
 from ..limits import MAX_SIDE
 from .decoding import Header, decode, parse_background, read_header
-from .files import DAMAGED, LABEL_FILE, Files
+from .files import LABEL_FILE, Files
 from .labels import read_labels
 from .resizing import CELEBA_CROP, CELEBA_SIZE, crop_square
 
@@ -103,11 +104,9 @@ class PictureFiles:
     def _opened(self, name: str) -> Iterator[Image]:
         """Open an image file; what goes wrong while it is open is told with its name."""
         pillow = require("PIL.Image", "train")
-        try:
-            with self.files.open(name) as file, pillow.open(file) as image:
-                yield image
-        except (*DAMAGED, pillow.DecompressionBombError) as error:
-            raise ValueError(f"{self.files.path / name} cannot be read as an image: {error}") from error
+        where = self.files.path / name
+        with named_if_damaged(where, "an image"), self.files.open(name) as file, pillow.open(file) as image:
+            yield image
 
     def __len__(self) -> int:
         return len(self.names)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..damage import named_if_damaged
 from ..limits import label_limit, read_bounded
-from .files import DAMAGED, LABEL_FILE, Files
+from .files import LABEL_FILE, Files
 
 LARGEST_CLASS = 2**31
 
@@ -32,12 +33,9 @@ def finite_labels(labels: npt.NDArray[Any], where: object) -> npt.NDArray[Any]:
 
 def _entries(files: Files, num_images: int, where: object) -> dict[str, Any]:
     """Label by file name: `{"labels": [[name, class or vector], ...]}`, or null for none."""
-    try:
-        with files.open(LABEL_FILE) as file:
-            content = json.loads(read_bounded(file, label_limit(num_images), where))
+    with named_if_damaged(where, '{"labels": [[file name, label], ...]}'), files.open(LABEL_FILE) as file:
+        content = json.loads(read_bounded(file, label_limit(num_images), where))
         return {name.replace("\\", "/"): label for name, label in content.get("labels") or []}
-    except (*DAMAGED, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f'{where} must hold {{"labels": [[file name, label], ...]}}: {error}') from error
 
 
 def read_labels(files: Files, names: list[str]) -> npt.NDArray[Any] | None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..base import Dataset
+from ..damage import named_if_damaged
 from ..per_process import PerProcess
 from .arrays import read_npy
 from .labels import finite_labels
@@ -212,11 +213,8 @@ class TFRecordImages(Dataset):
         path = self._path.with_name(re.sub(r"-r\d\d\.tfrecords$", "-rxx.labels", self._path.name))
         if not path.is_file():
             return None
-        try:
-            with path.open("rb") as file:
-                labels = read_npy(file, path.stat().st_size, path)
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is not an array of labels: {error}") from error
+        with named_if_damaged(path, "an array of labels"), path.open("rb") as file:
+            labels = read_npy(file, path.stat().st_size, path)
         if labels.ndim != 2 or len(labels) != len(self):
             raise ValueError(f"{path} must hold labels [{len(self)}, L], got an array of shape {labels.shape}")
         return finite_labels(labels.astype(np.float32), path) if labels.shape[1] else None

@@ -39,7 +39,7 @@ def test_a_label_file_may_hold_no_labels(tmp_path: Path) -> None:
         ([["000.png", 0]], r"no label for 001\.png \(1 of 2 images lack one\)"),
         ([["000.png", [0, 1]], ["001.png", [0]]], "mixes labels of different lengths"),
         ([["000.png", "cat"], ["001.png", "dog"]], "a class number or a list of numbers"),
-        ([1, 2], "must hold"),
+        ([1, 2], "cannot be read as"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: object, message: str) -> None:
@@ -53,7 +53,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: object, mess
 def test_a_label_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     write_pngs(tmp_path, random_pixels(2))
     (tmp_path / "dataset.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"dataset\.json must hold"):
+    with pytest.raises(ValueError, match=r"dataset\.json cannot be read as \{"):
         _ = open_dataset(tmp_path).labels
 
 
@@ -77,7 +77,7 @@ def test_classes_out_of_range_are_refused(tmp_path: Path, label: int) -> None:
 def test_a_label_file_made_to_hurt_is_one_error(tmp_path: Path, text: str) -> None:
     write_pngs(tmp_path, random_pixels(1))
     (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(ValueError, match=r"dataset\.json must hold"):
+    with pytest.raises(ValueError, match=r"dataset\.json cannot be read as \{"):
         _ = open_dataset(tmp_path).labels
 
 

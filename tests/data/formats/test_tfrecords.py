@@ -70,7 +70,7 @@ def test_labels_of_another_number_are_refused(copied: Path) -> None:
 def test_labels_cannot_be_pickles(copied: Path) -> None:
     with (copied / "tfr_toy-rxx.labels").open("wb") as file:
         np.save(file, np.array([{"a": 1}] * 12, dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="not an array of labels"):
+    with pytest.raises(ValueError, match="cannot be read as an array of labels"):
         _ = open_dataset(copied).labels
 
 
