@@ -72,8 +72,8 @@ MUTANTS = {
     ),
     "writes to its input": (
         "stream.cu",
-        "store_line(args.result + offset",
-        "store_line(const_cast<T*>(args.x) + offset",
+        "store_line<kWide>(args.result + offset",
+        "store_line<kWide>(const_cast<T*>(args.x) + offset",
         "read-only x",
     ),
 }
