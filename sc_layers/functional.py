@@ -34,6 +34,7 @@ __all__ = [
     "instance_norm",
     "layout_of",
     "rectangle_masks",
+    "run_layer",
     "spatial_constriction",
     "statistics",
     "styles",
@@ -45,7 +46,10 @@ IMPLEMENTATIONS = loading.IMPLEMENTATIONS
 
 def _is_transformed(tensors: ConstrictTensors | LayerTensors | tuple[Tensor]) -> bool:
     """Whether a functorch transform or forward-mode differentiation is at work: the fused operators have no rules."""
-    return reference.in_functorch() or any(
+    if reference.in_functorch():
+        return True
+    # Asking every tensor takes longer than the checks of all shapes: only inside a dual level.
+    return forward_ad._current_level >= 0 and any(
         tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
     )
 
@@ -223,8 +227,22 @@ def spatial_constriction(
     """
     tensors = LayerTensors(x, codes, gate_weight_h, gate_weight_w, style_weight, style_bias, mask_gain)
     _check_layer(tensors)
+    return run_layer(tensors, eps, impl)
+
+
+def run_layer(tensors: LayerTensors, eps: float, impl: str) -> tuple[Tensor, Tensor, Tensor]:
+    """`spatial_constriction` of tensors that were checked, as those of a layer are.
+
+    Args:
+        tensors: of which all but x and codes are a layer's parameters.
+        eps: added to the variance in the instance norm.
+        impl: "auto", "fused" (the native operator) or "reference" (plain PyTorch).
+
+    Returns:
+        y and the gate logits along h and w.
+    """
     if not _runs_fused(impl, tensors):
         return reference.constrict_layer(*tensors, eps)
-    dtype = compute_dtype(x.dtype)
-    tensors = LayerTensors._make((x, *(_converted(tensor, dtype) for tensor in tensors[1:])))
+    dtype = compute_dtype(tensors.x.dtype)
+    tensors = LayerTensors._make((tensors.x, *(_converted(tensor, dtype) for tensor in tensors[1:])))
     return schema.constrict_layer(tensors, eps)

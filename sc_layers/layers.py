@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from . import functional as F
 from .ops import loading
+from .ops.schema import LayerTensors
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -76,7 +77,7 @@ class _Constriction(nn.Module):
             codes: which must be [N, K].
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape or device.
             TypeError: not of floating point.
         """
         expected = (self.in_channels, *self.size)
@@ -92,6 +93,11 @@ class _Constriction(nn.Module):
             )
         if not (x.is_floating_point() and codes.is_floating_point()):
             raise TypeError(f"features and codes must be of floating point, got {x.dtype} and {codes.dtype}")
+        if not x.device == codes.device == self.style_weight.device:
+            raise ValueError(
+                f"features, codes and layer must be on one device, got {x.device}, {codes.device} and "
+                f"{self.style_weight.device}"
+            )
 
     def extra_repr(self) -> str:
         """Arguments of the layer, for its text."""
@@ -161,7 +167,7 @@ class SpatialConstriction(_Constriction):
         return None if self.mask_gain is None else _InUnitInterval.apply(self.mask_gain)  # type: ignore[no-untyped-call]
 
     def masks(self, x: Tensor) -> Tensor:
-        """Masks [N, K, H, W] in [0, 1] that the features [N, C, H, W] give, gain included (Eq. 1-5)."""
+        """Masks [N, K, H, W] in [0, 1] that features x [N, C, H, W] give, gain included (Eq. 1-5)."""
         with F.without_autocast(x.device.type):
             mean, _ = F.statistics(x, self.eps, self.impl)
             weights = (self.gate_weight_h.to(mean.dtype), self.gate_weight_w.to(mean.dtype))
@@ -202,17 +208,8 @@ class SpatialConstriction(_Constriction):
         """
         self.check_input(x, codes)
         gain = self.gain()
-        y, logits_h, logits_w = F.spatial_constriction(
-            x,
-            codes,
-            self.gate_weight_h,
-            self.gate_weight_w,
-            self.style_weight,
-            self.style_bias,
-            gain,
-            self.eps,
-            self.impl,
-        )
+        parameters = (self.gate_weight_h, self.gate_weight_w, self.style_weight, self.style_bias, gain)
+        y, logits_h, logits_w = F.run_layer(LayerTensors(x, codes, *parameters), self.eps, self.impl)
         return (y, self._masks(logits_h, logits_w, gain)) if return_masks else y
 
     def extra_repr(self) -> str:

@@ -47,7 +47,7 @@ def _modules_of_ours() -> list[type[nn.Module]]:
 
 
 # Being rewritten in these rooms.
-NOT_YET = tuple(f"sc_layers.{room}" for room in ("attach", "functional", "integrations", "layers", "ops"))
+NOT_YET = tuple(f"sc_layers.{room}" for room in ("attach", "integrations"))
 
 
 def _marked(value: Any, module: str) -> Any:

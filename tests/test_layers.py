@@ -189,6 +189,14 @@ def test_wrong_shapes_are_named(layer_type, x_shape, codes_shape, message) -> No
         layer_type(4, 8, num_codes=2)(torch.randn(x_shape), torch.randn(codes_shape))
 
 
+def test_another_device_is_refused() -> None:
+    x, codes = torch.randn(2, 4, 8, 8), torch.randn(2, 2)
+    layer = SpatialConstriction(4, 8, num_codes=2)
+    for arguments in ((x.to("meta"), codes), (x, codes.to("meta")), (x.to("meta"), codes.to("meta"))):
+        with pytest.raises(ValueError, match=r"must be on one device, got .*meta"):
+            layer(*arguments)
+
+
 def test_integer_features_are_refused() -> None:
     with pytest.raises(TypeError, match=r"floating point, got torch.int64"):
         SpatialConstriction(4, 8)(torch.zeros(1, 4, 8, 8, dtype=torch.long), torch.zeros(1, 1))

@@ -167,7 +167,9 @@ class StripCodes(Hook):
         row = self.argument.of(args, kwargs)
         if not is_wide(row, self.width, self.num_codes, "w", self.dim):
             return None
-        return self.argument.replaced(args, kwargs, row.narrow(self.dim, 0, self.width).contiguous())
+        # A copy: `contiguous` leaves a single row where it lies, where small matrix products round differently, too.
+        alone = row.narrow(self.dim, 0, self.width).clone(memory_format=torch.contiguous_format)
+        return self.argument.replaced(args, kwargs, alone)
 
 
 class Constrict(Hook):

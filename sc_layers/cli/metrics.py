@@ -40,6 +40,12 @@ latents_option = click.option(
 data_options = [
     click.option("--data", help="'shapes3d', 'dsprites', a .npz or .h5 file or images with labels; FID: any images."),
     click.option("--resolution", type=int, help="Image size of the data.  [default: the network's]"),
+    click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces."),
+    click.option(
+        "--attributes",
+        type=click.Path(path_type=Path),
+        help="Table of the images' attributes: a CSV file or CelebA's list_attr_celeba.txt.",
+    ),
     click.option("--bins", type=click.IntRange(2), help="Cut continuous factors into so many bins."),
     click.option(
         "--features",

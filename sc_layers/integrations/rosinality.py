@@ -24,6 +24,7 @@ from ..attach import (
     widen,
 )
 from ..attach.hooks import LAYER
+from ..checkpoints.pickles.torch_files import read_torch_file
 from ..models import Recognizer
 from . import compat
 from .options import (
@@ -87,7 +88,9 @@ def setup(
 
 def _settings_of(path: str) -> dict[str, Any] | None:
     """Settings of the constriction in a checkpoint."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    checkpoint = read_torch_file(path)
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint")
     return settings_of_checkpoint(checkpoint.get("sc"), checkpoint.get("sc_options"), "q" in checkpoint)
 
 

@@ -111,10 +111,12 @@ class Networks:
         generator = loaded[generator_name(loaded)]
         if isinstance(generator, NetworkRecord):
             raise ValueError("the file holds a generator of another program; open it by open_networks")
+        drawn = recorded_latents(loaded.get("meta", {}), latents)
+        if isinstance(generator, AttachedGenerator) and drawn != "normal":
+            raise ValueError(f"attached codes were trained with --latents normal, got {drawn}")
         generator = generator.to(device)
         sampler = AttachedSampler(generator) if isinstance(generator, AttachedGenerator) else generator
         recognizer = loaded.get("Q_ema", loaded.get("Q"))
-        drawn = recorded_latents(loaded.get("meta", {}), latents)
         return cls(generator, sampler, None if recognizer is None else recognizer.to(device), drawn)
 
     @property
@@ -130,6 +132,8 @@ class MeasureSettings:
     Attributes:
         data: data set of the metrics that look at real images, see `open_factor_data`.
         resolution: of the data set; None takes its default.
+        crop: "celeba" for its aligned images of 178x218 pixels.
+        attributes: table of attributes of the images, in place of their labels.
         bins: cut continuous factors of the data set into so many bins.
         distance: name of the distance of TPL and PPL.
         weights: file of its weights.
@@ -150,6 +154,8 @@ class MeasureSettings:
 
     data: str | Path | None = None
     resolution: int | None = None
+    crop: str | None = None
+    attributes: str | Path | None = None
     bins: int | None = None
     distance: str = "lpips"
     weights: str | Path | None = None
@@ -172,8 +178,8 @@ class MeasureSettings:
     def deciding(self, names: Sequence[str]) -> dict[str, Any]:
         """The settings that decide the numbers of the metrics `names`, ready for JSON."""
         used = ["distance", "weights", "latents", "seed"]
-        used += ["data", "resolution"] if needs_data(names) else []
-        used += ["bins", "effort"] if _any_looks_at(names, "factors") else []
+        used += ["data", "resolution", "crop"] if needs_data(names) else []
+        used += ["attributes", "bins", "effort"] if _any_looks_at(names, "factors") else []
         used += ["features", "feature_weights"] if _any_looks_at(names, "images") else []
         used += ["num_images"] if _any_looks_at(names, "images") or "ppl" in names else []
         values = {name: getattr(self, name) for name in used}
@@ -236,8 +242,8 @@ def _open_data(names: Sequence[str], spec: str | Path, settings: MeasureSettings
     from ..data import open_dataset
 
     if _any_looks_at(names, "factors"):
-        return open_factor_data(spec, settings.resolution, settings.bins)
-    return open_dataset(spec, settings.resolution)
+        return open_factor_data(spec, settings.resolution, settings.bins, settings.crop, settings.attributes)
+    return open_dataset(spec, settings.resolution, settings.crop)
 
 
 def measure_tpl(name: str, networks: Networks, measures: Measures) -> TraversalLength:

@@ -90,7 +90,7 @@ def compiler() -> list[str]:
 
 
 def compiler_version(command: list[str]) -> str:
-    """First line of `<compiler> --version`."""
+    """First line that the compiler whose command is `command` prints for `--version`."""
     result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     if result.returncode != 0 or not result.stdout:
         raise BuildError(f"the C++ compiler {shlex.join(command)!r} does not run: {result.stderr.strip()}")
@@ -98,6 +98,7 @@ def compiler_version(command: list[str]) -> str:
 
 
 def is_x86() -> bool:
+    """Whether this machine has an x86-64 processor."""
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -160,12 +161,14 @@ RECIPES: dict[str, Callable[[], Recipe]] = {"cpu": cpu_recipe, "cuda": cuda_reci
 
 
 def torch_folder() -> Path:
+    """Folder of the installed torch package."""
     import torch
 
     return Path(torch.__file__).parent
 
 
 def torch_version() -> str:
+    """Version of the installed torch package."""
     import torch
 
     return torch.__version__
@@ -181,7 +184,7 @@ def source_hash(backend: str) -> str:
 
 
 def cache_key(recipe: Recipe) -> str:
-    """Key of a library in the cache: sources, torch version, compilers, their commands, machine."""
+    """Key in the cache of what `recipe` makes: sources, torch version, compilers, their commands, machine."""
     parts = [
         source_hash(recipe.backend),
         torch_version(),
@@ -203,6 +206,7 @@ def cache_folder() -> Path:
 
 
 def library_name(backend: str) -> str:
+    """File name of the library of a backend, "cpu" or "cuda"."""
     return f"sc_layers_{backend}{SUFFIX}"
 
 
@@ -307,7 +311,7 @@ def _stamp(backend: str) -> dict[str, str]:
 
 
 def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
-    """Put libraries into `folder`, as a wheel carries them (see `setup.py`); returns their paths.
+    """Put the libraries of `recipes` into `folder`, as a wheel carries them (see `setup.py`); returns their paths.
 
     Raises:
         BuildError: as `build` does, which makes those that the cache lacks.
@@ -322,7 +326,7 @@ def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
 
 
 def prebuilt_library(backend: str, folder: Path = PREBUILT) -> Path | None:
-    """The library that was compiled into `folder` from these sources for this kind of machine and CUDA, or None."""
+    """The library of `backend` in `folder`, if made from these sources for this kind of machine and CUDA, or None."""
     library = folder / library_name(backend)
     stamp_file = folder / f"{library.name}.json"
     if not (library.exists() and stamp_file.exists()):

@@ -73,6 +73,7 @@ def load(backend: str) -> bool:
 
 
 def is_loaded(backend: str) -> bool:
+    """Whether the kernels of a backend, "cpu" or "cuda", are loaded."""
     return backend in _loaded
 
 
@@ -177,13 +178,22 @@ def prepare(impl: str = "auto") -> None:
 
 
 def use_fused(impl: str, device_type: str) -> bool:
-    """Whether this call goes to the fused operator; builds it if need be, unless PyTorch is tracing.
+    """Whether a call with `impl` on a device goes to the kernels; builds them if need be, unless PyTorch is tracing.
+
+    Args:
+        impl: "auto", "fused" or "reference".
+        device_type: such as "cpu" or "cuda".
 
     Raises:
         ValueError: an unknown `impl`.
         RuntimeError: `impl` is "fused" and its kernels cannot be had on this device.
     """
     impl = forced_impl(impl)
+    if impl == "auto" and torch.onnx.is_in_onnx_export():
+        warnings.warn(
+            "exporting to ONNX, which does not know the fused operator: layers run the reference", stacklevel=2
+        )
+        return False
     tracing = torch.compiler.is_compiling()
     fused = _available(impl, device_type, may_build=not tracing)
     if not (fused or tracing or impl == "reference"):

@@ -117,7 +117,14 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
-    """Context in which nothing is cast to half precision; half-precision logits would ruin the cumulative softmax."""
+    """Context in which nothing is cast to half precision; half-precision logits would ruin the cumulative softmax.
+
+    Args:
+        device_type: such as "cpu" or "cuda".
+
+    Returns:
+        A context manager.
+    """
     # Before PyTorch 2.12 Dynamo cannot trace the question. It has no need to: it traces for devices that have autocast.
     if not torch.compiler.is_compiling() and not torch.amp.is_autocast_available(device_type):
         return contextlib.nullcontext()
@@ -174,7 +181,14 @@ def constrict(
     mask_gain: Tensor | None,  # [K]
     eps: float,
 ) -> Tensor:
-    """Gates, masks and masked AdaIN of a group of codes (Eq. 3-7); see `sc_layers.functional.constrict`."""
+    """Gates, masks and masked AdaIN of a group of codes (Eq. 3-7).
+
+    Args:
+        x, gate_logits_h, gate_logits_w, scale, bias, mask_gain, eps: as `sc_layers.functional.constrict` takes them.
+
+    Returns:
+        [N, C, H, W] in the dtype and memory format of `x`.
+    """
     dtype = compute_dtype(x.dtype)
     with without_autocast(x.device.type):
         masks = rectangle_masks(gate_logits_h.to(dtype), gate_logits_w.to(dtype))
@@ -229,7 +243,15 @@ def constrict_layer(
     mask_gain: Tensor | None,  # [K]
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The whole layer (Eq. 1-7): y and both gate logits; see `sc_layers.functional.spatial_constriction`."""
+    """The whole layer (Eq. 1-7).
+
+    Args:
+        x, codes, gate_weight_h, gate_weight_w, style_weight, style_bias, mask_gain, eps: as
+            `sc_layers.functional.spatial_constriction` takes them.
+
+    Returns:
+        y [N, C, H, W], and the gate logits [N, K, J, 2, H] and [N, K, J, 2, W].
+    """
     dtype = compute_dtype(x.dtype)
     with without_autocast(x.device.type):
         mean = x.mean((2, 3), dtype=dtype)

@@ -267,18 +267,18 @@ _constrict_layer = _Operator("constrict_layer", 7, (0, 3, 4), (1, 2, 3, 4), refe
 
 
 def statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and rstd of every plane, differentiable."""
+    """Mean and `1 / sqrt(var + eps)` of every plane of x [N, C, H, W], differentiable: two tensors [N, C]."""
     mean, rstd = _statistics(x, eps)
     return mean, rstd
 
 
 def constrict(tensors: ConstrictTensors, mean: Tensor, rstd: Tensor, eps: float) -> Tensor:
-    """y under given logits and styles, differentiable by `tensors`; mean and rstd must be those of x."""
+    """y under given logits and styles, differentiable by `tensors`; mean and rstd must be those of x with this eps."""
     (y,) = _constrict(*tensors, mean, rstd, eps)
     return y
 
 
 def constrict_layer(tensors: LayerTensors, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """y and both gate logits of the whole layer, differentiable."""
+    """y and both gate logits of the whole layer, differentiable by `tensors`; eps is that of the instance norm."""
     y, gate_logits_h, gate_logits_w = _constrict_layer(*tensors, eps)
     return y, gate_logits_h, gate_logits_w

@@ -211,6 +211,16 @@ def test_an_attached_generator_compiles_to_one_graph_and_exports() -> None:
     torch.testing.assert_close(program.module()(z), expected)
 
 
+@pytest.mark.slow
+def test_an_attached_generator_is_exported_to_onnx_by_the_reference() -> None:
+    pytest.importorskip("onnxscript", reason="ONNX export needs onnxscript")
+    generator = attached()
+    with pytest.warns(UserWarning, match="exporting to ONNX, which does not know the fused operator"):
+        program = torch.onnx.export(ConstNoise(generator), (wide_z(),), dynamo=True, verbose=False)
+    assert program is not None
+    assert not [node for node in program.model_proto.graph.node if "sc_layers" in node.domain]
+
+
 def test_a_compiled_generator_in_training_mode_learns_as_the_eager_one() -> None:
     generator = attached().train()
     z = wide_z()

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ...data import RenderedDataset, open_dataset
+from ...data import ImageFiles, RenderedDataset, open_dataset
 from ..score import Floats, Ints
+from .attributes import read_attributes
 from .factors import Draws, FactorData, LabelledSet, warn
 
 # A column of fractions with more values than this, or of which most occur once, is measured rather than counted.
@@ -157,7 +158,11 @@ def _bin_numbers(column: Floats, bins: int) -> Ints:
 
 
 def open_factor_data(
-    spec: str | os.PathLike[str], resolution: int | None = None, bins: int | None = None
+    spec: str | os.PathLike[str],
+    resolution: int | None = None,
+    bins: int | None = None,
+    crop: str | None = None,
+    attributes: str | os.PathLike[str] | None = None,
 ) -> FactorData:
     """Open a data set with known factors.
 
@@ -167,18 +172,25 @@ def open_factor_data(
             Cars3D and SmallNORB; a folder or zip with a `dataset.json`, of whose labels every number is a factor.
         resolution: height and width; None takes the default of `open_dataset`.
         bins: cut continuous factors into so many bins with equally many images each.
+        crop: see `open_dataset`.
+        attributes: table of attributes of images in a folder or zip, see `read_attributes`, in place of their labels.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a data set without factors or labels, or labels that do not fit.
+        ValueError: a data set without factors or labels, or ones that do not fit.
     """
-    data = open_dataset(spec, resolution)
+    data, name = open_dataset(spec, resolution, crop), os.fspath(spec)
+    if attributes is not None:
+        if not isinstance(data, ImageFiles):
+            raise ValueError(f"{name!r} has no files that a table of attributes could name")
+        values, names = read_attributes(attributes, [data.picture_name(index) for index in range(len(data))])
+        return LabelledImages(data, values, names, bins, name)
     if isinstance(data, RenderedDataset):
         return data
-    values = data.labels if data.factors is None else data.factors
-    if values is None:
+    known = data.labels if data.factors is None else data.factors
+    if known is None:
         raise ValueError(
-            f"the factors of {os.fspath(spec)!r} are not known; expected a rendered set (shapes3d, dsprites, clevr), a "
-            ".npz or .h5 file with images and factors, or images with labels (dataset.json)"
+            f"the factors of {name!r} are not known; expected a rendered set (shapes3d, dsprites, clevr), a .npz or "
+            ".h5 file with images and factors, images with labels (dataset.json), or a table (--attributes)"
         )
-    return LabelledImages(data, values.reshape(len(data), -1), data.factor_names, bins, os.fspath(spec))
+    return LabelledImages(data, known.reshape(len(data), -1), data.factor_names, bins, name)
