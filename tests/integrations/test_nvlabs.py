@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
@@ -207,15 +206,10 @@ def test_a_snapshot_holds_the_recogniser_and_resuming_takes_it_up() -> None:
         assert torch.equal(a, b)
 
 
-def test_a_snapshot_comes_with_a_labelled_sheet_of_the_codes(tmp_path: Path) -> None:
-    training, _, _ = make()
-    training.snapshot(training.G, str(tmp_path), 12_345)
-    with PIL.Image.open(tmp_path / "codes000012.png") as picture:
-        assert picture.size == (110 + 8 * 32, 4 * 32)  # label, seven points and the mask; a row a code
-        assert np.asarray(picture)[:, :110].any()
-
-
 def test_the_sheet_is_drawn_by_one_rank_alone(tmp_path: Path) -> None:
+    make()[0].snapshot(make()[0].G, str(tmp_path), 12_345)
+    assert [file.name for file in tmp_path.iterdir()] == ["codes000012.png"]
+    (tmp_path / "codes000012.png").unlink()
     training, _, _ = make(rank=1)
     training.snapshot(training.G, str(tmp_path), 0)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,45 @@
+"""What a training shows of its codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from sc_layers.attach import attach_spatial_constriction, constriction_layers
+from sc_layers.integrations.sight import draw_sheet, gains, report_codes
+from tests.integrations.toys import AdaLikeGenerator
+
+
+@pytest.fixture
+def generator() -> AdaLikeGenerator:
+    return attach_spatial_constriction(AdaLikeGenerator().eval(), 3, [8, 16], init="random")
+
+
+def test_a_labelled_sheet_has_a_row_a_code_and_ends_with_the_mask(generator: AdaLikeGenerator, tmp_path: Path) -> None:
+    draw_sheet(generator, tmp_path / "codes.png")
+    with PIL.Image.open(tmp_path / "codes.png") as picture:
+        assert picture.size == (110 + 8 * 32, 3 * 32)  # label, seven points and the mask
+        labels = np.asarray(picture)[:, :110]
+    assert all(labels[row * 32 : (row + 1) * 32].any() for row in range(3))
+
+
+def test_gains_are_clamped_and_listed_coarse_to_fine(generator: AdaLikeGenerator) -> None:
+    first, second = constriction_layers(generator)
+    first.mask_gain.data = torch.tensor([-0.5, 0.25])
+    second.mask_gain.data = torch.tensor([1.5])
+    assert gains(generator).tolist() == [0.0, 0.25, 1.0]
+
+
+def test_every_code_is_reported_by_its_error_and_its_gain(generator: AdaLikeGenerator) -> None:
+    reports: dict[str, Any] = {}
+    errors = torch.rand(4, 3)
+    report_codes(generator, errors, reports.__setitem__)
+    names = [f"SC/{what}/{code:02d}" for code in range(3) for what in ("error", "gain")]
+    assert list(reports) == names
+    assert torch.equal(reports["SC/error/01"], errors[:, 1])
+    assert reports["SC/gain/02"] == 1
