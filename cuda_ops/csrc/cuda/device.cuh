@@ -209,12 +209,13 @@ struct Line {
   }
 };
 
-// The first `count` of neighbours, the others as zeros. `wide`: the address is a multiple of 16 bytes, and so is what
-// `count` (if less than all) elements take.
-template <typename T, int kCount = Line<T>::kEach>
-__device__ inline Line<T, kCount> load_line(const T* address, int count, bool wide) {
+// The first `count` of neighbours, the others as zeros. kWide: the address is a multiple of 16 bytes, and so is what
+// `count` (if less than all) elements take. It is no argument: both kinds of loads in one kernel would share registers, and
+// wait for each other.
+template <typename T, int kCount, bool kWide>
+__device__ inline Line<T, kCount> load_line(const T* address, int count) {
   Line<T, kCount> line{};
-  if (wide) {
+  if constexpr (kWide) {
 #pragma unroll
     for (int access = 0; access < line.kAccesses; ++access) {
       if (access * line.kEach < count) {
@@ -232,9 +233,9 @@ __device__ inline Line<T, kCount> load_line(const T* address, int count, bool wi
   }
   return line;
 }
-template <typename T, int kCount>
-__device__ inline void store_line(T* address, const Line<T, kCount>& line, int count, bool wide) {
-  if (wide) {
+template <bool kWide, typename T, int kCount>
+__device__ inline void store_line(T* address, const Line<T, kCount>& line, int count) {
+  if constexpr (kWide) {
 #pragma unroll
     for (int access = 0; access < line.kAccesses; ++access) {
       typename Line<T, kCount>::Access bits;

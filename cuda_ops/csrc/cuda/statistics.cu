@@ -20,7 +20,6 @@ struct StatisticsArguments {
   int channels, pixels;
   int cuts, piece;  // pieces of a plane, and the pixels of each but the last
   int team;         // contiguous: lanes that share a piece; channels_last: threads along the channels
-  bool wide;
 };
 
 template <typename T>
@@ -45,7 +44,7 @@ __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane,
 
 // A team of lanes or warps takes a piece of a contiguous plane, a lane up to kLines times eight pixels of it. kFull: every
 // lane has all of them.
-template <typename T, int kLines, bool kFull>
+template <typename T, int kLines, bool kFull, bool kWide>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 || std::is_same_v<T, Bfloat16> ? 2 : 3) contiguous_statistics(
     const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
@@ -62,7 +61,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 || std::is_same_v<T, 
 #pragma unroll
   for (int i = 0; i < kLines; ++i) {
     const int first = (i * args.team + lane) * 8;
-    held[i] = load_line<T, 8>(x + first, kFull ? 8 : count - first, args.wide);
+    held[i] = load_line<T, 8, kWide>(x + first, kFull ? 8 : count - first);
   }
 #pragma unroll
   for (int i = 0; i < kLines; ++i) {
@@ -95,7 +94,7 @@ __device__ inline void join(Moments<A>& all, A first, const Moments<A>& other, A
 }
 
 // A thread takes eight channels of some pixels, walking by kHeld groups at a time; the block joins its threads' moments.
-template <typename T>
+template <typename T, bool kWide>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2) channels_last_statistics(
     const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
@@ -117,7 +116,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2) channels_las
 #pragma unroll
     for (int i = 0; i < kHeld<T>; ++i) {
       const int64_t pixel = first + i * rows;
-      held[i] = load_line<T, 8>(x + pixel * args.channels, i < count ? present : 0, args.wide);
+      held[i] = load_line<T, 8, kWide>(x + pixel * args.channels, i < count ? present : 0);
     }
     const A share = A(1) / count, part = A(count) / (seen + count);
 #pragma unroll
@@ -208,14 +207,14 @@ Cuts cuts_of(const Shape& shape, const Device& device) {
 }
 
 template <typename T>
-auto contiguous_kernel(const StatisticsArguments<T>& args) {
-  constexpr int kMost = kHeld<T>;
+auto contiguous_kernel(const StatisticsArguments<T>& args, bool wide) {
+  constexpr int kMost = kHeld<T>, kHalf = kMost > 1 ? kMost / 2 : 1;
   const auto fills = [&](int lines) { return args.pixels == args.cuts * args.team * 8 * lines; };
-  return fills(1)                       ? contiguous_statistics<T, 1, true>
-         : fills(kMost >= 2 ? 2 : 1)    ? contiguous_statistics<T, kMost >= 2 ? 2 : 1, true>
-         : fills(kMost >= 4 ? 4 : 1)    ? contiguous_statistics<T, kMost >= 4 ? 4 : 1, true>
-         : fills(kMost)                 ? contiguous_statistics<T, kMost, true>
-                                        : contiguous_statistics<T, kMost, false>;
+  return !wide          ? contiguous_statistics<T, kMost, false, false>
+         : fills(1)     ? contiguous_statistics<T, 1, true, true>
+         : fills(kHalf) ? contiguous_statistics<T, kHalf, true, true>
+         : fills(kMost) ? contiguous_statistics<T, kMost, true, true>
+                        : contiguous_statistics<T, kMost, false, true>;
 }
 
 template <typename T>
@@ -242,12 +241,12 @@ const char* statistics_of(const Statistics& call, const Device& device, void* st
                                     static_cast<int>(pixels),
                                     cuts.cuts,
                                     cuts.piece,
-                                    cuts.team,
-                                    is_wide(x, shape.channels_last ? shape.c : pixels)};
+                                    cuts.team};
+  const bool wide = is_wide(x, shape.channels_last ? shape.c : pixels);
   const char* error =
       shape.channels_last
-          ? launch(channels_last_statistics<T>, cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
-          : launch(contiguous_kernel<T>(args), cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
+          ? launch(wide ? channels_last_statistics<T, true> : channels_last_statistics<T, false>, cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
+          : launch(contiguous_kernel<T>(args, wide), cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
   if (error != nullptr || cuts.cuts == 1) return error;
   return launch(join_pieces<T>, ceil_divide(args.planes, kWarp), kThreads * sizeof(Moments<A>), stream, args);
 }

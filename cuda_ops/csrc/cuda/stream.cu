@@ -29,7 +29,6 @@ struct StreamArguments {
   int rows, columns;                 // of a sample
   int across, column_blocks;         // threads of a block along the columns; blocks
   int row_blocks, rows_each, entry;  // rows of a block, numbers of a row in shared memory
-  bool wide, wide_channels;          // rows of features, and of numbers of channels, may be read 16 bytes at a time
 };
 
 // Numbers of a row in shared memory. A channel: S_k and b_k in turn (S_k alone backward), mean, constant, slope; a
@@ -67,11 +66,11 @@ __device__ inline void stage_rows(const StreamArguments<T>& args, A* rows, int64
 // Columns of a thread: 16 bytes, or 8 where two coefficients for each code of each of eight channels would take too many
 // registers.
 template <typename T, int kCodes, bool kChannelsLast>
-constexpr int kColumnsEach = Line<T>::kEach / (kChannelsLast && sizeof(T) == 2 && (kCodes == 0 || kCodes > 5) ? 2 : 1);
+constexpr int kColumnsEach = Line<T>::kEach / (kChannelsLast && sizeof(T) == 2 && (kCodes == 0 || kCodes > 4) ? 2 : 1);
 
 // kCodes: how many there are, or 0 for any number: their coefficients of the columns are then read for some rows at a
-// time.
-template <typename T, int kCodes, bool kChannelsLast, bool kBackward>
+// time. kWide: features and numbers of channels may be read 16 bytes at a time.
+template <typename T, int kCodes, bool kChannelsLast, bool kBackward, bool kWide>
 __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ StreamArguments<T> args) {
   using A = accumulator_t<T>;
   constexpr int kColumns = kColumnsEach<T, kCodes, kChannelsLast>, kKept = kCodes > 0 ? kCodes : 1;
@@ -93,17 +92,17 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
   const auto load_code = [&](int code, A (&first_numbers)[kColumns], A (&second_numbers)[kColumns]) {
     if constexpr (kChannelsLast) {
       const int64_t at = (sample * codes + code) * args.columns + column;
-      const auto scales = load_line<A, kColumns>(args.scale + at, present, args.wide_channels);
-      const auto rstds = load_line<A, kColumns>(args.rstd + sample * args.columns + column, present, args.wide_channels);
+      const auto scales = load_line<A, kColumns, kWide>(args.scale + at, present);
+      const auto rstds = load_line<A, kColumns, kWide>(args.rstd + sample * args.columns + column, present);
       Line<A, kColumns> biases{};
-      if constexpr (!kBackward) biases = load_line<A, kColumns>(args.bias + at, present, args.wide_channels);
+      if constexpr (!kBackward) biases = load_line<A, kColumns, kWide>(args.bias + at, present);
 #pragma unroll
       for (int e = 0; e < kColumns; ++e) {
         first_numbers[e] = scales[e] * rstds[e];
         second_numbers[e] = biases[e];
       }
     } else {
-      const auto numbers = load_line<A, kColumns>(args.weights.plane(sample, code) + column, kColumns, true);
+      const auto numbers = load_line<A, kColumns, true>(args.weights.plane(sample, code) + column, kColumns);
 #pragma unroll
       for (int e = 0; e < kColumns; ++e) first_numbers[e] = numbers[e];
     }
@@ -121,7 +120,7 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
         else norm[e].mean = load(args.mean + plane);
       }
     } else {
-      const auto numbers = load_line<A, kColumns>(args.weights.plane(sample, codes) + column, kColumns, true);
+      const auto numbers = load_line<A, kColumns, true>(args.weights.plane(sample, codes) + column, kColumns);
 #pragma unroll
       for (int e = 0; e < kColumns; ++e) keep[e] = numbers[e];
     }
@@ -136,8 +135,8 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
     for (int ahead = 0; ahead < kAhead; ++ahead) {
       const int row = top + ahead * down;
       const int64_t at = offset + static_cast<int64_t>(row) * args.columns;
-      x[ahead] = load_line<T, kColumns>(args.x + at, row < count ? present : 0, args.wide);
-      if constexpr (kBackward) grad[ahead] = load_line<T, kColumns>(args.grad + at, row < count ? present : 0, args.wide);
+      x[ahead] = load_line<T, kColumns, kWide>(args.x + at, row < count ? present : 0);
+      if constexpr (kBackward) grad[ahead] = load_line<T, kColumns, kWide>(args.grad + at, row < count ? present : 0);
     }
 #pragma unroll
     for (int start = 0; start < kAhead; start += kTogether) {
@@ -180,7 +179,7 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
         }
         Line<T, kColumns> line;
         line.set(results);
-        store_line(args.result + offset + static_cast<int64_t>(row) * args.columns, line, present, args.wide);
+        store_line<kWide>(args.result + offset + static_cast<int64_t>(row) * args.columns, line, present);
       }
     }
   }
@@ -192,9 +191,11 @@ struct StreamKernel {
   int columns_each;
 };
 template <typename T, bool kChannelsLast, bool kBackward, int... kCodes>
-StreamKernel<T> kernel_for(int codes, std::integer_sequence<int, kCodes...>) {
-  StreamKernel<T> found{stream<T, 0, kChannelsLast, kBackward>, kColumnsEach<T, 0, kChannelsLast>};
-  ((codes == kCodes ? found = {stream<T, kCodes, kChannelsLast, kBackward>, kColumnsEach<T, kCodes, kChannelsLast>}
+StreamKernel<T> kernel_for(int codes, bool wide, std::integer_sequence<int, kCodes...>) {
+  constexpr int kColumns = kColumnsEach<T, 0, kChannelsLast>;
+  if (!wide) return {stream<T, 0, kChannelsLast, kBackward, false>, kColumns};
+  StreamKernel<T> found{stream<T, 0, kChannelsLast, kBackward, true>, kColumns};
+  ((codes == kCodes ? found = {stream<T, kCodes, kChannelsLast, kBackward, true>, kColumnsEach<T, kCodes, kChannelsLast>}
                     : found),
    ...);
   return found;
@@ -208,11 +209,12 @@ const char* launch_stream(const Shape& shape, const Device& device, void* cuda_s
   const int64_t pixels = shape.h * shape.w;
   args.rows = narrow(shape.channels_last ? pixels : shape.c);
   args.columns = narrow(shape.channels_last ? shape.c : pixels);
-  args.wide = is_wide(args.x, args.columns) && is_wide(args.result, args.columns) && is_wide(args.grad, args.columns);
-  args.wide_channels = is_wide(args.scale, shape.c) && is_wide(args.bias, shape.c) && is_wide(args.rstd, shape.c);
+  const auto fits = [&](const auto* start) { return is_wide(start, args.columns); };
+  bool wide = fits(args.x) && fits(args.result) && fits(args.grad);
+  if (shape.channels_last) wide = wide && fits(args.scale) && fits(args.bias) && fits(args.rstd);
   using Codes = std::conditional_t<sizeof(T) == 8, std::integer_sequence<int>, std::integer_sequence<int, 1, 2, 3, 4, 5, 6, 8>>;
-  const StreamKernel<T> chosen = shape.channels_last ? kernel_for<T, true, kBackward>(args.weights.codes, Codes{})
-                                                     : kernel_for<T, false, kBackward>(args.weights.codes, Codes{});
+  const StreamKernel<T> chosen = shape.channels_last ? kernel_for<T, true, kBackward>(args.weights.codes, wide, Codes{})
+                                                     : kernel_for<T, false, kBackward>(args.weights.codes, wide, Codes{});
   const int64_t packs = ceil_divide(args.columns, chosen.columns_each);
   args.across = narrow(std::min<int64_t>(std::max<int64_t>(power_of_two(packs), 8), kThreads));
   args.column_blocks = narrow(ceil_divide(packs, args.across));

@@ -22,7 +22,6 @@ struct SumsArguments {
   const A* mean;
   const A* rstd;
   int rows, columns;
-  bool wide;
   BackwardTables<T> all;
 };
 
@@ -163,7 +162,7 @@ constexpr int kBlocksEach = sizeof(T) == 8 ? 1 : 2;
 template <typename T, bool kChannelsLast>
 constexpr bool kFetchAhead = kChannelsLast && sizeof(T) == 2;
 
-template <typename T, bool kChannelsLast>
+template <typename T, bool kChannelsLast, bool kWide>
 __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
     const __grid_constant__ SumsArguments<T> args) {
   using A = accumulator_t<T>;
@@ -213,7 +212,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
         column_rstd[e] = channel_of(args.rstd, column + 8 * lane_column + e);
       }
     } else if (has_weights) {
-      const Line<A, 8> numbers = load_line<A, 8>(weights + column + 8 * lane_column, 8, true);
+      const Line<A, 8> numbers = load_line<A, 8, true>(weights + column + 8 * lane_column, 8);
 #pragma unroll
       for (int j = 0; j < kBlocks; ++j) split<T>(numbers[2 * j], numbers[2 * j + 1], column_w[tile][j]);
     }
@@ -229,8 +228,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
         const int column = first + tile * kTileColumns + 8 * lane_column;
         const int64_t at = offset + static_cast<int64_t>(row) * args.columns + column;
         const int count = row < args.rows ? args.columns - column : 0;
-        next_grad[tile][half] = load_line<T, 8>(args.grad + at, count, args.wide);
-        next_x[tile][half] = load_line<T, 8>(args.x + at, count, args.wide);
+        next_grad[tile][half] = load_line<T, 8, kWide>(args.grad + at, count);
+        next_x[tile][half] = load_line<T, 8, kWide>(args.x + at, count);
       }
     }
   };
@@ -368,12 +367,14 @@ const char* sums_of(const BackwardSums& call, const Device& device, void* stream
                               numbers(call.group.rstd),
                               static_cast<int>(shape.channels_last ? pixels : shape.c),
                               static_cast<int>(columns),
-                              is_wide(grad, columns) && is_wide(x, columns),
                               all};
   error = launch(style_pieces<T>, all.groups * shape.n * blocks_of_styles(all.channel_pairs), 0, stream, args);
   if (error != nullptr) return error;
   const int64_t blocks = shape.n * all.groups * all.cut.column_blocks * all.cut.row_blocks;
-  error = launch(shape.channels_last ? sums<T, true> : sums<T, false>, blocks, kSharedBytes, stream, args);
+  const bool wide = is_wide(grad, columns) && is_wide(x, columns);
+  const auto kernel = shape.channels_last ? (wide ? sums<T, true, true> : sums<T, true, false>)
+                                          : (wide ? sums<T, false, true> : sums<T, false, false>);
+  error = launch(kernel, blocks, kSharedBytes, stream, args);
   return error != nullptr ? error : finish_sums(call, all, stream);
 }
 
