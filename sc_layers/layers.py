@@ -167,7 +167,7 @@ class SpatialConstriction(_Constriction):
         return None if self.mask_gain is None else _InUnitInterval.apply(self.mask_gain)  # type: ignore[no-untyped-call]
 
     def masks(self, x: Tensor) -> Tensor:
-        """Masks [N, K, H, W] in [0, 1] that the features [N, C, H, W] give, gain included (Eq. 1-5)."""
+        """Masks [N, K, H, W] in [0, 1] that features x [N, C, H, W] give, gain included (Eq. 1-5)."""
         with F.without_autocast(x.device.type):
             mean, _ = F.statistics(x, self.eps, self.impl)
             weights = (self.gate_weight_h.to(mean.dtype), self.gate_weight_w.to(mean.dtype))

@@ -14,7 +14,7 @@ from sc_layers.ops.cuda_toolkit import ARCHITECTURES, DEVICE_FLAGS
 
 UNITS = tuple(sorted(path.stem for path in (building.SOURCES / "cuda").glob("*.cu") if path.stem != "device"))
 # Kernels over features, by the unit that holds them.
-STREAMING = {"apply": "apply", "input": "input_gradient", "sums": "sums", "statistics": "statistics"}
+STREAMING = {"stream": "6stream", "sums": "4sums", "statistics": "_statistics"}
 
 
 def _nvcc() -> Path | None:
@@ -97,15 +97,13 @@ def test_features_move_128_bits_at_a_time(unit: str, tmp_path: Path) -> None:
     assert kernels
     for kernel in kernels:
         name = kernel.split("(")[0]
-        assert re.search(r"ld\.global\.cs\.v4\.[bu]32", kernel), f"{name} has no 128-bit load"
-        stores = unit in ("apply", "input")  # the others write sums only
-        assert bool(re.search(r"st\.global\.cs\.v4\.[bu]32", kernel)) == stores, name
+        assert re.search(r"ld\.global(\.nc)?\.v[24]\.[bu](32|64)", kernel), f"{name} has no 128-bit load"
+        stores = unit == "stream"  # the others write sums only
+        assert bool(re.search(r"st\.global\.v[24]\.[bu](32|64)", kernel)) == stores, name
 
 
 def is_streaming(unit: str, kernel: str) -> bool:
-    """Whether a kernel of a unit moves features: not those for float64, which are plain."""
-    name = kernel.split("(")[0]
-    return STREAMING[unit] in name and "plain" not in name
+    return STREAMING[unit] in kernel.split("(")[0]
 
 
 def test_report_of_a_spilling_kernel_is_refused() -> None:

@@ -28,16 +28,22 @@ MUTANTS = {
         "hand_on<T",
         "deviates|other results",
     ),
-    "barrier before a block's sum is read": (
+    "barrier before a team's sums are read": (
         "device.cuh",
-        "= value;\n  __syncthreads();\n  A sum = 0;",
-        "= value;\n  A sum = 0;",
+        "__syncthreads(); #pragma unroll for (int i = 0; i < kCount; ++i) { values[i] = 0;",
+        "#pragma unroll\n for (int i = 0; i < kCount; ++i) { values[i] = 0;",
+        "deviates|other results",
+    ),
+    "barrier before rows are read": (
+        "stream.cu",
+        "__syncthreads(); if (present <= 0) return;",
+        "if (present <= 0) return;",
         "deviates|other results",
     ),
     "one access too many": (
         "device.cuh",
-        "if (access * Eight<T>::kEach < count) {",
-        "if (access * Eight<T>::kEach <= count) {",
+        "if (access * line.kEach < count) { const auto bits",
+        "if (access * line.kEach <= count) { const auto bits",
         "beyond the end|outside of all buffers",
     ),
     "alignment not looked at": (
@@ -48,8 +54,8 @@ MUTANTS = {
     ),
     "lane leaves before its warp exchanges": (
         "statistics.cu",
-        "const int64_t plane = exists ? unit / args.cuts : 0;",
-        "if (!exists) return; const int64_t plane = unit / args.cuts;",
+        "const int64_t plane = exists ? unit / cuts : 0;",
+        "if (!exists) return; const int64_t plane = unit / cuts;",
         "with a lane that has ended",
     ),
     "blocks turned the wrong way": (
@@ -59,15 +65,15 @@ MUTANTS = {
         "deviates",
     ),
     "small pieces left out": (
-        "tiles.cuh",
-        "multiply(sum, ends, {columns.piece[2], columns.piece[0]});",
-        "",
+        "sums.cu",
+        "for (int below = kTable - 1; below >= 0; --below)",
+        "for (int below = 0; below >= 0; --below)",
         "deviates",
     ),
     "writes to its input": (
-        "apply.cu",
-        "store_rows(args.y + offset",
-        "store_rows(const_cast<T*>(args.x) + offset",
+        "stream.cu",
+        "store_line(args.result + offset",
+        "store_line(const_cast<T*>(args.x) + offset",
         "read-only x",
     ),
 }

@@ -1,6 +1,6 @@
 // What the kernels use of the device: types, wide accesses, sums over warps, matrix products of tensor cores.
 //
-// Kernels touch global memory only through load/store and load_bits/store_bits, so that the same sources run on a host
+// Kernels touch global memory only through load and store, so that the same sources run on a host
 // under an emulation header (which defines SC_LAYERS_EMULATE, counts these accesses and checks bounds and alignment).
 #pragma once
 
@@ -58,9 +58,6 @@ template <typename T>
 __device__ inline void store(T* address, T value) {
   *address = value;
 }
-__device__ inline uint4 load_bits(const void* address) { return *static_cast<const uint4*>(address); }
-__device__ inline void store_bits(void* address, uint4 bits) { *static_cast<uint4*>(address) = bits; }
-
 __device__ inline unsigned char* shared_memory() {
   extern __shared__ __align__(16) unsigned char memory[];
   return memory;
@@ -167,12 +164,14 @@ inline int64_t power_of_two(int64_t value) {
   return power;
 }
 
-// A thread for each of `count` pieces of work.
-template <typename Arguments>
-inline const char* launch_each(void (*kernel)(Arguments), int64_t count, void* stream, const Arguments& arguments) {
-  return launch(kernel, ceil_divide(count, kThreads), 0, stream, arguments);
-}
-__device__ inline int64_t global_thread() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
+// Where a thread works if every sample has `blocks` blocks of its own. Indices of 32 bits: wider divisions are slow.
+struct Work {
+  int sample, index;
+  __device__ explicit Work(int blocks) : sample(static_cast<int>(blockIdx.x / static_cast<unsigned>(blocks))) {
+    index = static_cast<int>(blockIdx.x - static_cast<unsigned>(sample * blocks)) * kThreads + threadIdx.x;
+  }
+};
+inline int blocks_for(int64_t threads) { return static_cast<int>(ceil_divide(threads, kThreads)); }
 
 __device__ inline double double_of(unsigned low, unsigned high) {
   const unsigned words[2] = {low, high};
@@ -185,12 +184,14 @@ __device__ inline double exponential(double value) { return exp(value); }
 __device__ inline float square_root(float value) { return sqrtf(value); }
 __device__ inline double square_root(double value) { return sqrt(value); }
 
-// Neighbours in memory, as many as some 16-byte accesses hold.
+// Neighbours in memory: 8 bytes, or a multiple of 16.
 template <typename T, int kCount = kAccess / static_cast<int>(sizeof(T))>
 struct Line {
-  static constexpr int kEach = kAccess / static_cast<int>(sizeof(T));  // elements of an access
-  static constexpr int kAccesses = kCount / kEach;
-  unsigned word[4 * kAccesses];
+  static constexpr int kBytes = kCount * static_cast<int>(sizeof(T));
+  static constexpr int kEach = kBytes < kAccess ? kCount : kAccess / static_cast<int>(sizeof(T));  // of an access
+  static constexpr int kAccesses = kCount / kEach, kWords = kBytes / kAccesses / 4;
+  using Access = std::conditional_t<kBytes < kAccess, uint2, uint4>;
+  unsigned word[kBytes / 4];
 
   __device__ accumulator_t<T> operator[](int i) const {
     if constexpr (std::is_same_v<T, Half>) return unpack_half(word[i / 2], i % 2);
@@ -217,8 +218,8 @@ __device__ inline Line<T, kCount> load_line(const T* address, int count, bool wi
 #pragma unroll
     for (int access = 0; access < line.kAccesses; ++access) {
       if (access * line.kEach < count) {
-        const uint4 bits = load_bits(address + access * line.kEach);
-        memcpy(&line.word[4 * access], &bits, kAccess);
+        const auto bits = load(reinterpret_cast<const typename Line<T, kCount>::Access*>(address) + access);
+        memcpy(&line.word[line.kWords * access], &bits, sizeof(bits));
       }
     }
   } else {
@@ -236,9 +237,9 @@ __device__ inline void store_line(T* address, const Line<T, kCount>& line, int c
   if (wide) {
 #pragma unroll
     for (int access = 0; access < line.kAccesses; ++access) {
-      uint4 bits;
-      memcpy(&bits, &line.word[4 * access], kAccess);
-      if (access * line.kEach < count) store_bits(address + access * line.kEach, bits);
+      typename Line<T, kCount>::Access bits;
+      memcpy(&bits, &line.word[line.kWords * access], sizeof(bits));
+      if (access * line.kEach < count) store(reinterpret_cast<decltype(bits)*>(address) + access, bits);
     }
   } else {
     T elements[kCount];
@@ -279,7 +280,7 @@ __device__ inline void team_sums(A (&values)[kCount], int team, A* buffer) {
     values[i] = 0;
 #pragma unroll
     for (int other = 0; other < kWarps; ++other) {
-      if (other / warps == warp / warps) values[i] += buffer[i * kWarps + other];
+      if (((other ^ warp) & -warps) == 0) values[i] += buffer[i * kWarps + other];  // of the same team
     }
   }
 }

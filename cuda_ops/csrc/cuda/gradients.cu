@@ -22,6 +22,8 @@ struct GradientArguments {
   A* grad_logits_h;
   A* grad_logits_w;
   A* grad_gain;
+  int blocks;    // of a sample, or of a group of codes of one
+  int together;  // see finish_channels
 };
 
 template <typename T, typename A = accumulator_t<T>>
@@ -29,37 +31,41 @@ __device__ inline A factor_of(const GradientArguments<T>& args, int code) {
   return (args.gain == nullptr ? A(1) : load(args.gain + code)) / args.all.weights.rects;
 }
 
-// Adds up the parts of a channel's sums: a warp takes some of the parts, its lanes neighbouring sums.
+// Adds up the parts of a channel's sums: `together` groups of threads take some of the parts each, and in a group
+// neighbouring threads neighbouring sums.
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constant__ GradientArguments<T> args) {
   const Weights<A>& weights = args.all.weights;
-  A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kWarp]
-  const int slots = args.all.slots, parts = args.all.cut.channel_parts, warp = threadIdx.x / kWarp;
-  const int64_t sums = weights.samples * weights.channels * 2 * slots, blocks = ceil_divide(sums, kWarp);
-  const int64_t group = blockIdx.x / blocks, index = blockIdx.x % blocks * kWarp + threadIdx.x % kWarp;
+  A* shared = reinterpret_cast<A*>(shared_memory());  // [together, each]
+  const int slots = args.all.slots, parts = args.all.cut.channel_parts, channels = weights.channels;
+  const int samples = static_cast<int>(weights.samples), count = channels * 2 * slots, each = kThreads / args.together;
+  const int unit = static_cast<int>(blockIdx.x / static_cast<unsigned>(args.blocks));
+  const int group = unit / samples, sample = unit - group * samples, first = threadIdx.x / each;
+  const int index = static_cast<int>(blockIdx.x % static_cast<unsigned>(args.blocks)) * each + threadIdx.x % each;
+  const int64_t stride = static_cast<int64_t>(samples) * count;
+  const A* sums = args.all.channel_sums + group * parts * stride + static_cast<int64_t>(sample) * count + index;
   A sum = 0;
-#pragma unroll 4
-  for (int part = warp; part < parts; part += kWarps) {
-    if (index < sums) sum += load(args.all.channel_sums + (group * parts + part) * sums + index);
+#pragma unroll 8
+  for (int part = first; part < parts; part += args.together) {
+    if (index < count) sum += load(sums + part * stride);
   }
   shared[threadIdx.x] = sum;
   __syncthreads();
-  const int code = static_cast<int>(group * kGroup + index % slots);
-  if (warp != 0 || index >= sums || code >= weights.codes) return;
-  for (int other = 1; other < kWarps; ++other) sum += shared[other * kWarp + threadIdx.x];
-  const int64_t plane = index / (2 * slots), sample = plane / weights.channels;
-  const int64_t at = (sample * weights.codes + code) * weights.channels + plane % weights.channels;
-  if (index / slots % 2 == 0) store(args.grad_bias + at, sum);
-  else store(args.grad_scale + at, sum);
+  const int row = index / slots, code = group * kGroup + index - row * slots;
+  if (first != 0 || index >= count || code >= weights.codes) return;
+  for (int other = 1; other < args.together; ++other) sum += shared[other * each + threadIdx.x];
+  const int64_t at = (static_cast<int64_t>(sample) * weights.codes + code) * channels + row / 2;
+  store((row % 2 == 0 ? args.grad_bias : args.grad_scale) + at, sum);
 }
 
 // dL/da_k; a thread takes a pixel, and its codes forth and back.
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant__ GradientArguments<T> args) {
   const Weights<A>& weights = args.all.weights;
-  const int64_t index = global_thread(), sample = index / weights.pixels, pixel = index % weights.pixels;
-  const int slots = args.all.slots, parts = args.all.cut.pixel_parts;
-  if (sample >= weights.samples) return;
+  const Work work(args.blocks);
+  const int slots = args.all.slots, parts = args.all.cut.pixel_parts, pixel = work.index;
+  const int64_t sample = work.sample, index = sample * weights.pixels + pixel;
+  if (pixel >= weights.pixels) return;
   const auto grad_weight = [&](int code) {
     A sum = 0;
     for (int part = 0; part < parts; ++part) {
@@ -87,45 +93,49 @@ __global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant
   }
 }
 
-// Products of dL/da_k with the gates of some rectangles at a time. Of a code of a sample, the first blocks take kWarps
-// rows each, a warp a row; the others kWarp columns each, a warp some of their rows.
+// Products of dL/da_k with the gates of some rectangles at a time. Of a code of a sample, the first blocks take kWarp
+// rows each, a warp some of them; the others kWarp columns each, a warp some of their rows.
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant__ GradientArguments<T> args) {
   constexpr int kRects = 4;
   const Weights<A>& weights = args.all.weights;
   A* shared = reinterpret_cast<A*>(shared_memory());  // [kWarps, kRects, kWarp]
   const int width = weights.width, height = weights.height, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int row_blocks = static_cast<int>(ceil_divide(height, kWarps));
-  const int blocks = row_blocks + static_cast<int>(ceil_divide(width, kWarp));
-  const int64_t plane = blockIdx.x / blocks;
-  const int block = static_cast<int>(blockIdx.x % blocks);
+  const int row_blocks = (height + kWarp - 1) / kWarp;
+  const int64_t plane = blockIdx.x / static_cast<unsigned>(args.blocks);
+  const int block = static_cast<int>(blockIdx.x % static_cast<unsigned>(args.blocks));
   const A* grads = args.all.mask_grads + plane * weights.pixels;
   for (int rect = 0; rect < weights.rects; rect += kRects) {
     const int64_t band = plane * weights.rects + rect;
     const int rects = min(kRects, weights.rects - rect);
-    A sums[kRects] = {};
     if (block < row_blocks) {
-      const int row = block * kWarps + warp;
-      for (int i = lane; i < width && row < height; i += kWarp) {
-        const A grad = load(grads + static_cast<int64_t>(row) * width + i);
+      const A* gates = weights.gates_w + band * width;
+      for (int row = block * kWarp + warp; row < min(block * kWarp + kWarp, height); row += kWarps) {
+        A sums[kRects] = {};
+#pragma unroll 4
+        for (int i = lane; i < width; i += kWarp) {
+          const A grad = load(grads + row * width + i);
+#pragma unroll
+          for (int r = 0; r < kRects; ++r) {
+            if (r < rects) sums[r] += grad * load(gates + r * width + i);
+          }
+        }
 #pragma unroll
         for (int r = 0; r < kRects; ++r) {
-          if (r < rects) sums[r] += grad * load(weights.gates_w + (band + r) * width + i);
+          const A sum = team_sum(sums[r]);
+          if (lane == 0 && r < rects) store(args.all.row_grads + (band + r) * height + row, sum);
         }
-      }
-#pragma unroll
-      for (int r = 0; r < kRects; ++r) {
-        const A sum = team_sum(sums[r]);
-        if (lane == 0 && r < rects && row < height) store(args.all.row_grads + (band + r) * height + row, sum);
       }
     } else {
       const int column = (block - row_blocks) * kWarp + lane;
+      const A* gates = weights.gates_h + band * height;
+      A sums[kRects] = {};
 #pragma unroll 4
       for (int row = warp; row < height; row += kWarps) {
-        const A grad = column < width ? load(grads + static_cast<int64_t>(row) * width + column) : A(0);
+        const A grad = column < width ? load(grads + row * width + column) : A(0);
 #pragma unroll
         for (int r = 0; r < kRects; ++r) {
-          if (r < rects) sums[r] += grad * load(weights.gates_h + (band + r) * height + row);
+          if (r < rects) sums[r] += grad * load(gates + r * height + row);
         }
       }
 #pragma unroll
@@ -191,16 +201,19 @@ __device__ inline void sum_gain(const GradientArguments<T>& args, int64_t plane)
 template <typename T, typename A = accumulator_t<T>>
 __global__ void __launch_bounds__(kThreads) logit_gradients(const __grid_constant__ GradientArguments<T> args) {
   const Weights<A>& weights = args.all.weights;
-  const int64_t planes = weights.samples * weights.codes, bands = planes * weights.rects;
-  const int64_t index = global_thread() / kWarp;
+  const Work work(args.blocks);
+  const int bands = weights.codes * weights.rects, index = work.index / kWarp;
+  const int64_t sample = work.sample;
   if (index >= 2 * bands) {
-    if (args.grad_gain != nullptr && index < 2 * bands + planes) sum_gain(args, index - 2 * bands);
+    const int code = index - 2 * bands;
+    if (args.grad_gain != nullptr && code < weights.codes) sum_gain(args, sample * weights.codes + code);
     return;
   }
   const bool vertical = index < bands;
-  const int64_t at = vertical ? index : index - bands;
+  const int inner = vertical ? index : index - bands;
+  const int64_t at = sample * bands + inner;
   const int length = vertical ? weights.height : weights.width;
-  const A factor = factor_of(args, static_cast<int>(at / weights.rects % weights.codes));
+  const A factor = factor_of(args, inner / weights.rects);
   const A* grads = (vertical ? args.all.row_grads : args.all.column_grads) + at * length;
   const auto grad_of = [&](int i) { return factor * load(grads + i); };
   const int64_t start = 2 * at * length;
@@ -218,7 +231,7 @@ const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, 
   const Shape& s = call.shape;
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const auto results = [](void* pointer) { return static_cast<A*>(pointer); };
-  const GradientArguments<T> args{all,
+  GradientArguments<T> args{all,
                                   numbers(call.group.gate_logits_h),
                                   numbers(call.group.gate_logits_w),
                                   numbers(call.added_gate_logits_h),
@@ -228,14 +241,18 @@ const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, 
                                   results(call.grad_bias),
                                   results(call.grad_gate_logits_h),
                                   results(call.grad_gate_logits_w),
-                                  results(call.grad_mask_gain)};
-  const int64_t sum_blocks = all.groups * ceil_divide(s.n * s.c * 2 * all.slots, kWarp);
-  const int64_t mask_blocks = s.n * s.k * (ceil_divide(s.h, kWarps) + ceil_divide(s.w, kWarp));
-  const char* error = launch(finish_channels<T>, sum_blocks, kThreads * sizeof(A), stream, args);
-  if (error == nullptr) error = launch_each(mask_gradients<T>, s.n * s.h * s.w, stream, args);
-  if (error == nullptr) error = launch(contract_masks<T>, mask_blocks, 4 * kThreads * sizeof(A), stream, args);
-  const int64_t warps = s.n * s.k * (2 * s.j + 1);
-  return error != nullptr ? error : launch_each(logit_gradients<T>, warps * kWarp, stream, args);
+                                  results(call.grad_mask_gain),
+                                  0,
+                                  static_cast<int>(power_of_two(std::min(ceil_divide(all.cut.channel_parts, 4), int64_t{kWarps})))};
+  const auto run = [&](auto kernel, int64_t units, int64_t blocks, int shared_bytes) {
+    args.blocks = static_cast<int>(blocks);
+    return launch(kernel, units * blocks, shared_bytes, stream, args);
+  };
+  const int shared = kThreads * sizeof(A);
+  const char* error = run(finish_channels<T>, all.groups * s.n, blocks_for(s.c * 2 * all.slots * args.together), shared);
+  if (error == nullptr) error = run(mask_gradients<T>, s.n, blocks_for(s.h * s.w), 0);
+  if (error == nullptr) error = run(contract_masks<T>, s.n * s.k, ceil_divide(s.h, kWarp) + ceil_divide(s.w, kWarp), 4 * shared);
+  return error != nullptr ? error : run(logit_gradients<T>, s.n, blocks_for(s.k * (2 * s.j + 1) * kWarp), 0);
 }
 
 template const char* finish_sums(const BackwardSums&, const BackwardTables<float>&, void*);

@@ -46,15 +46,15 @@ __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane,
 // A team of lanes or warps takes a piece of a contiguous plane, a lane up to kLines times eight pixels of it. kFull: every
 // lane has all of them.
 template <typename T, int kLines, bool kFull>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3) contiguous_statistics(
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 || std::is_same_v<T, Bfloat16> ? 2 : 3) contiguous_statistics(
     const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
   A* buffer = reinterpret_cast<A*>(shared_memory());  // [3, kWarps]
   const int teams = kThreads / args.team, lane = threadIdx.x % args.team;
-  const int64_t unit = static_cast<int64_t>(blockIdx.x) * teams + threadIdx.x / args.team;
-  const bool exists = unit < args.planes * args.cuts;  // all threads must reach the shuffles
-  const int64_t plane = exists ? unit / args.cuts : 0;
-  const int cut = static_cast<int>(unit % args.cuts);
+  const unsigned unit = blockIdx.x * teams + threadIdx.x / args.team, cuts = args.cuts;
+  const bool exists = unit < args.planes * cuts;  // all threads must reach the shuffles
+  const int64_t plane = exists ? unit / cuts : 0;
+  const int cut = static_cast<int>(unit % cuts);
   const int start = cut * args.piece, count = exists || kFull ? min(args.piece, args.pixels - start) : 0;
   const T* x = args.x + plane * args.pixels + start;
   Line<T, 8> held[kLines];
@@ -102,10 +102,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2) channels_las
   Moments<A>* shared = reinterpret_cast<Moments<A>*>(shared_memory());  // [rows, team, 8]
   const int rows = kThreads / args.team, row = threadIdx.x / args.team, column = threadIdx.x % args.team;
   const int blocks = static_cast<int>(ceil_divide(args.channels, 8 * args.team));
-  const int64_t unit = blockIdx.x / blocks;
-  const int block_channel = static_cast<int>(blockIdx.x % blocks) * 8 * args.team;
-  const int cut = static_cast<int>(unit % args.cuts);
-  const int64_t sample = unit / args.cuts;
+  const unsigned unit = blockIdx.x / static_cast<unsigned>(blocks), cuts = args.cuts;
+  const int block_channel = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks)) * 8 * args.team;
+  const int cut = static_cast<int>(unit % cuts);
+  const int64_t sample = unit / cuts;
   const int start = cut * args.piece, end = min(start + args.piece, args.pixels);
   const int channel = block_channel + column * 8, present = args.channels - channel;
   const T* x = args.x + sample * args.pixels * args.channels + channel;

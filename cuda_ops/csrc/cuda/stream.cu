@@ -64,11 +64,19 @@ __device__ inline void stage_rows(const StreamArguments<T>& args, A* rows, int64
   }
 }
 
-// kCodes: how many there are, or 0 for any number: their coefficients of the columns are then read for every row.
+// Columns of a thread: 16 bytes, or 8 where two coefficients for each code of each of eight channels would take too many
+// registers.
+template <typename T, int kCodes, bool kChannelsLast>
+constexpr int kColumnsEach = Line<T>::kEach / (kChannelsLast && sizeof(T) == 2 && (kCodes == 0 || kCodes > 5) ? 2 : 1);
+
+// kCodes: how many there are, or 0 for any number: their coefficients of the columns are then read for some rows at a
+// time.
 template <typename T, int kCodes, bool kChannelsLast, bool kBackward>
 __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ StreamArguments<T> args) {
   using A = accumulator_t<T>;
-  constexpr int kColumns = Line<T>::kEach, kAhead = kBackward || kChannelsLast ? 2 : 4, kKept = kCodes > 0 ? kCodes : 1;
+  constexpr int kColumns = kColumnsEach<T, kCodes, kChannelsLast>, kKept = kCodes > 0 ? kCodes : 1;
+  constexpr int kAhead = kBackward || kChannelsLast || kCodes == 0 ? 4 : 8;  // rows that are loaded together
+  constexpr int kTogether = kCodes > 0 ? 1 : kAhead;                         // and made together
   A* rows = reinterpret_cast<A*>(shared_memory());
   const int codes = kCodes > 0 ? kCodes : args.weights.codes;
   const int entry = kCodes > 0 ? entry_of(kCodes, kChannelsLast, kBackward) : args.entry;
@@ -123,59 +131,73 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
 
   const int64_t offset = (sample * args.rows + first) * args.columns + column;
   for (int top = threadIdx.x / args.across; top < count; top += down * kAhead) {
-    Line<T> x[kAhead], grad[kAhead];
+    Line<T, kColumns> x[kAhead], grad[kAhead];
 #pragma unroll
     for (int ahead = 0; ahead < kAhead; ++ahead) {
       const int row = top + ahead * down;
       const int64_t at = offset + static_cast<int64_t>(row) * args.columns;
-      x[ahead] = load_line(args.x + at, row < count ? present : 0, args.wide);
-      if constexpr (kBackward) grad[ahead] = load_line(args.grad + at, row < count ? present : 0, args.wide);
+      x[ahead] = load_line<T, kColumns>(args.x + at, row < count ? present : 0, args.wide);
+      if constexpr (kBackward) grad[ahead] = load_line<T, kColumns>(args.grad + at, row < count ? present : 0, args.wide);
     }
 #pragma unroll
-    for (int ahead = 0; ahead < kAhead; ++ahead) {
-      const int row = top + ahead * down;
-      if (row >= count) break;
-      const A* numbers = rows + row * entry;
-      A gain[kColumns] = {}, shift[kColumns] = {};
+    for (int start = 0; start < kAhead; start += kTogether) {
+      A gain[kTogether][kColumns] = {}, shift[kTogether][kColumns] = {};
 #pragma unroll
       for (int code = 0; code < codes; ++code) {
         if constexpr (kCodes == 0) load_code(code, w_or_scale[0], bias[0]);
         constexpr bool kPairs = !kChannelsLast && !kBackward;
-        const A of_row = numbers[kPairs ? 2 * code : code], bias_of_row = kPairs ? numbers[2 * code + 1] : A(0);
         const int kept = kCodes > 0 ? code : 0;
 #pragma unroll
-        for (int e = 0; e < kColumns; ++e) {
-          gain[e] += w_or_scale[kept][e] * of_row;
-          if constexpr (!kBackward) {
-            shift[e] += kChannelsLast ? bias[kept][e] * of_row : w_or_scale[kept][e] * bias_of_row;
+        for (int i = 0; i < kTogether; ++i) {
+          const A* numbers = rows + min(top + (start + i) * down, count - 1) * entry;
+          const A of_row = numbers[kPairs ? 2 * code : code], bias_of_row = kPairs ? numbers[2 * code + 1] : A(0);
+#pragma unroll
+          for (int e = 0; e < kColumns; ++e) {
+            gain[i][e] += w_or_scale[kept][e] * of_row;
+            if constexpr (!kBackward) {
+              shift[i][e] += kChannelsLast ? bias[kept][e] * of_row : w_or_scale[kept][e] * bias_of_row;
+            }
           }
         }
       }
-      A results[kColumns];
 #pragma unroll
-      for (int e = 0; e < kColumns; ++e) {
-        const A value = x[ahead][e], keep_here = kChannelsLast ? numbers[codes] : keep[e];
-        if constexpr (kBackward) {
-          const Norm<A> here =
-              kChannelsLast ? norm[e] : Norm<A>{numbers[codes], numbers[codes + 1], numbers[codes + 2], A(0)};
-          results[e] = (keep_here + gain[e]) * grad[ahead][e] + (here.constant + here.slope * (value - here.mean));
-        } else {
-          const A mean = kChannelsLast ? norm[e].mean : numbers[2 * codes];
-          results[e] = keep_here * value + (gain[e] * (value - mean) + shift[e]);
+      for (int i = 0; i < kTogether; ++i) {
+        const int ahead = start + i, row = top + ahead * down;
+        if (row >= count) break;
+        const A* numbers = rows + row * entry;
+        A results[kColumns];
+#pragma unroll
+        for (int e = 0; e < kColumns; ++e) {
+          const A value = x[ahead][e], keep_here = kChannelsLast ? numbers[codes] : keep[e];
+          if constexpr (kBackward) {
+            const Norm<A> here =
+                kChannelsLast ? norm[e] : Norm<A>{numbers[codes], numbers[codes + 1], numbers[codes + 2], A(0)};
+            results[e] = (keep_here + gain[i][e]) * grad[ahead][e] + (here.constant + here.slope * (value - here.mean));
+          } else {
+            const A mean = kChannelsLast ? norm[e].mean : numbers[2 * codes];
+            results[e] = keep_here * value + (gain[i][e] * (value - mean) + shift[i][e]);
+          }
         }
+        Line<T, kColumns> line;
+        line.set(results);
+        store_line(args.result + offset + static_cast<int64_t>(row) * args.columns, line, present, args.wide);
       }
-      Line<T> line;
-      line.set(results);
-      store_line(args.result + offset + static_cast<int64_t>(row) * args.columns, line, present, args.wide);
     }
   }
 }
 
+template <typename T>
+struct StreamKernel {
+  void (*kernel)(StreamArguments<T>);
+  int columns_each;
+};
 template <typename T, bool kChannelsLast, bool kBackward, int... kCodes>
-auto kernel_for(int codes, std::integer_sequence<int, kCodes...>) {
-  auto kernel = stream<T, 0, kChannelsLast, kBackward>;
-  ((codes == kCodes ? kernel = stream<T, kCodes, kChannelsLast, kBackward> : kernel), ...);
-  return kernel;
+StreamKernel<T> kernel_for(int codes, std::integer_sequence<int, kCodes...>) {
+  StreamKernel<T> found{stream<T, 0, kChannelsLast, kBackward>, kColumnsEach<T, 0, kChannelsLast>};
+  ((codes == kCodes ? found = {stream<T, kCodes, kChannelsLast, kBackward>, kColumnsEach<T, kCodes, kChannelsLast>}
+                    : found),
+   ...);
+  return found;
 }
 
 template <bool kBackward, typename T>
@@ -188,22 +210,22 @@ const char* launch_stream(const Shape& shape, const Device& device, void* cuda_s
   args.columns = narrow(shape.channels_last ? shape.c : pixels);
   args.wide = is_wide(args.x, args.columns) && is_wide(args.result, args.columns) && is_wide(args.grad, args.columns);
   args.wide_channels = is_wide(args.scale, shape.c) && is_wide(args.bias, shape.c) && is_wide(args.rstd, shape.c);
-  const int64_t packs = ceil_divide(args.columns, Line<T>::kEach);
+  using Codes = std::conditional_t<sizeof(T) == 8, std::integer_sequence<int>, std::integer_sequence<int, 1, 2, 3, 4, 5, 6, 8>>;
+  const StreamKernel<T> chosen = shape.channels_last ? kernel_for<T, true, kBackward>(args.weights.codes, Codes{})
+                                                     : kernel_for<T, false, kBackward>(args.weights.codes, Codes{});
+  const int64_t packs = ceil_divide(args.columns, chosen.columns_each);
   args.across = narrow(std::min<int64_t>(std::max<int64_t>(power_of_two(packs), 8), kThreads));
   args.column_blocks = narrow(ceil_divide(packs, args.across));
   args.entry = entry_of(narrow(shape.k), shape.channels_last, kBackward);
-  // Thirty-two rows a thread, or fewer where that would leave multiprocessors without work.
+  // Thirty-two rows a thread, or twice as many where it begins with more coefficients, or fewer where that would leave multiprocessors without work.
   const int down = kThreads / args.across;
   const int64_t wanted = ceil_divide(8 * device.multiprocessors, shape.n * args.column_blocks);
   const int64_t each = std::max<int64_t>(ceil_divide(ceil_divide(args.rows, wanted), down), 4);
   const int64_t most = kMostShared / static_cast<int64_t>(args.entry * sizeof(A));
   if (most < 1) return "too many codes";
-  args.rows_each = narrow(std::min(std::min<int64_t>(each, 32) * down, most));
+  args.rows_each = narrow(std::min(std::min<int64_t>(each, shape.channels_last ? 64 : 32) * down, most));
   args.row_blocks = narrow(ceil_divide(args.rows, args.rows_each));
-  using Codes = std::conditional_t<sizeof(T) == 8, std::integer_sequence<int>, std::integer_sequence<int, 1, 2, 3, 4, 5, 6, 8>>;
-  const auto kernel = shape.channels_last ? kernel_for<T, true, kBackward>(args.weights.codes, Codes{})
-                                          : kernel_for<T, false, kBackward>(args.weights.codes, Codes{});
-  return launch(kernel, shape.n * args.column_blocks * args.row_blocks, args.rows_each * args.entry * sizeof(A),
+  return launch(chosen.kernel, shape.n * args.column_blocks * args.row_blocks, args.rows_each * args.entry * sizeof(A),
                 cuda_stream, args);
 }
 
@@ -231,17 +253,17 @@ struct NormArguments {
   const A* rstd;
   const A* grad_mean;
   Norm<A>* norms;
-  int64_t planes;
-  int channels, codes;
+  int channels, codes, blocks;  // blocks of a sample
   A pixels;
 };
 
 // A thread takes a plane.
 template <typename A>
 __global__ void __launch_bounds__(kThreads) find_norms(const __grid_constant__ NormArguments<A> args) {
-  const int64_t plane = global_thread();
-  if (plane >= args.planes) return;
-  const int64_t first = plane / args.channels * args.codes * args.channels + plane % args.channels;
+  const Work work(args.blocks);
+  if (work.index >= args.channels) return;
+  const int64_t plane = static_cast<int64_t>(work.sample) * args.channels + work.index;
+  const int64_t first = static_cast<int64_t>(work.sample) * args.codes * args.channels + work.index;
   A constant = 0, slope = 0;
   for (int code = 0; code < args.codes; ++code) {
     const int64_t at = first + static_cast<int64_t>(code) * args.channels;
@@ -263,9 +285,9 @@ const char* input_of(const BackwardInput& call, const Device& device, void* stre
   const BackwardTables<T> all = backward_tables_of<T>(shape, device, call.workspace);
   const NormArguments<A> norms{numbers(group.scale),      numbers(call.grad_scale), numbers(call.grad_bias),
                                numbers(group.mean),       numbers(group.rstd),      numbers(call.grad_mean),
-                               all.norms,                 shape.n * shape.c,        static_cast<int>(shape.c),
-                               static_cast<int>(shape.k), static_cast<A>(shape.h * shape.w)};
-  const char* error = launch_each(find_norms<A>, shape.n * shape.c, stream, norms);
+                               all.norms,                 static_cast<int>(shape.c), static_cast<int>(shape.k),
+                               blocks_for(shape.c),       static_cast<A>(shape.h * shape.w)};
+  const char* error = launch(find_norms<A>, shape.n * norms.blocks, 0, stream, norms);
   if (error != nullptr) return error;
   return launch_stream<true, T>(shape, device, stream,
                                 {static_cast<const T*>(call.grad), static_cast<const T*>(call.x),

@@ -11,16 +11,18 @@ struct StyleArguments {
   const A* offset;
   A* scale;
   A* bias;
-  int64_t samples, num_codes, channels;
+  int num_codes, channels, blocks;  // blocks of a sample
 };
 
 // A thread takes one number of both.
 template <typename A>
 __global__ void __launch_bounds__(kThreads) styles(const __grid_constant__ StyleArguments<A> args) {
-  const int64_t index = global_thread(), row = index / args.channels, channel = index % args.channels;
-  if (row >= args.samples * args.num_codes) return;
-  const A code = load(args.codes + row);
-  const int64_t at = 2 * (row % args.num_codes) * args.channels + channel;
+  const Work work(args.blocks);
+  const int row = work.index / args.channels, channel = work.index - row * args.channels;
+  if (row >= args.num_codes) return;
+  const A code = load(args.codes + work.sample * args.num_codes + row);
+  const int64_t at = 2 * row * args.channels + channel;
+  const int64_t index = static_cast<int64_t>(work.sample) * args.num_codes * args.channels + work.index;
   store(args.scale + index, 1 + (code * load(args.weight + at) + load(args.offset + at)));
   store(args.bias + index, code * load(args.weight + at + args.channels) + load(args.offset + at + args.channels));
 }
@@ -74,8 +76,9 @@ const char* styles_of(const Styles& call, void* stream) {
   const Shape& s = call.shape;
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const StyleArguments<A> args{numbers(call.codes),         numbers(call.style_weight),  numbers(call.style_bias),
-                               static_cast<A*>(call.scale), static_cast<A*>(call.bias), s.n, s.k, s.c};
-  return launch_each(styles<A>, s.n * s.k * s.c, stream, args);
+                               static_cast<A*>(call.scale), static_cast<A*>(call.bias),      static_cast<int>(s.k),
+                               static_cast<int>(s.c),       blocks_for(s.k * s.c)};
+  return launch(styles<A>, s.n * args.blocks, 0, stream, args);
 }
 
 template <typename A>

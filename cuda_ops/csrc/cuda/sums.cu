@@ -47,20 +47,27 @@ __device__ inline void split(double low, double high, Doubles (&pieces)[1]) {
   pieces[0] = {low, high};
 }
 
+__host__ __device__ inline int blocks_of_styles(int pairs) {
+  return static_cast<int>(ceil_divide(kGroup * pairs, kThreads));
+}
+
 // Scale and bias of all codes in pieces; a thread takes one code of two channels. x = x_hat / rstd + mean, so these are
 // scale and bias of `keep`.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) style_pieces(const __grid_constant__ SumsArguments<T> args) {
   using A = accumulator_t<T>;
   const BackwardTables<T>& all = args.all;
-  const int64_t index = global_thread(), samples = all.weights.samples, channels = all.weights.channels;
-  if (index >= all.groups * samples * kGroup * all.channel_pairs) return;
-  const int64_t first = index % all.channel_pairs * 2, row = index / all.channel_pairs, sample = row / kGroup % samples;
-  const int64_t code = row / kGroup / samples * kGroup + row % kGroup, codes = all.weights.codes;
+  const int pairs = all.channel_pairs, channels = all.weights.channels, codes = all.weights.codes;
+  const Work work(blocks_of_styles(pairs));
+  if (work.index >= kGroup * pairs) return;
+  const int samples = static_cast<int>(all.weights.samples), group = work.sample / samples, row = work.index / pairs;
+  const int64_t sample = work.sample - group * samples;
+  const int first = 2 * (work.index - row * pairs), code = group * kGroup + row;
   A scale[2] = {}, bias[2] = {};
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
-    const int64_t channel = first + e, at = (sample * codes + code) * channels + channel;
+    const int channel = first + e;
+    const int64_t at = (sample * codes + code) * channels + channel;
     if (channel < channels && code < codes) {
       scale[e] = load(args.scale + at);
       bias[e] = load(args.bias + at);
@@ -72,7 +79,7 @@ __global__ void __launch_bounds__(kThreads) style_pieces(const __grid_constant__
   Style<T> style{};
   split<T>(scale[0], scale[1], style.scale);
   split<T>(bias[0], bias[1], style.bias);
-  store(all.styles + index, style);
+  store(all.styles + static_cast<int64_t>(work.sample) * kGroup * pairs + work.index, style);
 }
 
 // Four 8x8 blocks of features in pieces: [0], [1] the upper and lower rows on the left, [2], [3] on the right.
@@ -152,6 +159,10 @@ __device__ inline void hand_on(const SumsArguments<T>& args, const accumulator_t
 template <typename T, bool kChannelsLast>
 constexpr int kBlocksEach = sizeof(T) == 8 ? 1 : 2;
 
+// Whether features are loaded a step ahead.
+template <typename T, bool kChannelsLast>
+constexpr bool kFetchAhead = kChannelsLast && sizeof(T) == 2;
+
 template <typename T, bool kChannelsLast>
 __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
     const __grid_constant__ SumsArguments<T> args) {
@@ -165,11 +176,11 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
   const int64_t samples = all.weights.samples;
   const int warp = threadIdx.x / kWarp, lane_row = threadIdx.x % kWarp / 4, lane_column = threadIdx.x % 4;
   const int row_warps = kWarps / cut.column_warps, row_warp = warp / cut.column_warps;
-  int64_t block = blockIdx.x;
+  unsigned block = blockIdx.x;
   const auto next_index = [&](int count) {
-    const int index = static_cast<int>(block % count);
-    block /= count;
-    return index;
+    const unsigned index = block % static_cast<unsigned>(count);
+    block /= static_cast<unsigned>(count);
+    return static_cast<int>(index);
   };
   const int column_block = next_index(cut.column_blocks), group = next_index(all.groups);
   const int row_block = next_index(cut.row_blocks);
@@ -208,23 +219,38 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
     }
   }
 
+  Line<T, 8> next_x[kOwned][2], next_grad[kOwned][2];
+  const auto fetch = [&](int step) {
+#pragma unroll
+    for (int tile = 0; tile < kOwned; ++tile) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = part_row + step * kTileRows + lane_row + 8 * half;
+        const int column = first + tile * kTileColumns + 8 * lane_column;
+        const int64_t at = offset + static_cast<int64_t>(row) * args.columns + column;
+        const int count = row < args.rows ? args.columns - column : 0;
+        next_grad[tile][half] = load_line<T, 8>(args.grad + at, count, args.wide);
+        next_x[tile][half] = load_line<T, 8>(args.x + at, count, args.wide);
+      }
+    }
+  };
+  if constexpr (kFetchAhead<T, kChannelsLast>) fetch(0);
   A over_rows[kOwned][kBlocks / 2][Kernel::kRowSums][4] = {};
   for (int step = 0; step * kTileRows < cut.rows_each; ++step) {
     const int step_row = part_row + step * kTileRows;
     A over_columns[Kernel::kColumnSums][4] = {};
     if (step_row < args.rows && first < args.columns) {
+      if constexpr (!kFetchAhead<T, kChannelsLast>) fetch(step);
       Line<T, 8> x[kOwned][2], grad[kOwned][2];
 #pragma unroll
       for (int tile = 0; tile < kOwned; ++tile) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int row = step_row + lane_row + 8 * half, column = first + tile * kTileColumns + 8 * lane_column;
-          const int64_t at = offset + static_cast<int64_t>(row) * args.columns + column;
-          const int count = row < args.rows ? args.columns - column : 0;
-          grad[tile][half] = load_line<T, 8>(args.grad + at, count, args.wide);
-          x[tile][half] = load_line<T, 8>(args.x + at, count, args.wide);
+          x[tile][half] = next_x[tile][half];
+          grad[tile][half] = next_grad[tile][half];
         }
       }
+      if (kFetchAhead<T, kChannelsLast> && (step + 1) * kTileRows < cut.rows_each) fetch(step + 1);
       Word row_w[2][kPieces] = {};
       Style<T> row_style[2];
       A row_mean[2], row_rstd[2];
@@ -344,7 +370,7 @@ const char* sums_of(const BackwardSums& call, const Device& device, void* stream
                               static_cast<int>(columns),
                               is_wide(grad, columns) && is_wide(x, columns),
                               all};
-  error = launch_each(style_pieces<T>, all.groups * shape.n * kGroup * all.channel_pairs, stream, args);
+  error = launch(style_pieces<T>, all.groups * shape.n * blocks_of_styles(all.channel_pairs), 0, stream, args);
   if (error != nullptr) return error;
   const int64_t blocks = shape.n * all.groups * all.cut.column_blocks * all.cut.row_blocks;
   error = launch(shape.channels_last ? sums<T, true> : sums<T, false>, blocks, kSharedBytes, stream, args);

@@ -11,16 +11,18 @@ struct WeightArguments {
   const A* logits_w;
   const A* gain;
   Weights<A> weights;
+  int blocks;  // of a sample
 };
 
 // A warp makes a gate.
 template <typename A>
 __global__ void __launch_bounds__(kThreads) gates(const __grid_constant__ WeightArguments<A> args) {
   const Weights<A>& weights = args.weights;
-  const int64_t bands = weights.samples * weights.codes * weights.rects, index = global_thread() / kWarp;
+  const Work work(args.blocks);
+  const int bands = weights.codes * weights.rects, index = work.index / kWarp;
   if (index >= 2 * bands) return;
   const bool vertical = index < bands;
-  const int64_t at = vertical ? index : index - bands;
+  const int64_t at = static_cast<int64_t>(work.sample) * bands + (vertical ? index : index - bands);
   const int length = vertical ? weights.height : weights.width;
   A* result = (vertical ? weights.gates_h : weights.gates_w) + at * length;
   const Band<A> band((vertical ? args.logits_h : args.logits_w) + 2 * at * length, length, threadIdx.x % kWarp);
@@ -38,9 +40,10 @@ struct alignas(4 * sizeof(A)) Four {
 template <typename A>
 __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant__ WeightArguments<A> args) {
   const Weights<A>& weights = args.weights;
-  const int64_t index = global_thread() * 4, sample = index / weights.stride;
-  if (sample >= weights.samples) return;
-  const int pixel = static_cast<int>(index % weights.stride), width = weights.width;
+  const Work work(args.blocks);
+  const int64_t sample = work.sample;
+  const int pixel = 4 * work.index, width = weights.width;
+  if (pixel >= weights.stride) return;
   const bool together = width % 4 == 0 && pixel < weights.pixels;  // all exist, in one row
   int row[4], column[4];
 #pragma unroll
@@ -54,6 +57,7 @@ __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant_
   Four<A> keep;
 #pragma unroll
   for (int e = 0; e < 4; ++e) keep.value[e] = pixel + e < weights.pixels ? 1 : 0;
+#pragma unroll 2
   for (int code = weights.codes - 1; code >= 0; --code) {
     const int64_t band = (sample * weights.codes + code) * weights.rects;
     const A* gates_h = weights.gates_h + band * weights.height;
@@ -92,11 +96,12 @@ __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant_
 template <typename A>
 const char* make_weights(const Group& group, const Weights<A>& weights, void* stream) {
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
-  const WeightArguments<A> args{numbers(group.gate_logits_h), numbers(group.gate_logits_w), numbers(group.mask_gain),
-                                weights};
-  const int64_t warps = 2 * weights.samples * weights.codes * weights.rects;
-  const char* error = launch_each(gates<A>, warps * kWarp, stream, args);
-  return error != nullptr ? error : launch_each(blend_weights<A>, weights.samples * weights.stride / 4, stream, args);
+  WeightArguments<A> args{numbers(group.gate_logits_h), numbers(group.gate_logits_w), numbers(group.mask_gain), weights,
+                          blocks_for(2 * weights.codes * weights.rects * kWarp)};
+  const char* error = launch(gates<A>, weights.samples * args.blocks, 0, stream, args);
+  if (error != nullptr) return error;
+  args.blocks = blocks_for(weights.stride / 4);
+  return launch(blend_weights<A>, weights.samples * args.blocks, 0, stream, args);
 }
 
 template const char* make_weights(const Group&, const Weights<float>&, void*);

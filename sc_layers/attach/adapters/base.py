@@ -234,12 +234,17 @@ def first_tensor(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
+def gpus_of(module: nn.Module) -> list[torch.device]:
+    """The GPUs on which `module` has parameters: the only ones whose random numbers it can draw."""
+    return list({parameter.device for parameter in module.parameters() if parameter.is_cuda})
+
+
 @contextmanager
 def untouched(generator: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, random numbers and modes as they were afterwards."""
     training = {module: module.training for module in generator.modules()}
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(gpus_of(generator)):
             generator.eval()
             yield
     finally:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..attachment import Attachment
 from ..hooks import ShieldFromTruncation, add_pre_hook, argument
-from .base import Adapter, Site, add_layer_hooks, check_noise_mode, pass_codes_by, strip_styles, unwrap
+from .base import Adapter, Site, add_layer_hooks, check_noise_mode, gpus_of, pass_codes_by, strip_styles, unwrap
 
 
 class RosinalityAdapter(Adapter):
@@ -50,7 +50,7 @@ class RosinalityAdapter(Adapter):
         net = cast(Any, generator)
         ws = net.style(z)
         if truncation_psi != 1:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(gpus_of(net)):
                 centre = net.mean_latent(4096)
             codes = slice(-cast(Attachment, net.spatial_constriction).num_codes, None)
             centre = torch.cat([centre[:, : codes.start].expand(len(ws), -1), ws[:, codes]], dim=1)

@@ -286,8 +286,6 @@ void store(T* address, T value) {
 }
 struct Half;
 
-inline uint4 load_bits(const void* address) { return load(static_cast<const uint4*>(address)); }
-inline void store_bits(void* address, uint4 bits) { store(static_cast<uint4*>(address), bits); }
 
 inline unsigned char* shared_memory() { return emulation::machine.shared.get(); }
 
