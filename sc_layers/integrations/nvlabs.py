@@ -216,8 +216,9 @@ class Training:
         wanted = attachment_of(self.G).arguments()
         if not is_attached(data["G"]):
             average = attach_spatial_constriction(data["G_ema"].to(self.device), **wanted)
-            attach_spatial_constriction(data["G"], init="random", **wanted)
-            copy_constriction(average, data["G"])
+            if data["G"] is not average:
+                attach_spatial_constriction(data["G"], init="random", **wanted)
+                copy_constriction(average, data["G"])
         elif attachment_of(data["G"]).arguments() != wanted:
             raise ValueError(
                 f"the pickle's spatial constriction is {attachment_of(data['G']).arguments()}, but the flags say "

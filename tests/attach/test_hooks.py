@@ -8,15 +8,6 @@ import torch
 from sc_layers.attach.hooks import Argument, StripCodes
 
 
-def test_rows_without_codes_lie_in_memory_as_rows_of_w_without_codes() -> None:
-    hook = StripCodes(16, 4, Argument("w", 0))
-    ws = torch.randn(3, 6, 20)
-    plain = torch.randn(3, 6, 16)
-    (row,), _ = hook(torch.nn.Identity(), (ws[:, 2],), {})
-    assert torch.equal(row, ws[:, 2, :16])
-    assert row.stride() == plain[:, 2].stride()
-
-
 def test_a_row_of_any_other_width_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"w must have 20 entries \(16 and 4 codes\), or 16 for codes 0"):
         StripCodes(16, 4, Argument("w", 0))(torch.nn.Identity(), (torch.randn(3, 17),), {})
