@@ -13,7 +13,7 @@ MODULES = [
     if path.stem not in ("__init__", "__main__")
 ]
 # Being rewritten in these rooms.
-NOT_YET = {"attach", "integrations"}
+NOT_YET = {"attach"}
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def configure(arguments: MutableMapping[str, Any], flags: Mapping[str, Any]) -> 
         found = None if source is None else _settings_of(source)
         options = options_of_flags(flags, resumed=source is not None, found=found)
         if options is not None:
-            _try_on_shapes(arguments, ConstrictionOptions(**options))
+            _try_on_a_generator(arguments, ConstrictionOptions(**options))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if options is None:
@@ -127,8 +127,8 @@ def _settings_of(source: str) -> dict[str, Any] | None:
     return settings_of_checkpoint(attached, contents.meta.get(SETTINGS), "Q" in contents.networks)
 
 
-def _try_on_shapes(arguments: Mapping[str, Any], options: ConstrictionOptions) -> None:
-    """Attach to a generator of the run's size that has shapes but no memory.
+def _try_on_a_generator(arguments: Mapping[str, Any], options: ConstrictionOptions) -> None:
+    """Attach to a generator of the run's size, on the CPU, and forget it.
 
     Raises:
         ValueError: its resolutions are others than the flags say.
@@ -139,7 +139,7 @@ def _try_on_shapes(arguments: Mapping[str, Any], options: ConstrictionOptions) -
         "img_channels": IMAGE_CHANNELS,
     }
     construct = importlib.import_module("dnnlib").util.construct_class_by_name
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         options.attach(construct(**arguments["G_kwargs"], **size))
 
 
@@ -216,8 +216,9 @@ class Training:
         wanted = attachment_of(self.G).arguments()
         if not is_attached(data["G"]):
             average = attach_spatial_constriction(data["G_ema"].to(self.device), **wanted)
-            attach_spatial_constriction(data["G"], init="random", **wanted)
-            copy_constriction(average, data["G"])
+            if data["G"] is not average:
+                attach_spatial_constriction(data["G"], init="random", **wanted)
+                copy_constriction(average, data["G"])
         elif attachment_of(data["G"]).arguments() != wanted:
             raise ValueError(
                 f"the pickle's spatial constriction is {attachment_of(data['G']).arguments()}, but the flags say "

@@ -138,7 +138,7 @@ def test_rotation_and_select_take_it_too(network: Path, checkout: Path, tmp_path
     result = run("metrics", "rotation", network, "--codes", "0,3", "--points", 3, "--step", 90, *settings, "--out", out)
     assert result.exit_code == 0, result.output
     write_pickle(network.with_name("network-snapshot-000001.pkl"), attached(seed=1))
-    result = run("select", network.parent, *settings)
+    result = run("select", network.parent, "--all-snapshots", *settings)
     assert result.exit_code == 0, result.output
     assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["1", "2"]
 

@@ -108,7 +108,7 @@ def _lmdb(folder: Path) -> tuple[Path, Path]:
 
 def _picture(suffix: str) -> Maker:
     def make(folder: Path) -> tuple[Path, Path]:
-        Image.fromarray(PIXELS[0]).save(folder / f"a.{suffix}")
+        Image.fromarray(random_pixels(1, size=16)[0]).save(folder / f"a.{suffix}")  # no icon is smaller
         return folder, folder / f"a.{suffix}"
 
     return make

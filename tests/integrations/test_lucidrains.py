@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sc_layers.attach import (
     attach_spatial_constriction,
+    attachment_of,
     constriction_parameters,
     detach_spatial_constriction,
     masks_of,
@@ -112,16 +113,20 @@ def test_path_length_regularisation_of_the_package_works(model: Any, package: An
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.G.parameters())
 
 
-def test_mixed_latents_of_the_trainer_take_the_first_codes(model: Any, package: Any) -> None:
+def test_mixed_latents_of_the_trainer_mix_the_codes_of_the_mixed_layers(model: Any, package: Any) -> None:
     attach(model)
     first, second = torch.randn(2, 8 + K), torch.randn(2, 8 + K)
-    layers = model.G.num_layers
-    ws = package.styles_def_to_tensor(package.latent_to_w(model.S, [(first, 1), (second, layers - 1)]))
+
+    def images_of(cut: int, late: Tensor) -> Tensor:
+        parts = [(first, cut), (late, model.G.num_layers - cut)]
+        ws = package.styles_def_to_tensor(package.latent_to_w(model.S, parts))
+        return model.G(ws, torch.zeros(2, SIZE, SIZE, 1))
+
     other = second.clone()
     other[:, 8:] = 3
-    also = package.styles_def_to_tensor(package.latent_to_w(model.S, [(first, 1), (other, layers - 1)]))
-    noise = torch.rand(2, SIZE, SIZE, 1)
-    assert torch.equal(model.G(ws, noise), model.G(also, noise))
+    last = attachment_of(model).rows[-1]
+    assert torch.equal(images_of(last + 1, second), images_of(last + 1, other))
+    assert not torch.equal(images_of(last, second), images_of(last, other))
 
 
 def test_state_copies_and_detaching(model: Any) -> None:

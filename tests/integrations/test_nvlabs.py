@@ -235,6 +235,13 @@ def test_a_plain_pickle_gets_the_same_constriction_on_weights_and_average_as_the
     assert set(data["G"].state_dict()) == set(training.G.state_dict())
 
 
+def test_a_pickle_whose_average_is_the_network_itself_is_attached_once() -> None:
+    training, _, _ = make()
+    network = AdaLikeGenerator()
+    training.resume({"G": network, "G_ema": network, "Q": None})
+    assert set(network.state_dict()) == set(training.G.state_dict())
+
+
 def test_resuming_from_other_layers_than_the_flags_say_is_an_error() -> None:
     training, _, _ = make()
     other = attach_spatial_constriction(AdaLikeGenerator(), 4, [16, 32])

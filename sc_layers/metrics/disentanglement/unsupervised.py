@@ -115,7 +115,8 @@ def udr_from_codes(
     if num < 2:
         raise ValueError(f"UDR compares models with each other: at least 2 are needed, got {num}")
     active = np.ones((num, codes.shape[2]), bool) if kl is None else np.asarray(kl) > kl_threshold
-    scaled = _standardize(codes) * active[:, None]
+    # In float32 the lasso regressions do not get to their end.
+    scaled = _standardize(np.asarray(codes, dtype=np.float64)) * active[:, None]
     relate = _lasso_weights if correlation == "lasso" else _rank_correlations
     pairs = np.zeros((num, num))
     for a in range(num):
@@ -136,7 +137,7 @@ _LASSO_ALPHA = 0.1
 
 def _lasso_weights(first: Floats, second: Floats) -> Floats:
     # To the end: the default tolerance means different things in different versions of scikit-learn.
-    lasso = require("sklearn.linear_model", "metrics").Lasso(alpha=_LASSO_ALPHA, tol=1e-9, max_iter=100_000)
+    lasso = require("sklearn.linear_model", "metrics").Lasso(alpha=_LASSO_ALPHA, tol=1e-8, max_iter=10_000)
     model = lasso.fit(first, second)
     return np.asarray(np.abs(model.coef_).reshape(second.shape[1], first.shape[1]).T)
 
