@@ -223,7 +223,7 @@ OURS = (
 
 
 def moved_by(kernel: str) -> int:
-    """Features that a kernel of ours moves, as multiples of x; `stream` has the gradient to read, too, if it goes back."""
+    """Features that a kernel of ours moves, as multiples of x; `stream` reads the gradient, too, on the way back."""
     name, _, arguments = kernel.partition("<")
     flags = re.findall(r"\b(?:true|false)\b", arguments)
     return FEATURES.get(name, 0) + (name == "stream" and flags[1] == "true")
