@@ -43,10 +43,10 @@ struct ConstrictInputs {
   ConstrictInputs(const Tensor& features, const Tensor& logits_h_, const Tensor& logits_w_, const Tensor& scale_,
                   const Tensor& bias_, const OptionalTensor& gain, const Tensor& mean_, const Tensor& rstd_)
       : x(features), shape(x.shape) {
-    if (logits_h_.dim() != 5) fail("gate_logits_h must be [N, K, J, 2, H], got ", text_of(logits_h_));
+    if (logits_h_.dim() != 5) fail("gate_logits_h must be [N, K, J, 2, H], got ", logits_h_);
     shape.k = logits_h_.size(1);
     shape.j = logits_h_.size(2);
-    if (shape.k < 1 || shape.j < 1) fail("only the batch may be empty, got gate_logits_h ", text_of(logits_h_));
+    if (shape.k < 1 || shape.j < 1) fail("only the batch may be empty, got gate_logits_h ", logits_h_);
     const Shape& s = shape;
     mean = checked(mean_, "mean", x, {s.n, s.c});
     rstd = checked(rstd_, "rstd", x, {s.n, s.c});
@@ -123,10 +123,10 @@ struct LayerInputs {
   LayerInputs(const Tensor& features, const Tensor& codes_, const Tensor& weight_h, const Tensor& weight_w,
               const Tensor& style_weight_, const Tensor& style_bias_, const OptionalTensor& gain)
       : x(features), shape(x.shape) {
-    if (weight_h.dim() != 5) fail("gate_weight_h must be [K, J, 2, H, C], got ", text_of(weight_h));
+    if (weight_h.dim() != 5) fail("gate_weight_h must be [K, J, 2, H, C], got ", weight_h);
     shape.k = weight_h.size(0);
     shape.j = weight_h.size(1);
-    if (shape.k < 1 || shape.j < 1) fail("only the batch may be empty, got gate_weight_h ", text_of(weight_h));
+    if (shape.k < 1 || shape.j < 1) fail("only the batch may be empty, got gate_weight_h ", weight_h);
     const Shape& s = shape;
     codes = checked(codes_, "codes", x, {s.n, s.k});
     gate_weight_h = checked(weight_h, "gate_weight_h", x, {s.k, s.j, 2, s.h, s.c});
@@ -147,8 +147,7 @@ struct LayerInputs {
 template <typename Backend>
 void multiply(const Backend& backend, const Tensor& out, const Tensor& left, const Tensor& right, double beta,
               double alpha) {
-  check(backend.multiply(out.get(), left.get(), right.get(), beta, alpha), "a product of ", text_of(left), " and ",
-        text_of(right));
+  check(backend.multiply(out.get(), left.get(), right.get(), beta, alpha), "a product of ", left, " and ", right);
 }
 
 // y, mean, rstd and the gate logits.

@@ -10,7 +10,6 @@
 #include <array>
 #include <initializer_list>
 #include <optional>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -24,12 +23,21 @@ namespace sc_layers {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+// What messages are made of. No streams: their locales are shared by all copies of the C++ library in a process, and a
+// compiler that links it statically brings a copy of its own.
+inline void append(std::string& text, const char* part) { text += part; }
+inline void append(std::string& text, int64_t number) { text += std::to_string(number); }
+inline void append(std::string& text, const Tensor& tensor) {
+  text += "[";
+  for (int64_t i = 0; i < tensor.dim(); ++i) text += (i > 0 ? ", " : "") + std::to_string(tensor.size(i));
+  text += "]";
+}
+
 template <typename... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  std::ostringstream message;
-  message << "sc_layers: ";
-  (message << ... << parts);
-  throw std::runtime_error(message.str());
+  std::string message = "sc_layers: ";
+  (append(message, parts), ...);
+  throw std::runtime_error(message);
 }
 
 // Throws if a C function of PyTorch returned an error. Older versions print what it was, newer ones say it.
@@ -86,14 +94,6 @@ inline int32_t code_of(ScalarType type) {
   return type == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32();
 }
 
-inline std::string text_of(const Tensor& tensor) {
-  std::ostringstream text;
-  text << "[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) text << (i > 0 ? ", " : "") << tensor.size(i);
-  text << "]";
-  return text.str();
-}
-
 // Whether a tensor lies densely with its dimensions in the given order, innermost first (PyTorch's own rule).
 inline bool lies_as(const Tensor& tensor, const std::array<int, 4>& order) {
   int64_t expected = 1;
@@ -139,7 +139,7 @@ Tensor copy_as(const Tensor& tensor, const std::array<int, DIMS>& order) {
     stride *= std::max<int64_t>(tensor.size(dim), 1);
   }
   Tensor copy = empty_strided(tensor, DIMS, tensor.sizes().data(), strides.data(), dtype_of(tensor));
-  check(aoti_torch_copy_(copy.get(), tensor.get(), 0), "copying a tensor ", text_of(tensor));
+  check(aoti_torch_copy_(copy.get(), tensor.get(), 0), "copying a tensor ", tensor);
   return copy;
 }
 
@@ -171,7 +171,7 @@ inline void check_like(const Tensor& tensor, const char* name, const Tensor& x, 
   bool fits = tensor.dim() == static_cast<int64_t>(sizes.size());
   int64_t dim = 0;
   for (int64_t size : sizes) fits = fits && tensor.size(dim++) == size;
-  if (!fits) fail("the shape of ", name, ", ", text_of(tensor), ", does not fit x ", text_of(x));
+  if (!fits) fail("the shape of ", name, ", ", tensor, ", does not fit x ", x);
 }
 
 // Features as the kernels read them: as they are if contiguous or channels_last, else a contiguous copy.
@@ -181,9 +181,9 @@ struct Features {
   Shape shape;  // of the features alone
 
   explicit Features(const Tensor& x) : tensor(x), type(x.scalar_type()), computed(compute_type(type)) {
-    if (x.dim() != 4) fail("x must be [N, C, H, W], got ", text_of(x));
+    if (x.dim() != 4) fail("x must be [N, C, H, W], got ", x);
     shape = {x.size(0), x.size(1), x.size(2), x.size(3), 0, 0, scalar_of(type), false};
-    if (shape.c < 1 || shape.h < 1 || shape.w < 1) fail("only the batch may be empty, got x ", text_of(x));
+    if (shape.c < 1 || shape.h < 1 || shape.w < 1) fail("only the batch may be empty, got x ", x);
     if (x.is_contiguous()) return;
     shape.channels_last = lies_as(x, kChannelsLast);
     if (!shape.channels_last) tensor = dense(x);

@@ -35,6 +35,8 @@ _BINDING_FLAGS = (*_BASE_FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-isys
 # Products and sums may contract to one rounding; `errno` and traps of the maths library are not looked at. PyTorch runs
 # the kernels' loops on its own threads through a C interface, so nothing there can throw.
 _KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-exceptions")
+# Where a compiler has only a static C++ library, the copy in ours must not take the place of PyTorch's.
+_HIDE_STATIC = "--exclude-libs=ALL"
 _X86_VARIANTS = {
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"),
@@ -121,7 +123,8 @@ def cpu_recipe(extra_flags: tuple[str, ...] = ()) -> Recipe:
         step_flags = (*_KERNEL_FLAGS, *flags, f"-DSC_LAYERS_ISA={name}")
         steps.append(Step(f"kernels_{name}.o", "cpu/kernels.cpp", compile_with(step_flags)))
     undefined = "-undefined dynamic_lookup" if sys.platform == "darwin" else "-L$torch/lib -ltorch_cpu"
-    link = f"{tool} -shared {extra} $in {undefined} -o $out"
+    hide = "" if sys.platform == "darwin" else f"-Wl,{_HIDE_STATIC}"
+    link = f"{tool} -shared {extra} {hide} $in {undefined} -o $out"
     return Recipe("cpu", tuple(steps), link, (compiler_version(command),))
 
 
@@ -152,7 +155,7 @@ def cuda_recipe() -> Recipe:
     steps = [Step(f"{unit}.o", f"cuda/{unit}.cu", f"{nvcc} {device_flags} -c $in -o $out") for unit in kernels]
     steps.append(Step("binding_cuda.o", "cuda/binding_cuda.cpp", f"{tool} {host_flags} -c $in -o $out"))
     # nvcc links its own static runtime, so that the library needs no toolkit where it is used.
-    link = f"{nvcc} -shared $in -L$torch/lib -ltorch_cuda -ltorch_cpu -o $out"
+    link = f"{nvcc} -shared -Xlinker {_HIDE_STATIC} $in -L$torch/lib -ltorch_cuda -ltorch_cpu -o $out"
     version = ".".join(map(str, toolkit.version))
     return Recipe("cuda", tuple(steps), link, (compiler_version(command), f"nvcc {version}"))
 

@@ -246,3 +246,32 @@ def test_library_needs_no_torch_library_but_the_cpus() -> None:
     assert [name for name in libraries if "torch" in name or "c10" in name or "cuda" in name] == ["libtorch_cpu.so"]
     assert "RUNPATH" not in needed
     assert torch.ops.loaded_libraries
+
+
+STATIC = """
+import torch
+from sc_layers import SpatialConstriction
+from sc_layers.ops import loading
+layer = SpatialConstriction(8, 4, 2, 1, impl="fused")
+layer(torch.randn(2, 8, 4, 4), torch.randn(2, 2)).sum().backward()
+try:
+    torch.ops.sc_layers.statistics(torch.zeros(3), 1e-8)
+except RuntimeError as error:
+    print(error)
+print(loading.loaded_library("cpu"))
+"""
+
+
+@pytest.mark.slow
+def test_a_static_cpp_library_stays_inside_ours(tmp_path: Path) -> None:
+    compiler = " ".join(building.compiler())
+    environment = {**os.environ, "CXX": f"{compiler} -static-libstdc++", "SC_LAYERS_CACHE": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", STATIC], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    message, library = run.stdout.splitlines()[-2:]
+    assert "x must be [N, C, H, W], got [3]" in message
+    needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
+    assert "libstdc++" not in needed, "the compiler did not link it statically"
+    assert "__cxa_throw" not in {symbol[-1] for symbol in _symbols(Path(library), "--defined-only")}
