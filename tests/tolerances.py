@@ -42,5 +42,8 @@ def assert_close_absolute(actual: torch.Tensor, expected: torch.Tensor, limit: f
     return deviation
 
 
+# A statistic of some hundred random numbers against what it is on average; relative.
+SAMPLED = 0.15
+
 # Scores that only counting and float64 sums enter, against the authors' and the reference library's.
 SCORE = 1e-9
