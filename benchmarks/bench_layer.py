@@ -215,6 +215,18 @@ def measure(
 
 # Features that a kernel must move, as multiples of x, by the start of its name.
 FEATURES = {"contiguous_statistics": 1, "channels_last_statistics": 1, "stream": 2, "sums": 2}
+OURS = (
+    *FEATURES,
+    *("join_pieces", "styles", "gates", "blend_weights", "style_pieces", "finish_channels", "mask_gradients"),
+    *("contract_masks", "logit_gradients", "find_norms", "style_gradients"),
+)
+
+
+def moved_by(kernel: str) -> int:
+    """Features that a kernel of ours moves, as multiples of x; `stream` reads the gradient, too, on the way back."""
+    name, _, arguments = kernel.partition("<")
+    flags = re.findall(r"\b(?:true|false)\b", arguments)
+    return FEATURES.get(name, 0) + (name == "stream" and flags[1] == "true")
 
 
 def kernel_table(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> list[tuple[str, float, float | None]]:
@@ -245,16 +257,9 @@ def kernel_table(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> lis
     for name, values in times.items():
         us, kind = statistics.median(values), name.split("<")[0]
         if kind in OURS:
-            moved = FEATURES.get(kind, 0) + ("true>" in name.replace("(bool)1>", "true>") and kind == "stream")
+            moved = moved_by(name)
             table.append((name, us, copy * moved / 2 / us if moved else None))
     return table
-
-
-OURS = (
-    *FEATURES,
-    *("join_pieces", "styles", "gates", "blend_weights", "style_pieces", "finish_channels", "mask_gradients"),
-    *("contract_masks", "logit_gradients", "find_norms", "style_gradients"),
-)
 
 
 def small_call(shape: tuple[int, ...]) -> dict[str, float]:
@@ -289,18 +294,23 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(statistics.fmean(math.log(value) for value in values))
 
 
-def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+def print_heading(title: str) -> None:
     print(f"\n{title}")
     print(f"{'':36}{'forward':^38}{'forward+backward':^38}{'peak / x':^14}{'kept / x':^14}")
     times = f"{'layer ms':>10}{'eager':>9}{'compile':>9}{'copy':>10}"
-    print(f"{'N, C, H=W, K, J':36}{times}{times}{'layer':>8}{'eager':>6}{'layer':>8}{'eager':>6}")
-    for row in rows:
-        line = f"{', '.join(map(str, row['shape'])) + ' ' + row['dtype'] + ' ' + row['layout']:36}"
-        for which in ("forward", "forward+backward"):
-            r = row[which]
-            line += f"{r['layer_ms']:10.3f}{r['eager/layer']:8.1f}x{r['compile/layer']:8.1f}x{r['layer/copy']:9.2f}x"
-        peak, kept = row["peak/x"], row["kept/x"]
-        print(line + f"{peak['layer']:8.2f}{peak['eager']:6.1f}{kept['layer']:8.3f}{kept['eager']:6.1f}")
+    print(f"{'N, C, H=W, K, J':36}{times}{times}{'layer':>8}{'eager':>6}{'layer':>8}{'eager':>6}", flush=True)
+
+
+def print_row(row: dict[str, Any]) -> None:
+    line = f"{', '.join(map(str, row['shape'])) + ' ' + row['dtype'] + ' ' + row['layout']:36}"
+    for which in ("forward", "forward+backward"):
+        r = row[which]
+        line += f"{r['layer_ms']:10.3f}{r['eager/layer']:8.1f}x{r['compile/layer']:8.1f}x{r['layer/copy']:9.2f}x"
+    peak, kept = row["peak/x"], row["kept/x"]
+    print(line + f"{peak['layer']:8.2f}{peak['eager']:6.1f}{kept['layer']:8.3f}{kept['eager']:6.1f}", flush=True)
+
+
+def print_means(rows: list[dict[str, Any]]) -> None:
     for which in ("forward", "forward+backward"):
         eager, compiled = (geometric_mean([row[which][f"{o}/layer"] for row in rows]) for o in ("eager", "compile"))
         least = min(row[which]["compile/layer"] for row in rows)
@@ -312,10 +322,6 @@ def measure_cuda(seconds: float) -> dict[str, Any]:
     if not loading.load("cuda"):
         sys.exit(f"the fused kernels cannot be had on CUDA: {loading.failure('cuda')}")
     name = torch.cuda.get_device_name()
-    rows = [measure(shape, seconds, "cuda", torch.float16) for shape in CUDA_SHAPES[:-1]]
-    rows += [measure(CUDA_SHAPES[0], seconds, "cuda", torch.float16, "NHWC")]
-    rows += [measure(CUDA_SHAPES[-1], seconds, "cuda")]
-    print_table(name, rows)
     kernels = {}
     for dtype, layout in ((d, layout) for d in (torch.float16, torch.bfloat16, torch.float32) for layout in LAYOUTS):
         torch.cuda.empty_cache()
@@ -326,6 +332,16 @@ def measure_cuda(seconds: float) -> dict[str, Any]:
             print(f"  {kernel[:70]:72}{us:9.1f}" + (f"{share:7.0%}" if share else ""))
     small = small_call(CUDA_SHAPES[-1])
     print(f"\n{CUDA_SHAPES[-1]} float32, us: " + ", ".join(f"{what} {us:.0f}" for what, us in small.items()))
+    # Compiling the plain layer takes longest, so what is known is printed before.
+    print_heading(name)
+    rows = []
+    cases = [(shape, torch.float16, "NCHW") for shape in CUDA_SHAPES[:-1]]
+    cases += [(CUDA_SHAPES[0], torch.float16, "NHWC"), (CUDA_SHAPES[-1], torch.float32, "NCHW")]
+    for shape, dtype, layout in cases:
+        rows.append(measure(shape, seconds, "cuda", dtype, layout))
+        print_row(rows[-1])
+        torch.cuda.empty_cache()
+    print_means(rows)
     return {name: rows, "kernels": kernels, "small": small}
 
 
@@ -354,7 +370,10 @@ def main() -> None:
             command = [sys.executable, __file__, *sys.argv[1:], "--worker", str(file)]
             subprocess.run(command, env={**os.environ, **ALLOCATORS[allocator]}, check=True)
             results[allocator] = json.loads(file.read_text())
-        print_table(f"allocator: {allocator}", results[allocator])
+        print_heading(f"allocator: {allocator}")
+        for row in results[allocator]:
+            print_row(row)
+        print_means(results[allocator])
     if args.json:
         args.json.write_text(json.dumps({"torch": torch.__version__, "threads": args.threads, **results}, indent=1))
 

@@ -72,7 +72,7 @@ def parts() -> list[list[Part]]:
     return [
         [Part(f"compile for {backend}", ["-c", COMPILE, backend], 90) for backend in ("cpu", "cuda")],
         [Part("tests", [*PYTEST, "-m", "gpu and not slow", *TESTS], 100), *sanitizers],
-        [Part("benchmark", ["benchmarks/bench_layer.py", "--device", "cuda"], 90)],
+        [Part("benchmark", ["benchmarks/bench_layer.py", "--device", "cuda"], 120)],
     ]
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     done = [part for group in groups for part in group]
     for part in done:
         if part.log.exists() and (not part.passed or part.name == "benchmark"):
-            print(f"\n{part.log}:", *part.log.read_text().splitlines()[-60:], sep="\n")
+            print(f"\n{part.log}:", *part.log.read_text().splitlines()[-160:], sep="\n")
     print()
     rows = [(part.name, "passed" if part.passed else "FAILED", part.outcome, f"{part.seconds:.0f}") for part in done]
     reports.print_table([("part", "", "outcome", "seconds"), *rows])

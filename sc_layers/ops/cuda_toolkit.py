@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_TOOLKIT = Path("/usr/local/cuda")
-# One for every generation from Ampere on, the first with matrix products of bfloat16; cards between them run the code of
-# the next lower one.
+# One for every generation from Ampere on, the first with matrix products of bfloat16; cards between them run the code
+# of the next lower one.
 ARCHITECTURES = ("80", "86", "89", "90", "100", "120")
 # The level keeps ptxas from hoisting so much out of loops that the kernels spill.
 DEVICE_FLAGS = ("-std=c++17", "-O3", "-Xptxas=--register-usage-level=2")

@@ -57,9 +57,9 @@ SumsCut sums_cut(const Shape& shape, const Device& device) {
   const int64_t owned = kTileColumns * owned_tiles<T>(shape.channels_last);
   const int64_t column_warps = std::min<int64_t>(power_of_two(ceil_divide(columns, owned)), kWarps);
   const int64_t row_warps = kWarps / column_warps, column_blocks = ceil_divide(columns, owned * column_warps);
-  // Parts of the sums over rows cost traffic: the ones for pixels more than the ones for channels.
+  // Parts of the sums over rows cost traffic, the ones for pixels most; those for channels have four steps at least.
   const int64_t wanted = (shape.channels_last ? 8 : 3) * device.multiprocessors / (shape.n * column_blocks);
-  const int64_t parts = std::max<int64_t>(1, std::min(wanted, ceil_divide(rows, kTileRows * row_warps)));
+  const int64_t parts = std::max<int64_t>(1, std::min(wanted, ceil_divide(rows, (shape.channels_last ? 4 : 1) * kTileRows * row_warps)));
   const int64_t rows_each = ceil_divide(ceil_divide(rows, parts * row_warps), kTileRows) * kTileRows;
   const int64_t row_blocks = ceil_divide(rows, rows_each * row_warps), row_parts = row_blocks * row_warps;
   return {narrow(column_warps),

@@ -257,6 +257,9 @@ inline bool is_wide(const T* start, int64_t stride) {
   return reinterpret_cast<uintptr_t>(start) % kAccess == 0 && stride % Line<T>::kEach == 0;
 }
 
+// Keeps the compiler from keeping in registers what it has made of `bits`.
+__device__ inline void forget_uses(unsigned& bits) { asm volatile("" : "+r"(bits)); }
+
 // The sum over `team` neighbouring lanes, a power of two.
 template <typename A>
 __device__ inline A team_sum(A value, int team = kWarp) {

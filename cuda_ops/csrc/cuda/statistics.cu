@@ -45,7 +45,7 @@ __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane,
 // A team of lanes or warps takes a piece of a contiguous plane, a lane up to kLines times eight pixels of it. kFull: every
 // lane has all of them.
 template <typename T, int kLines, bool kFull, bool kWide>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 || std::is_same_v<T, Bfloat16> ? 2 : 3) contiguous_statistics(
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3) contiguous_statistics(
     const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
   A* buffer = reinterpret_cast<A*>(shared_memory());  // [3, kWarps]
@@ -72,6 +72,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 || std::is_same_v<T, 
   const A guess = total[0] / count;
 #pragma unroll
   for (int i = 0; i < kLines; ++i) {
+#pragma unroll
+    for (unsigned& word : held[i].word) forget_uses(word);  // else all of them stay as floats, twice as many registers
     const int left = kFull ? 8 : count - (i * args.team + lane) * 8;
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
