@@ -30,9 +30,9 @@ class Drawing(nn.Module):
         return self.end(features + self.noise * torch.randn_like(features))
 
 
-def attached(generator: nn.Module, seed: int = 0, init: str = "identity") -> nn.Module:
-    torch.manual_seed(seed)
-    return attach_spatial_constriction(generator.eval(), K, layers=["body"], z_dim=5, init=init)
+def attached(generator: nn.Module, num_codes: int = K) -> nn.Module:
+    torch.manual_seed(0)
+    return attach_spatial_constriction(generator.eval(), num_codes, layers=["body"], z_dim=5)
 
 
 def test_a_code_of_zero_stands_for_a_plane_of_typical_mean_and_contrast() -> None:
@@ -55,7 +55,7 @@ def test_masks_start_alike_whatever_the_size_of_the_features(scale: float) -> No
 
 
 def test_logits_of_the_gates_start_at_the_spread_at_which_masks_have_edges() -> None:
-    generator = attached(Drawing(scale=0.01))
+    generator = attached(Drawing(scale=0.01), num_codes=32)
     (layer,) = constriction_layers(generator)
     means = generator.planes.mean((1, 2))[None]
     logits = [gate_logits(means, weight) for weight in (layer.gate_weight_h, layer.gate_weight_w)]
