@@ -46,15 +46,7 @@ def _modules_of_ours() -> list[type[nn.Module]]:
     return [kind for kind in found if issubclass(kind, nn.Module) and not kind.__name__.startswith("_")]
 
 
-# Being rewritten in these rooms.
-NOT_YET = tuple(f"sc_layers.{room}" for room in ("attach", "integrations"))
-
-
-def _marked(value: Any, module: str) -> Any:
-    return pytest.param(value, marks=[pytest.mark.xfail] if module.startswith(NOT_YET) else [])
-
-
-@pytest.mark.parametrize("kind", [_marked(kind, kind.__module__) for kind in _modules_of_ours()])
+@pytest.mark.parametrize("kind", _modules_of_ours())
 def test_help_of_a_module_never_shows_the_text_of_pytorch(kind: type[nn.Module]) -> None:
     ours = [base for base in kind.__mro__ if base.__module__.startswith("sc_layers")]
     for name in ("__doc__", "forward", "extra_repr"):
@@ -96,7 +88,7 @@ def _arguments(definition: Definition) -> list[str]:
     return [name for name in names if name not in ("self", "cls")]
 
 
-@pytest.mark.parametrize("name", [_marked(name, name) for name in map(_module_name, SOURCES)])
+@pytest.mark.parametrize("name", [_module_name(path) for path in SOURCES])
 def test_everything_public_says_what_it_is_and_names_its_arguments(name: str) -> None:
     module = importlib.import_module(name)
     for definition, text in _public(ast.parse(inspect.getsource(module)), module):

@@ -12,16 +12,8 @@ MODULES = [
     for path in sorted((ROOT / "sc_layers").rglob("*.py"))
     if path.stem not in ("__init__", "__main__")
 ]
-# Being rewritten in these rooms.
-NOT_YET = {"attach"}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(module, id=module.as_posix(), marks=[pytest.mark.xfail] if module.parts[0] in NOT_YET else [])
-        for module in MODULES
-    ],
-)
+@pytest.mark.parametrize("module", MODULES, ids=Path.as_posix)
 def test_a_module_has_tests_of_its_name(module: Path) -> None:
     assert (ROOT / "tests" / module.parent / f"test_{module.stem.lstrip('_')}.py").is_file()

@@ -18,11 +18,38 @@ GOLDEN_NETWORK_ABSOLUTE = 1e-4
 GOLDEN_TRAINED_ABSOLUTE = 1e-5
 GOLDEN_LOSS = {"atol": 1e-5, "rtol": 1e-5}
 
+# Distances between images of a network, and what their squares spread by, against the authors' program.
+GOLDEN_DISTANCE = {"atol": 1e-4, "rtol": 1e-4}
+
 # A float32 result of a few operations against the same numbers in another precision.
 ROUNDING = {"atol": 1e-6, "rtol": 1e-6}
 
 # A network in another runtime, whose convolutions sum in another order; absolute.
 OTHER_RUNTIME = {"atol": 1e-4, "rtol": 0.0}
+
+# Scores that only counting and float64 sums enter, against the authors' and the reference library's.
+SCORE = 1e-9
+# Where one of the two sums float32 numbers.
+SCORE_FLOAT32 = 1e-7
+
+# What an optimiser's last steps lead to, against another version of the optimiser.
+OPTIMISED = 1e-4
+
+# Shares of test points on one side of a classifier that depends on the version of scikit-learn: two in 1000 may change.
+CLASSIFIER = 2e-3
+
+# Scores of random forests, against forests of other random numbers.
+FOREST = 0.05
+
+# The score of a perfect representation against 1: samples leave it a little short.
+PERFECT = 0.01
+
+# A statistic of hundreds to thousands of random numbers against what it is on average.
+SAMPLED = 0.05
+
+# Levels out of 255 of a picture: where only the rounding differs, and behind lossy compression.
+LEVEL = 1
+LOSSY_LEVELS = 4
 
 
 def assert_close_to_largest(actual: torch.Tensor, expected: torch.Tensor, fraction: float, what: str = "") -> float:
@@ -40,7 +67,3 @@ def assert_close_absolute(actual: torch.Tensor, expected: torch.Tensor, limit: f
     deviation = (actual.double() - expected.double()).abs().max().item()
     assert deviation <= limit, f"{what}: deviates by {deviation:.2e}, allowed {limit:.0e}"
     return deviation
-
-
-# Scores that only counting and float64 sums enter, against the authors' and the reference library's.
-SCORE = 1e-9

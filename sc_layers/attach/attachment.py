@@ -12,9 +12,12 @@ RECORD = "spatial_constriction"  # the attribute of an attached generator that h
 
 
 def spread(num_codes: int, num_layers: int) -> list[int]:
-    """Codes of each of so many layers, coarse to fine: as even as can be, the coarse ones get what is left over.
+    """Share `num_codes` among `num_layers`, coarse to fine: evenly, and the coarse ones get what is left over.
 
-    A layer that comes away empty is not constricted: 2 codes over 3 layers are [1, 1, 0].
+    A layer that comes away empty is not constricted.
+
+    >>> spread(7, 3), spread(2, 3)
+    ([3, 2, 2], [1, 1, 0])
     """
     each, more = divmod(num_codes, num_layers)
     return [each + (layer < more) for layer in range(num_layers)]

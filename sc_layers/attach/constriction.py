@@ -215,11 +215,11 @@ def copy_constriction(source: nn.Module, target: nn.Module) -> None:
 
 
 def constriction_layers(generator: nn.Module) -> list[SpatialConstriction]:
-    """The layers that attaching added, coarse to fine."""
+    """The layers that attaching added to `generator`, coarse to fine."""
     paths = attachment_of(generator).modules
     return [cast(SpatialConstriction, generator.get_submodule(f"{path}.{LAYER}")) for path in paths]
 
 
 def constriction_parameters(generator: nn.Module) -> list[nn.Parameter]:
-    """Parameters that attaching added, for an optimiser's group of their own."""
+    """Parameters that attaching added to `generator`, for an optimiser's group of their own."""
     return [parameter for layer in constriction_layers(generator) for parameter in layer.parameters()]

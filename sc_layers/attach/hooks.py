@@ -29,7 +29,14 @@ _HOOK_KEY = "sc_layers"
 
 
 def is_wide(latent: Tensor, width: int, num_codes: int, what: str, dim: int = -1) -> bool:
-    """Whether a latent has entries for K codes behind its own in dimension `dim`.
+    """Whether a latent has entries for codes behind its own.
+
+    Args:
+        latent: of `width` or `width + num_codes` entries in dimension `dim`.
+        width: of the latent before the codes.
+        num_codes: K.
+        what: the latent's name in errors.
+        dim: of the entries.
 
     Raises:
         ValueError: it has neither the wide nor the old width.
@@ -46,6 +53,12 @@ def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[
     """Split [..., width + K] into [..., width] and codes [..., K]; codes are zeros where there are none.
 
     The first part is contiguous, as the network expects it: small matrix products round differently on a view.
+
+    Args:
+        latent: [..., width + K] or [..., width].
+        width: of the latent before the codes.
+        num_codes: K.
+        what: the latent's name in errors.
 
     Raises:
         ValueError: any other width.
@@ -76,11 +89,13 @@ class Argument:
     position: int
 
     def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The argument's value in a call with `args` and `kwargs`."""
         return args[self.position] if len(args) > self.position else kwargs[self.name]
 
     def replaced(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """`args` and `kwargs` of a call with `value` in the argument's place."""
         if len(args) > self.position:
             return (*args[: self.position], value, *args[self.position + 1 :]), kwargs
         return args, {**kwargs, self.name: value}
@@ -190,7 +205,7 @@ class Constrict(Hook):
         self.in_path_length = in_path_length
 
     def codes(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Codes [N, k] of this layer."""
+        """Codes [N, k] of this layer in a call of `module` with `args` and `kwargs`; zeros where w has none."""
         row = self.argument.of(args, kwargs)
         row = row[:, -1] if row.ndim == 3 else row
         if row.shape[1] == self.width:
@@ -221,12 +236,14 @@ class InFlight:
         return InFlight, ()
 
     def put(self, value: Tensor | None) -> None:
+        """Hold `value` for this thread; None lets go."""
         if torch.compiler.is_compiling():
             self._traced = value
         else:
             self._of_thread.value = value
 
     def get(self) -> Tensor | None:
+        """What this thread put last, or None."""
         if torch.compiler.is_compiling():
             return self._traced
         return cast("Tensor | None", getattr(self._of_thread, "value", None))
@@ -322,7 +339,11 @@ class ConstrictInput(Constrict):
 
 
 class ReplaceFeatures(Hook):
-    """Behind the block around such a module: return the constricted features in place of the block's first output."""
+    """Behind the block around such a module: return the constricted features in place of the block's first output.
+
+    Args:
+        flight: holds the features from the module to here.
+    """
 
     def __init__(self, flight: InFlight) -> None:
         self.flight = flight
@@ -336,7 +357,14 @@ class ReplaceFeatures(Hook):
 class ShieldFromTruncation(Hook):
     """Before a generator that truncates by itself: give the truncation's centre the codes of the sample.
 
-    `centre + psi * (w - centre)` then leaves the codes alone. The first of `styles` counts.
+    `centre + psi * (w - centre)` then leaves the codes alone.
+
+    Args:
+        width: entries of w before the codes.
+        num_codes: K.
+        styles: the generator's argument of z or w, a list of which the first counts.
+        centre: its argument of the centre, [..., width] or wide, None for no truncation.
+        is_latent: its argument that tells whether `styles` are w.
     """
 
     def __init__(self, width: int, num_codes: int, styles: Argument, centre: Argument, is_latent: Argument) -> None:
@@ -360,7 +388,12 @@ class ShieldFromTruncation(Hook):
 
 
 def warn_of_cut_gradient(latent: Tensor, cut: bool) -> None:
-    """Say where the gradient of codes that somebody optimises is cut; a network's own w is no leaf."""
+    """Warn where the gradient of codes that somebody optimises is cut.
+
+    Args:
+        latent: w with codes; one that a network made is no leaf of autograd, and nobody optimises it.
+        cut: whether the codes' gradient is.
+    """
     if cut and not torch.compiler.is_compiling() and latent.is_leaf and latent.requires_grad:
         warnings.warn(
             "in training mode no gradient reaches the codes in w, which keeps path-length regularisation off them: to "
@@ -397,6 +430,11 @@ class CodedMapping(nn.Module):
         self.training = training
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """w [N, (L,) w_dim + K] of the inner network's `args` and `kwargs`, among them z [N, z_dim + K] or [N, z_dim].
+
+        Raises:
+            ValueError: z of another width.
+        """
         z, codes = split_codes(self.argument.of(args, kwargs), self.widths["z_dim"], self.num_codes, "z")
         args, kwargs = self.argument.replaced(args, kwargs, z)
         return join_codes(self.inner(*args, **kwargs), codes)
@@ -433,7 +471,7 @@ class CodedMapping(nn.Module):
 
 
 def observe(layers: list[nn.Module], see: Callable[[int, Tensor], None]) -> list[torch.utils.hooks.RemovableHandle]:
-    """Call `see(index, features)` with what each constriction gets in this thread, until the handles are removed."""
+    """Call `see(index, features)` with what each of `layers` gets in this thread, until the handles are removed."""
     thread = threading.get_ident()
 
     def hook(index: int) -> Callable[..., None]:

@@ -48,7 +48,16 @@ def images_and_masks(
 
 
 def masks_of(generator: nn.Module, ws: Tensor, c: Tensor | None = None) -> Tensor:
-    """The masks alone of `images_and_masks`, [N, K, H, W]."""
+    """The masks alone of `images_and_masks`.
+
+    Args:
+        generator: attached.
+        ws: [N, L, w_dim + K].
+        c: [N, c_dim], for synthesis networks that read more than w.
+
+    Returns:
+        [N, K, H, W] in [0, 1].
+    """
     return images_and_masks(generator, ws, c=c)[1]
 
 
@@ -96,7 +105,16 @@ class AttachedGenerator(nn.Module):
     def forward(
         self, codes: Tensor, noise_mode: str = "const", return_masks: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Images [N, C, H, W] of codes [N, K], and with `return_masks` the masks [N, K, H, W] at their size."""
+        """Make images of codes.
+
+        Args:
+            codes: [N, K].
+            noise_mode: "const", or another that the code base has.
+            return_masks: also return the masks.
+
+        Returns:
+            Images [N, C, H, W], and with `return_masks` the masks [N, K, H, W] at their size.
+        """
         ws = self.to_w(torch.cat([self.z.expand(len(codes), -1), codes.to(self.z)], dim=1))
         if return_masks:
             return images_and_masks(self.generator, ws, noise_mode, self.c.expand(len(ws), -1))
@@ -108,7 +126,7 @@ class AttachedGenerator(nn.Module):
         return adapter.to_w(self.generator, z, self.c.expand(len(z), -1), self.truncation_psi)
 
     def to_images(self, ws: Tensor, noise_mode: str = "const") -> Tensor:
-        """Images [N, C, H, W] of wide w."""
+        """Images [N, C, H, W] of wide w, given as `ws` [N, L, w_dim + K], with noise of this `noise_mode`."""
         adapter = adapter_of(attachment_of(self.generator))
         return adapter.to_images(self.generator, ws, self.c.expand(len(ws), -1), noise_mode)
 
@@ -136,7 +154,7 @@ class AttachedSampler(nn.Module):
         self.num_codes = record.z_dim + record.num_codes
 
     def forward(self, z: Tensor, noise_mode: str = "random") -> Tensor:
-        """Images [N, C, H, W] of z with codes [N, z_dim + K]."""
+        """Images [N, C, H, W] of z with codes [N, z_dim + K], with noise of this `noise_mode`."""
         return self.view.to_images(self.view.to_w(z), noise_mode)
 
 

@@ -165,7 +165,12 @@ def resume(training: Training | None, data: Mapping[str, Any]) -> None:
 
 
 class GeneratorAndRecognizer(nn.Module):
-    """The G phase's module: gradients of both networks are switched, cleaned and synchronised together."""
+    """The G phase's module: gradients of both networks are switched, cleaned and synchronised together.
+
+    Args:
+        G: the generator.
+        Q: the recogniser.
+    """
 
     def __init__(self, G: nn.Module, Q: nn.Module) -> None:
         super().__init__()
@@ -331,7 +336,7 @@ class PerceptualSimplicityStep:
         return cast(nn.Module, cast(Any, self.G).synthesis if module is None else module)
 
     def accumulate_gradients(self, phase: str, **arguments: Any) -> None:
-        """As the loss's own, with keywords only."""
+        """Accumulate gradients of `phase` as the loss does, whose `arguments` are given by keyword only."""
         if phase in PAYING_PHASES:
             self._pass = _Pass(arguments["gain"], arguments.get("sync", True))
         try:
@@ -340,7 +345,10 @@ class PerceptualSimplicityStep:
             self._pass = None
 
     def run_G(self, z: Tensor, c: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """As the loss's own; the first call of a paying phase makes pairs, path-length regularisation does not."""
+        """Images and w of `z` and `c`, as the loss makes them with `args` and `kwargs`.
+
+        The first call of a paying phase makes pairs, path-length regularisation does not.
+        """
         current, self._pass = self._pass, None
         if current is None:
             return cast("tuple[Tensor, Tensor]", self._run_G(z, c, *args, **kwargs))
@@ -377,7 +385,7 @@ def _synchronized(module: nn.Module, sync: bool) -> AbstractContextManager[Any]:
 
 
 def register_metrics(register: Callable[[Callable[[Any], dict[str, float]]], Any]) -> None:
-    """Add `tpl_small` and `tpl_large` (Eq. 11 and 12) by `metric_main.register_metric`.
+    """Add `tpl_small` and `tpl_large` (Eq. 11 and 12) by `register`, which is `metric_main.register_metric`.
 
     The distance is LPIPS, or what the environment variable SC_LAYERS_TPL_DISTANCE names.
     """

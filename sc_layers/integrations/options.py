@@ -89,6 +89,7 @@ class Flag:
 
     @property
     def key(self) -> str:
+        """The name as Python spells it, with underscores."""
         return self.name.replace("-", "_")
 
 
@@ -156,7 +157,7 @@ def settings_of_checkpoint(
 
 
 def describe_resumed(options: Mapping[str, Any]) -> str:
-    """One line that tells the user which constriction goes on."""
+    """One line that tells the user which constriction goes on, of the `options` of a resumed run."""
     attached = options["attached"]
     return f"Going on with the spatial constriction of the checkpoint: {attached['num_codes']} codes in " + ", ".join(
         map(str, attached["layers"])
@@ -171,7 +172,16 @@ def _resolutions(text: str) -> list[int]:
 
 
 def parameter_groups(generator: nn.Module, recognizer: nn.Module | None, options: ConstrictionOptions) -> list[Any]:
-    """(parameters, multiplier of the learning rate) of the generator itself, its constriction, and the recogniser."""
+    """Group what an optimiser trains, each group with its multiplier of the learning rate.
+
+    Args:
+        generator: attached.
+        recognizer: None where none is trained.
+        options: say whether the generator itself stands still, and hold the multipliers.
+
+    Returns:
+        (parameters, multiplier) of the generator itself, of its constriction, and of the recogniser if any.
+    """
     added = constriction_parameters(generator)
     ids = {id(parameter) for parameter in added}
     own = [parameter for parameter in generator.parameters() if id(parameter) not in ids]

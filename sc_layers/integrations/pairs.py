@@ -26,12 +26,13 @@ class RandomState(NamedTuple):
 
 
 def random_state(device: torch.device) -> RandomState:
-    """The current state."""
+    """The current state, with PyTorch's on `device`."""
     on_gpu = device.type == "cuda"
     return RandomState(random.getstate(), torch.cuda.get_rng_state(device) if on_gpu else torch.get_rng_state())
 
 
 def set_random_state(state: RandomState, device: torch.device) -> None:
+    """Let Python, and PyTorch on `device`, draw the random numbers that follow `state`."""
     random.setstate(state.python)
     if device.type == "cuda":
         torch.cuda.set_rng_state(state.torch, device)
@@ -41,7 +42,7 @@ def set_random_state(state: RandomState, device: torch.device) -> None:
 
 @contextmanager
 def replayed(state: RandomState, device: torch.device) -> Iterator[None]:
-    """Draw the random numbers that followed `state` once more, then go on where we were."""
+    """Draw the random numbers that followed `state` on `device` once more, then go on where we were."""
     now = random_state(device)
     set_random_state(state, device)
     try:

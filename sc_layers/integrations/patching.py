@@ -89,14 +89,14 @@ class FilePatch:
     insertions: list[Insertion] = field(default_factory=list)
 
     def apply(self, data: bytes) -> bytes:
-        """The file with the lines inserted where the patch says."""
+        """The file of content `data` with the lines inserted where the patch says."""
         lines = io.BytesIO(data).readlines()
         for insertion in reversed(self.insertions):
             lines[insertion.position : insertion.position] = insertion.lines
         return b"".join(lines)
 
     def apply_fuzzily(self, data: bytes) -> bytes:
-        """The file with the lines inserted where their neighbours are.
+        """The file of content `data` with the lines inserted where their neighbours are.
 
         Raises:
             ValueError: an insertion has no place, or the result would not work.
@@ -124,7 +124,7 @@ class FilePatch:
         return patched
 
     def revert(self, data: bytes) -> bytes:
-        """The file without marked lines, and without the blank lines that came with them."""
+        """The file of content `data` without marked lines, and without the blank lines that came with them."""
         lines = io.BytesIO(data).readlines()
         blank_follows = {tuple(_marked(insertion)) for insertion in self.insertions if not insertion.lines[-1].strip()}
         kept: list[bytes] = []
@@ -150,12 +150,12 @@ def _with_ends(line: bytes, windows: bool) -> bytes:
 
 
 def blob_id(data: bytes) -> str:
-    """Git's id of a file's content."""
+    """Git's id of a file of content `data`."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def code_base(name: str) -> CodeBase:
-    """The code base of that name.
+    """The code base called `name`.
 
     Raises:
         ValueError: there is no patch for it.
@@ -166,15 +166,19 @@ def code_base(name: str) -> CodeBase:
 
 
 def patch_text(name: str) -> bytes:
-    """The patch of a code base, as `git apply --unidiff-zero` takes it, too."""
+    """The patch of the code base called `name`, as `git apply --unidiff-zero` takes it, too.
+
+    Raises:
+        ValueError: there is no patch for it.
+    """
     return (resources.files(__package__) / "patches" / code_base(name).folder / PATCH_FILE).read_bytes()
 
 
 def parse_patch(text: bytes) -> list[FilePatch]:
-    """Read a patch that only inserts lines.
+    """Read the `text` of a patch that only inserts lines.
 
     Raises:
-        ValueError: anything else.
+        ValueError: it does anything else.
     """
     patches: list[FilePatch] = []
     ids = path = None
@@ -240,6 +244,10 @@ def _changed(contents: Mapping[str, bytes], expected: Mapping[str, str]) -> list
 def state(name: str, directory: Path) -> str:
     """Whether the directory is "clean" (the patch fits) or "patched".
 
+    Args:
+        name: of the code base.
+        directory: its checkout.
+
     Raises:
         ValueError: neither, with what is wrong and what to do.
         FileNotFoundError, NotADirectoryError: not the code base's directory.
@@ -275,6 +283,10 @@ def _explain(name: str, directory: Path, patches: list[FilePatch], contents: Map
 
 def apply_patch(name: str, directory: Path) -> list[str]:
     """Patch a code base, all files or none; returns the paths.
+
+    Args:
+        name: of the code base.
+        directory: its checkout.
 
     Raises:
         ValueError: patched already, changed by hand, or another revision.

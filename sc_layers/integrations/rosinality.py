@@ -55,7 +55,7 @@ def _flag_type(kind: type) -> Any:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of spatial constriction."""
+    """Add the flags of spatial constriction to the script's `parser`."""
     for flag in FLAGS:
         for_argparse = flag.help.replace("%", "%%")
         parser.add_argument(f"--{flag.name}", type=_flag_type(flag.type), metavar=flag.type.__name__, help=for_argparse)
@@ -71,6 +71,16 @@ def setup(
     """Attach constriction to both generators, add its parameters to the optimiser; None where no flag asks for it.
 
     `args.latent` becomes the width of z with codes, and so do the latents that the script draws.
+
+    Args:
+        args: the script's flags, ours among them.
+        generator: the one in training.
+        g_ema: its moving average.
+        g_optim: the optimiser of `generator`.
+        device: of the training.
+
+    Raises:
+        SystemExit: flags that do not fit one another or the checkpoint, with what is wrong.
     """
     try:
         found = None if args.ckpt is None else _settings_of(args.ckpt)
@@ -160,6 +170,11 @@ class Training:
 
         A checkpoint without constriction gets it, as the identity, and the optimiser's fresh groups.
 
+        Args:
+            checkpoint: as loaded, changed in place.
+            generator: attached.
+            g_optim: its optimiser.
+
         Raises:
             ValueError: the checkpoint has other layers or codes than the flags say.
         """
@@ -198,7 +213,7 @@ class Training:
         state["state"] = {number: value for number, value in state["state"].items() if number in known}
 
     def distribute(self, args: argparse.Namespace) -> None:
-        """Wrap the recogniser as the script wraps its networks."""
+        """Wrap the recogniser as the script wraps its networks where the flags `args` ask for several processes."""
         if self.recognizer is not None and args.distributed:
             devices = [args.local_rank] if self.device.type == "cuda" else None
             self.wrapped = nn.parallel.DistributedDataParallel(

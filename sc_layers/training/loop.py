@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,26 @@ def _lay_out(state: TrainingState) -> torch.memory_format:
     return memory_format
 
 
+def _real_images(
+    state: TrainingState, dataset: Dataset, memory_format: torch.memory_format, workers: int | None, skip_bad: bool
+) -> Iterator[Tensor]:
+    """Batches [N, C, H, W] in [-1, 1] on the training's device, without end, from where the training stands."""
+    config = state.config
+    device = next(state.G.parameters()).device
+    stream = batches(
+        dataset,
+        config.batch,
+        config.seed,
+        config.mirror,
+        start=state.images_seen // config.batch,
+        workers=workers,
+        pin_memory=device.type == "cuda",
+        skip_bad=skip_bad,
+    )
+    for batch in stream:
+        yield to_network_range(batch.to(device, non_blocking=True)).contiguous(memory_format=memory_format)
+
+
 def train(
     state: TrainingState,
     dataset: Dataset,
@@ -141,20 +161,10 @@ def train(
     total = int(config.total_kimg * 1000)
     if state.images_seen >= total:
         raise ValueError(f"nothing to do: {state.images_seen} images were seen, total_kimg is {config.total_kimg}")
-    device = next(state.G.parameters()).device
     memory_format = _lay_out(state)
     (run_dir / CONFIG_FILE).write_text(json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n")
     pictures = Pictures(run_dir, state, dataset)
-    stream = batches(
-        dataset,
-        config.batch,
-        config.seed,
-        config.mirror,
-        start=state.images_seen // config.batch,
-        workers=workers,
-        pin_memory=device.type == "cuda",
-        skip_bad=skip_bad,
-    )
+    stream = _real_images(state, dataset, memory_format, workers, skip_bad)
     statistics = _Statistics(state)
     bar = require("tqdm", "train").tqdm(
         total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.05, disable=not progress
@@ -163,9 +173,7 @@ def train(
         while True:
             if check is not None:
                 check.raise_if_damaged()
-            batch = next(stream).to(device, non_blocking=True)
-            reals = to_network_range(batch).contiguous(memory_format=memory_format)
-            statistics.add(training_step(state, reals))
+            statistics.add(training_step(state, next(stream)))
             bar.update(config.batch)
             finished = state.images_seen >= total
             if finished or _is_due(state, config.tick_kimg):

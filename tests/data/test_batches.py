@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sc_layers.data import Dataset, DSprites, batch_at, batches, open_dataset
 from tests.data.files import idx_bytes, random_pixels, write_pngs, zip_folder
+from tests.tolerances import SAMPLED
 
 COUNT = 10
 Opener = Callable[[Path], Dataset]
@@ -86,8 +87,8 @@ def test_every_epoch_shows_every_file_once_in_another_order(tmp_path: Path, batc
 def test_rendered_sets_are_drawn_from_evenly() -> None:
     images = _take(batches(DSprites(), 250, seed=0), 4).flatten(0, 2)
     coverage = images.float().mean(0) / 255
-    torch.testing.assert_close(coverage, coverage.T, atol=0.05, rtol=0)
-    torch.testing.assert_close(coverage, coverage.flip(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(coverage, coverage.T, atol=SAMPLED, rtol=0)
+    torch.testing.assert_close(coverage, coverage.flip(0), atol=SAMPLED, rtol=0)
     assert len({image.numpy().tobytes() for image in images}) > 975
 
 

@@ -7,79 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sc_layers.attach import attach_spatial_constriction, codes_of, constriction_parameters, masks_of, traverse
+from sc_layers.attach import constriction_parameters
 from sc_layers.integrations import rosinality as sc_training
-from tests.integrations.toys import W_DIM, RosinalityLikeGenerator
+from tests.integrations.toys import W_DIM, RosinalityLikeGenerator, rosinality_images
 
 K = 4
 SIZE = 16
-
-
-def attached(init: str = "random") -> RosinalityLikeGenerator:
-    generator = RosinalityLikeGenerator().eval()
-    return attach_spatial_constriction(generator, K, [8, 16], init=init)
-
-
-def images(generator: nn.Module, *z: Tensor, **options: Any) -> Tensor:
-    return generator(list(z), randomize_noise=False, **options)[0]
-
-
-def test_identity_init_keeps_the_images_of_mixed_and_truncated_styles() -> None:
-    generator = RosinalityLikeGenerator().eval()
-    z = [torch.randn(2, W_DIM), torch.randn(2, W_DIM)]
-    options = {"truncation": 0.5, "truncation_latent": generator.mean_latent(8).detach(), "inject_index": 3}
-    before = images(generator, *z, **options)
-    attach_spatial_constriction(generator, K, [8, 16])
-    wide = [torch.cat([part, torch.randn(2, K)], 1) for part in z]
-    assert torch.equal(images(generator, *wide, **options), before)
-
-
-@pytest.mark.parametrize("centre_width", [W_DIM, W_DIM + K])
-def test_codes_are_never_truncated(centre_width: int) -> None:
-    generator = attached()
-    z = torch.randn(2, W_DIM + K)
-    centre = torch.randn(1, centre_width)
-    _, latents = generator([z], truncation=0.5, truncation_latent=centre, return_latents=True)
-    assert torch.allclose(codes_of(generator, latents), z[:, W_DIM:], atol=1e-6)
-    per_layer = generator.style(z)[:, None].repeat(1, 6, 1)
-    _, latents = generator(
-        [per_layer], truncation=0.5, truncation_latent=centre, return_latents=True, input_is_latent=True
-    )
-    assert torch.allclose(codes_of(generator, latents), z[:, W_DIM:], atol=1e-6)
-
-
-def test_returned_latents_hold_the_codes_and_make_the_same_images() -> None:
-    generator = attached()
-    z = torch.randn(2, W_DIM + K)
-    made, latents = generator([z], randomize_noise=False, return_latents=True)
-    assert torch.equal(images(generator, latents, input_is_latent=True), made)
-    (gradient,) = torch.autograd.grad(made.sum(), latents)
-    assert gradient[..., :W_DIM].abs().max() > 0
-
-
-def test_narrow_z_and_w_stand_for_codes_zero() -> None:
-    generator = attached()
-    z = torch.cat([torch.randn(2, W_DIM), torch.zeros(2, K)], 1)
-    narrow = z[:, :W_DIM].contiguous()
-    assert torch.equal(images(generator, narrow), images(generator, z))
-    w = generator.style(z)
-    narrow_w = w[:, :W_DIM].contiguous()
-    centre = torch.randn(1, W_DIM)
-    options = {"input_is_latent": True, "truncation": 0.5, "truncation_latent": centre}
-    torch.testing.assert_close(images(generator, narrow_w, **options), images(generator, w, **options))
-
-
-def test_masks_and_traversals_work() -> None:
-    generator = attached()
-    z = torch.randn(1, W_DIM + K)
-    _, latents = generator([z], return_latents=True)
-    assert masks_of(generator, latents).shape == (1, K, SIZE, SIZE)
-    row = traverse(generator, z, points=2, bound=1.0, dims=[2])
-    z[:, W_DIM + 2] = 1.0
-    torch.testing.assert_close(row[0, 1], images(generator, z)[0])
-    assert not torch.allclose(traverse(generator, z, points=2, truncation_psi=0.5), traverse(generator, z, points=2))
 
 
 def arguments(**more: Any) -> argparse.Namespace:
@@ -199,13 +134,13 @@ def test_an_unpatched_checkpoint_resumes_as_the_identity_and_keeps_its_optimiser
         {"g": plain.state_dict(), "g_ema": plain.state_dict(), "g_optim": optimizer.state_dict()}
     )
     z = torch.randn(2, W_DIM)
-    before = images(plain, z)
+    before = rosinality_images(plain, z)
     script = Script(ckpt=plain_checkpoint)
     script.load(checkpoint)
     assert capsys.readouterr().out == "The checkpoint has no recogniser: starting with a fresh one.\n"
     wide = torch.cat([z, torch.randn(2, K)], 1)
-    assert torch.equal(images(script.generator, wide), before)
-    assert torch.equal(images(script.g_ema, wide), before)
+    assert torch.equal(rosinality_images(script.generator, wide), before)
+    assert torch.equal(rosinality_images(script.g_ema, wide), before)
     moments = [script.g_optim.state[p]["exp_avg_sq"] for p in script.generator.style.parameters()]
     assert all(
         torch.equal(a, optimizer.state[p]["exp_avg_sq"]) for a, p in zip(moments, plain.style.parameters(), strict=True)
@@ -278,5 +213,5 @@ def test_scripts_attach_what_a_checkpoint_has() -> None:
     assert sc_training.attach_from_checkpoint(generator, checkpoint) == K
     generator.load_state_dict(checkpoint["g_ema"])
     z = sc_training.with_random_codes(generator, torch.randn(2, W_DIM))
-    assert torch.equal(images(generator, z), images(script.g_ema.eval(), z))
+    assert torch.equal(rosinality_images(generator, z), rosinality_images(script.g_ema.eval(), z))
     assert sc_training.attach_from_checkpoint(RosinalityLikeGenerator(), {"g_ema": {}}) == 0

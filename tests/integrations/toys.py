@@ -111,6 +111,19 @@ class AdaLikeGenerator(nn.Module):
         return self.synthesis(self.mapping(z, c, truncation_psi=truncation_psi), **options)
 
 
+class Upsampler(nn.Module):
+    """A second network that reads w, besides features, as in eg3d."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block0 = Block(W_DIM, 64, "skip", is_last=True)
+        self.block0.w_dim = W_DIM
+
+    def forward(self, rgb: Tensor, x: Tensor, ws: Tensor) -> Tensor:
+        assert ws.shape[-1] == self.block0.w_dim
+        return self.block0(x, rgb, ws[:, -1:].repeat(1, 2, 1), noise_mode="const")[1]
+
+
 class MarginLayer(StyledLayer):
     def __init__(self, w_dim: int, size: int, rate: int, is_torgb: bool = False) -> None:
         super().__init__(WIDTH, 3 if is_torgb else WIDTH, w_dim, size)
@@ -210,3 +223,8 @@ class RosinalityLikeGenerator(nn.Module):
             x = second(x, latent[:, 2 * i + 2], random=randomize_noise)
             image = to_rgb(x, latent[:, 2 * i + 3], skip=image, random=False)
         return image, latent if return_latents else None
+
+
+def rosinality_images(generator: nn.Module, *z: Tensor, **options: Any) -> Tensor:
+    """Images of z, or of several whose styles are mixed, with the noise fixed."""
+    return generator(list(z), randomize_noise=False, **options)[0]

@@ -12,6 +12,7 @@ from torch import Tensor
 from sc_layers.metrics.distances import EfficientNetLite
 from sc_layers.metrics.path_length import ppl, reject_tails
 from tests.golden import load_golden
+from tests.tolerances import ROUNDING, SAMPLED
 
 pytest.importorskip("torchmetrics")
 
@@ -31,7 +32,7 @@ def test_ppl_of_a_linear_generator_is_its_mean_squared_speed() -> None:
         percentiles=(0, 100),
         distance="mse",
     )
-    assert result.score == pytest.approx(2 * (speed * 127.5) ** 2, rel=0.05)
+    assert result.score == pytest.approx(2 * (speed * 127.5) ** 2, rel=SAMPLED)
     assert result.details["num_kept"] == 4000
 
 
@@ -44,9 +45,9 @@ def test_tails_are_rejected_as_in_the_authors_program() -> None:
     golden = load_golden("util")
     low, high, mean = golden.numpy("ppl_lo_hi_mean").tolist()
     kept = reject_tails(golden.numpy("ppl_all").astype(float))
-    assert kept.min() == pytest.approx(low, rel=1e-6)
-    assert kept.max() == pytest.approx(high, rel=1e-6)
-    assert kept.mean() == pytest.approx(mean, rel=1e-6)
+    assert kept.min() == pytest.approx(low, rel=ROUNDING["rtol"])
+    assert kept.max() == pytest.approx(high, rel=ROUNDING["rtol"])
+    assert kept.mean() == pytest.approx(mean, rel=ROUNDING["rtol"])
 
 
 def test_ppl_with_the_offline_network_is_finite_at_the_papers_step() -> None:

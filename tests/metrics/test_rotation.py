@@ -12,7 +12,7 @@ from torch import Tensor
 from sc_layers.metrics.generators import Sampling
 from sc_layers.metrics.rotation import RotationCurve, rotated_codes, rotation_curve
 from tests.golden import load_golden
-from tests.tolerances import SCORE
+from tests.tolerances import ROUNDING, SCORE
 
 
 @pytest.mark.parametrize("angle", [0, 30, -45])
@@ -22,7 +22,7 @@ def test_rotated_grids_are_those_of_the_authors_program(angle: int) -> None:
     codes = rotated_codes(
         expected[0], tuple(settings["latent_pair"]), angle, settings["n_samples_per"], settings["bound"]
     )
-    torch.testing.assert_close(codes.flatten(0, 1), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(codes.flatten(0, 1), expected, atol=ROUNDING["atol"], rtol=0)
 
 
 def test_row_distances_accumulate_to_the_authors_number() -> None:
@@ -35,7 +35,7 @@ def test_row_distances_accumulate_to_the_authors_number() -> None:
 
     stored.start = 0
     curve = rotation_curve(stored, (1, 4), 6, angles=[0], num_points=5, distance="mse", sampling=Sampling(batch_size=7))
-    assert curve.distances[0] == pytest.approx(float(golden["rot_dist"]), rel=1e-6)
+    assert curve.distances[0] == pytest.approx(float(golden["rot_dist"]), rel=ROUNDING["rtol"])
 
 
 def two_factors(codes: Tensor) -> Tensor:

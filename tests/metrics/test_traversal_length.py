@@ -24,7 +24,7 @@ from sc_layers.metrics.traversal_length import (
 from sc_layers.models import Generator
 from tests.golden import load_golden
 from tests.metrics.stripes import Stripes
-from tests.tolerances import SCORE
+from tests.tolerances import GOLDEN_DISTANCE, GOLDEN_LOSS, SAMPLED, SCORE
 
 SETTINGS = set(TPLSettings.__dataclass_fields__)
 SAMPLING = set(Sampling.__dataclass_fields__)
@@ -63,15 +63,16 @@ def test_tpl_is_that_of_the_authors_program(name: str, variant: str) -> None:
             base_codes=golden[f"{variant}/latents"],
             distance="mse",
         )
-        close = {"rtol": 1e-4, "atol": 1e-4}
-        torch.testing.assert_close(result.pair_distances.float(), golden[f"{variant}/pair_distances"], **close)
-        torch.testing.assert_close(result.per_dim.float(), golden[f"{variant}/tpl_per_dim"], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(result.std_per_dim.float(), golden[f"{variant}/std_per_dim"], **close)
+        torch.testing.assert_close(
+            result.pair_distances.float(), golden[f"{variant}/pair_distances"], **GOLDEN_DISTANCE
+        )
+        torch.testing.assert_close(result.per_dim.float(), golden[f"{variant}/tpl_per_dim"], **GOLDEN_LOSS)
+        torch.testing.assert_close(result.std_per_dim.float(), golden[f"{variant}/std_per_dim"], **GOLDEN_DISTANCE)
         assert result.num_active == expected["n_active"]
-        assert result.total == pytest.approx(expected["_sum_dist"], rel=1e-5)
-        assert result.mean == pytest.approx(expected["_mean_dist"], rel=1e-5)
-        assert result.mean_std == pytest.approx(expected["_mean_std"], rel=1e-4)
-        assert result.norm == pytest.approx(expected["_norm_dist_std"], rel=1e-5)
+        assert result.total == pytest.approx(expected["_sum_dist"], rel=GOLDEN_LOSS["rtol"])
+        assert result.mean == pytest.approx(expected["_mean_dist"], rel=GOLDEN_LOSS["rtol"])
+        assert result.mean_std == pytest.approx(expected["_mean_std"], rel=GOLDEN_DISTANCE["rtol"])
+        assert result.norm == pytest.approx(expected["_norm_dist_std"], rel=GOLDEN_LOSS["rtol"])
 
 
 @pytest.mark.parametrize(("reading", "distances"), [("points", 8), ("segments", 9)])
@@ -81,7 +82,7 @@ def test_both_readings_of_eq_11_sum_their_number_of_steps(reading: str, distance
     # One of two rows changes by strength * step, in units of 0..255.
     expected = [distances * (strength * step) ** 2 / 2 for strength in (3.0, 1.0)]
     assert result.pair_distances.shape == (2, 2, distances)
-    assert result.per_dim.tolist() == pytest.approx(expected, rel=1e-4)
+    assert result.per_dim.tolist() == pytest.approx(expected, rel=GOLDEN_DISTANCE["rtol"])
 
 
 def test_a_relative_sweep_moves_around_the_base_codes() -> None:
@@ -276,7 +277,7 @@ def test_a_distance_may_be_any_feature_distance() -> None:
             return (images.mean((2, 3)),)
 
     result = quiet_tpl(Stripes([3.0, 1.0]), distance=Brightness())
-    assert result.per_dim[0] == pytest.approx(9 * result.per_dim[1].item(), rel=1e-3)
+    assert result.per_dim[0] == pytest.approx(9 * result.per_dim[1].item(), rel=GOLDEN_DISTANCE["rtol"])
 
 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
@@ -287,5 +288,5 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
 def test_base_codes_come_from_the_distribution_that_is_asked_for() -> None:
     bases = quiet_tpl(Stripes([3.0, 1.0]), num_traversals=400, num_points=2, latents="uniform").base_codes
     assert bases.abs().max() <= 2
-    assert bases.std() == pytest.approx(4 / 12**0.5, rel=0.05)  # a normal one has 1
+    assert bases.std() == pytest.approx(4 / 12**0.5, rel=SAMPLED)  # a normal one has 1
     assert quiet_tpl(Stripes([3.0, 1.0]), num_traversals=400, num_points=2).base_codes.abs().max() > 2

@@ -62,55 +62,92 @@ class Adapter(ABC):
 
     @abstractmethod
     def matches(self, generator: nn.Module) -> bool:
-        """Whether this is a generator of the code base."""
+        """Whether `generator` is one of the code base."""
 
     @abstractmethod
     def sites(self, generator: nn.Module) -> list[Site]:
-        """Every place, coarse to fine."""
+        """Every place of `generator` where features can be constricted, coarse to fine."""
 
     @abstractmethod
     def widths(self, generator: nn.Module) -> tuple[int, int]:
-        """Widths of z and w."""
+        """Widths of z and w of `generator`, before the codes."""
 
     @abstractmethod
     def install(self, generator: nn.Module, record: Attachment) -> None:
-        """Let the codes pass to the layers, and widen the attributes that tell the widths."""
+        """Let the codes pass to the layers, and widen the attributes that tell the widths.
+
+        Args:
+            generator: has the layers already.
+            record: of this attachment.
+        """
 
     def uninstall(self, generator: nn.Module, record: Attachment) -> None:  # noqa: B027
-        """Restore the attributes that `install` changed, if any; hooks and layers are removed elsewhere."""
+        """Restore the attributes that `install` changed, if any; hooks and layers are removed elsewhere.
+
+        Args:
+            generator: attached.
+            record: of its attachment.
+        """
 
     def copies(self, record: Attachment) -> list[list[str]]:
-        """Dotted paths of the modules that own each layer and its copies; the last of each is what `to_images` runs."""
+        """Dotted paths of the modules that own each layer of `record` and its copies; `to_images` runs the last."""
         return [[path] for path in record.modules]
 
     def run_on(self, generator: nn.Module, z: Tensor) -> None:
-        """Run the generator on z [N, z_dim + K], as far as its layers need, with any class."""
+        """Run `generator` on z [N, z_dim + K], as far as its layers need, with any class."""
         number = int(getattr(generator, "c_dim", 0))
         c = torch.eye(number, device=z.device)[torch.arange(len(z)) % number] if number else z.new_zeros(len(z), 0)
         self.to_images(generator, self.to_w(generator, z, c, 1.0), c, "const")
 
     @abstractmethod
     def to_w(self, generator: nn.Module, z: Tensor, c: Tensor | None, truncation_psi: float) -> Tensor:
-        """Wide w of wide z [N, z_dim + K] and classes [N, c_dim]."""
+        """Map wide z to wide w.
+
+        Args:
+            generator: attached.
+            z: [N, z_dim + K].
+            c: classes or cameras [N, c_dim]; None for networks without.
+            truncation_psi: pulls w towards its average, 1 not at all; never acts on codes.
+
+        Returns:
+            [N, L, w_dim + K], or z itself where the network has no w.
+
+        Raises:
+            ValueError: the code base cannot truncate here.
+        """
 
     @abstractmethod
     def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
-        """Images [N, C, H, W] of wide w; `noise_mode` "const" fixes the noise."""
+        """Make images of wide w.
+
+        Args:
+            generator: attached.
+            ws: [N, L, w_dim + K].
+            c: classes or cameras [N, c_dim]; None for networks whose synthesis reads w alone.
+            noise_mode: "const", which fixes the noise, or another that the code base has.
+
+        Returns:
+            [N, C, H, W].
+
+        Raises:
+            ValueError: a noise mode that the code base has not, or no camera where it needs one.
+        """
 
 
 def check_noise_mode(noise_mode: str, *known: str) -> None:
+    """Raise a ValueError where `noise_mode` is none of the `known` ones of a code base."""
     if noise_mode not in known:
         raise ValueError(f"noise_mode must be {' or '.join(known)} for this code base, got {noise_mode!r}")
 
 
 def pass_codes_by(parent: nn.Module, name: str, record: Attachment) -> None:
-    """Wrap the mapping network `parent.name`, so that codes pass it."""
+    """Wrap the mapping network in the attribute `name` of `parent`, so that the codes of `record` pass it."""
     inner = getattr(parent, name)
     setattr(parent, name, CodedMapping(inner, record.z_dim, record.w_dim, record.num_codes))
 
 
 def unwrap(parent: nn.Module, name: str) -> None:
-    """Undo `pass_codes_by`."""
+    """Undo `pass_codes_by` for the attribute `name` of `parent`."""
     setattr(parent, name, getattr(parent, name).inner)
 
 
@@ -144,7 +181,7 @@ def strip_styles(network: nn.Module, record: Attachment, names: Sequence[str] = 
 
 
 def tell_width(network: nn.Module, old: int, new: int) -> None:
-    """Let every part that compares w with its attribute `w_dim` expect another width."""
+    """Let every part of `network` that compares w with its attribute `w_dim` expect the width `new`, not `old`."""
     for module in network.modules():
         if vars(module).get("w_dim") == old:
             module.w_dim = new  # type: ignore[assignment]
@@ -165,7 +202,7 @@ def let_wide_w_pass(network: nn.Module, record: Attachment, name: str | None = N
 
 
 def widen_arguments(generator: nn.Module, record: Attachment) -> None:
-    """Tell the wide z and w; and, where the class records the arguments it was made with, that it is attached."""
+    """Let `generator` tell the widths of `record` with codes and, where its class records its arguments, `record`."""
     net = cast(Any, generator)
     net.z_dim = record.z_dim + record.num_codes
     if getattr(net, "w_dim", None) == record.w_dim:  # FastGAN's says 0, whatever w is
@@ -176,7 +213,7 @@ def widen_arguments(generator: nn.Module, record: Attachment) -> None:
 
 
 def narrow_arguments(generator: nn.Module, record: Attachment) -> None:
-    """Undo `widen_arguments`."""
+    """Undo `widen_arguments` of this `record` on `generator`."""
     net = cast(Any, generator)
     net.z_dim = record.z_dim
     if getattr(net, "w_dim", None) == record.w_dim + record.num_codes:
@@ -228,7 +265,7 @@ class TwoPartAdapter(Adapter):
 
 
 def first_tensor(output: Any) -> Any:
-    """The images of what a network returned: a tensor, the first of several, or the entry `image` of a dict."""
+    """The images in the `output` of a network: a tensor, the first of several, or the entry `image` of a dict."""
     if isinstance(output, dict):
         return output.get("image")
     return output[0] if isinstance(output, tuple) else output
@@ -241,7 +278,7 @@ def gpus_of(module: nn.Module) -> list[torch.device]:
 
 @contextmanager
 def untouched(generator: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, random numbers and modes as they were afterwards."""
+    """Hold `generator` in evaluation mode without gradients; afterwards random numbers and modes are as before."""
     training = {module: module.training for module in generator.modules()}
     try:
         with torch.no_grad(), torch.random.fork_rng(gpus_of(generator)):
@@ -253,7 +290,7 @@ def untouched(generator: nn.Module) -> Iterator[None]:
 
 
 def feature_shapes(generator: nn.Module, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, torch.Size]:
-    """Run `generator(*inputs)` once, without leaving a trace, and see what shapes the named modules return.
+    """Run `generator(*inputs)` once, without leaving a trace, and see what shapes the modules called `names` return.
 
     Raises:
         ValueError: no such module, or one that returns no features [N, C, H, W], or that never ran; inputs that the
@@ -313,7 +350,15 @@ def _owner(generator: nn.Module, name: str) -> str:
 
 
 def take_codes(network: nn.Module, generator: nn.Module, record: Attachment, width: int, what: str) -> None:
-    """Let a network whose inner ways of w are unknown strip the codes off its first argument for all layers."""
+    """Let a network whose inner ways of w are unknown strip the codes off its first argument for all layers.
+
+    Args:
+        network: runs all layers during its forward.
+        generator: `network`, or what it is a part of; has the layers already.
+        record: of this attachment.
+        width: of the argument before the codes.
+        what: the argument's name in errors, "z" or "w".
+    """
     flight = InFlight()
     wide = argument(network)
     settings = (width, record.num_codes, what, wide, record.codes_in_path_length)
@@ -397,7 +442,7 @@ class NamedTwoPartAdapter(Adapter):
         return self.example_inputs or [_zeros(generator, cast(int, generator.z_dim)), c]
 
     def widths(self, generator: nn.Module) -> tuple[int, int]:
-        """Found by running: FastGAN's w_dim is 0, and its w is z."""
+        """Widths of z and w of `generator`, found by running it: FastGAN's w_dim is 0, and its w is z."""
         z, *others = self._inputs(generator)
         with untouched(generator):
             ws = cast(Any, generator).mapping(z, *others[:1])

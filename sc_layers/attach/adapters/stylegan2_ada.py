@@ -24,7 +24,7 @@ class StyleGAN2AdaAdapter(TwoPartAdapter):
 
 
 def block_sites(synthesis: Any, prefix: str) -> list[Site]:
-    """Sites of a synthesis network of such blocks, at a dotted path that ends in a dot."""
+    """Sites of a network `synthesis` of such blocks, whose dotted path `prefix` ends in a dot."""
     sites = []
     row = -1
     for resolution in synthesis.block_resolutions:

@@ -11,6 +11,7 @@ from PIL import Image, features
 
 from sc_layers.data.formats.decoding import decode, parse_background, read_header
 from tests.data.files import random_pixels
+from tests.tolerances import LEVEL, LOSSY_LEVELS
 
 WHITE = (255, 255, 255)
 
@@ -62,14 +63,14 @@ def test_photographs_are_turned_as_their_exif_data_tell() -> None:
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[:8] = 255
     image = _saved(Image.fromarray(pixels), "JPEG", exif=_with_orientation(8))
-    np.testing.assert_allclose(_decoded(image)[:, :, 0], np.rot90(pixels)[:, :, 0], atol=8)
+    np.testing.assert_allclose(_decoded(image)[:, :, 0], np.rot90(pixels)[:, :, 0], atol=LOSSY_LEVELS)
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (0x10, 0x80, 0xF0)])
 def test_half_transparent_pixels_are_mixed_with_the_background(background: tuple[int, int, int]) -> None:
     image = _saved(Image.new("RGBA", (2, 2), (200, 100, 0, 128)), "PNG")
     mixed = [(128 * c + 127 * b) / 255 for c, b in zip((200, 100, 0), background, strict=True)]
-    np.testing.assert_allclose(_decoded(image, background)[0, 0], mixed, atol=1)
+    np.testing.assert_allclose(_decoded(image, background)[0, 0], mixed, atol=LEVEL)
 
 
 def test_grey_with_alpha_stays_grey() -> None:
@@ -110,7 +111,9 @@ def test_bitmaps_are_black_and_white() -> None:
 def test_inks_take_their_colour_from_white(kind: str, ink: int) -> None:
     inks = tuple(255 if ink == number else 0 for number in range(4))
     expected = [(0, 255, 255), (255, 0, 255), (255, 255, 0), (0, 0, 0)][ink]
-    np.testing.assert_allclose(_decoded(_saved(Image.new("CMYK", (8, 8), inks), kind))[4, 4], expected, atol=6)
+    np.testing.assert_allclose(
+        _decoded(_saved(Image.new("CMYK", (8, 8), inks), kind))[4, 4], expected, atol=LOSSY_LEVELS
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
@@ -166,7 +169,7 @@ def test_several_pages_or_frames_are_refused(kind: str) -> None:
 def test_a_photograph_with_previews_behind_it_is_the_photograph() -> None:
     photograph, preview = Image.new("RGB", (16, 16), (200, 100, 50)), Image.new("RGB", (8, 8))
     image = _saved(photograph, "MPO", save_all=True, append_images=[preview])
-    np.testing.assert_allclose(_decoded(image)[8, 8], [200, 100, 50], atol=4)
+    np.testing.assert_allclose(_decoded(image)[8, 8], [200, 100, 50], atol=LOSSY_LEVELS)
 
 
 def test_pixels_that_cannot_be_shown_are_refused() -> None:
@@ -193,7 +196,9 @@ def test_a_picture_too_large_for_memory_is_refused_by_its_header() -> None:
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 def test_avif_is_read(tmp_path: Path) -> None:
-    np.testing.assert_allclose(_decoded(_saved(Image.new("RGB", (8, 8), "red"), "AVIF"))[4, 4], [255, 0, 0], atol=6)
+    np.testing.assert_allclose(
+        _decoded(_saved(Image.new("RGB", (8, 8), "red"), "AVIF"))[4, 4], [255, 0, 0], atol=LOSSY_LEVELS
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from sc_layers.data import open_dataset
 from sc_layers.data.formats import files
 from sc_layers.data.formats.files import FolderFiles, ZipFiles, picture_suffixes
 from tests.data.files import random_pixels, write_pngs, zip_folder
+from tests.tolerances import LOSSY_LEVELS
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG", "jfif", "bmp", "webp", "tif", "gif", "tga", "ppm", "jp2", "pcx"])
 def test_all_that_pillow_opens_is_a_picture(tmp_path: Path, suffix: str) -> None:
     Image.new("RGB", (8, 8), (200, 100, 50)).save(tmp_path / f"image.{suffix}")
-    np.testing.assert_allclose(open_dataset(tmp_path).picture(0)[4, 4], [200, 100, 50], atol=8)
+    np.testing.assert_allclose(open_dataset(tmp_path).picture(0)[4, 4], [200, 100, 50], atol=LOSSY_LEVELS)
 
 
 @pytest.mark.parametrize("suffix", [".eps", ".ps", ".mpg", ".h5", ".wmf", ".txt"])

@@ -5,6 +5,7 @@ import pytest
 
 from sc_layers.data.formats.resizing import crop_square, parse_crop, resize
 from tests.data.files import random_pixels
+from tests.tolerances import LEVEL
 
 WIDE = random_pixels(1, size=12)[0, :8]
 
@@ -45,7 +46,7 @@ def test_other_crops_are_refused(text: str) -> None:
 def test_box_takes_the_mean_of_an_area(channels: int) -> None:
     pixels = random_pixels(1, size=8, channels=3)[0][..., :channels]
     means = pixels.reshape(4, 2, 4, 2, channels).mean((1, 3))
-    np.testing.assert_allclose(resize(pixels, 4, "box"), means, atol=1)
+    np.testing.assert_allclose(resize(pixels, 4, "box"), means, atol=LEVEL)
 
 
 def test_lanczos_sharpens_an_edge_beyond_its_sides_and_box_does_not() -> None:

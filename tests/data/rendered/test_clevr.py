@@ -5,6 +5,7 @@ import pytest
 
 from sc_layers.data import Clevr
 from sc_layers.data.rendered.clevr import COLOURS, FLOOR, HIGHLIGHT, OBJECT, coefficient_maps
+from tests.tolerances import LEVEL
 
 DATA = Clevr(32)
 GRID = (3, 20, 20)
@@ -53,7 +54,7 @@ def test_the_colour_shows_on_the_object_and_nowhere_else() -> None:
     assert (images[:, :, elsewhere] == images[:1, :, elsewhere]).all()
     flat = (maps[OBJECT] > 0) & (maps[HIGHLIGHT] == 0) & (maps[FLOOR] == 0)
     expected = COLOURS[:, :, None] * maps[OBJECT, flat] / 255
-    np.testing.assert_allclose(images[:, :, flat], expected, atol=1)
+    np.testing.assert_allclose(images[:, :, flat], expected, atol=LEVEL)
 
 
 def test_a_shadow_lies_beside_the_object() -> None:

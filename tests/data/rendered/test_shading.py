@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from sc_layers.data.rendered.shading import AMBIENT, HEADLIGHT, LIGHT_STRENGTH, as_bytes, column, mix, shade, unit
+from tests.tolerances import ROUNDING
 
 
 def test_a_surface_is_brightest_towards_camera_and_light() -> None:
     ray, light = column(0, 1, 0), column(0, -1, 0)
     normals = unit(np.float32([[0, 0, 1], [-1, 1, 0], [0, 0, 0]]))
     diffuse, highlight = shade(ray, normals, light)
-    np.testing.assert_allclose(diffuse, [AMBIENT + HEADLIGHT + LIGHT_STRENGTH, AMBIENT, AMBIENT], rtol=1e-6)
+    np.testing.assert_allclose(diffuse, [AMBIENT + HEADLIGHT + LIGHT_STRENGTH, AMBIENT, AMBIENT], rtol=ROUNDING["rtol"])
     assert highlight[0] > 0
     assert highlight[1] == 0
 

@@ -2,34 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sc_layers.attach import (
     attach_spatial_constriction,
-    attachment_of,
-    codes_of,
     detach_spatial_constriction,
     masks_of,
     traverse,
 )
-from tests.integrations.toys import W_DIM, AdaLikeGenerator, Block
+from tests.attach.samples import images_move
+from tests.integrations.toys import (
+    AdaLikeGenerator,
+    Upsampler,
+)
 
 K = 3
 
 
-def images_move(make: Any, wide: Tensor) -> list[bool]:
-    """Whether each of the last K entries of z moves the images."""
-    before = make(wide)
-    moved = []
-    for code in range(K):
-        other = wide.clone()
-        other[:, code - K] += 2
-        moved.append(not torch.equal(make(other), before))
-    return moved
+class Plain(nn.Module):
+    """A generator of nobody's conventions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Linear(5, 6 * 16)
+        self.body = nn.Sequential(nn.ConvTranspose2d(6, 6, 2, 2), nn.BatchNorm2d(6), nn.ReLU())
+        self.end = nn.Conv2d(6, 3, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.end(self.body(self.start(z).view(-1, 6, 4, 4)))
+
+
+def test_any_module_can_be_attached_by_the_names_of_its_layers() -> None:
+    generator = Plain().train()
+    statistics = generator.body[1].running_mean.clone()
+    attach_spatial_constriction(generator, 3, layers=["body"], z_dim=5, init="random")
+    assert torch.equal(generator.body[1].running_mean, statistics)
+    assert generator.training
+    generator.eval()
+    z = torch.randn(2, 8)
+    moved = z + torch.eye(8)[6]
+    assert (generator(moved) - generator(z)).abs().max() > 1e-4
+    assert masks_of(generator, z).shape == (2, 3, 8, 8)
+    assert traverse(generator, points=2).shape == (3, 2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("layers", "z_dim", "message"),
+    [
+        (["middle"], 5, "has no module middle; its modules: start, body"),
+        (["start"], 5, "module 'start' returns no features"),
+        (["body"], None, "give z_dim"),
+    ],
+)
+def test_named_layers_that_do_not_fit_are_named(layers: list[str], z_dim: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        attach_spatial_constriction(Plain(), 2, layers=layers, z_dim=z_dim)
+
+
+def test_forks_in_two_parts_are_attached_by_the_names_of_their_layers() -> None:
+    generator = AdaLikeGenerator(c_dim=2).eval()
+    del generator.synthesis.block_resolutions
+    generator.synthesis.forward = lambda ws, noise_mode="const": generator.synthesis.b4(None, None, ws[:, :2])[1]
+    attach_spatial_constriction(generator, 2, layers=["synthesis.b4.conv1"], init="random")
+    assert traverse(generator, points=2).shape == (2, 2, 3, 4, 4)
 
 
 class Camera(nn.Module):
@@ -59,7 +96,7 @@ def test_other_arguments_than_z_are_given_by_an_example() -> None:
     detach_spatial_constriction(generator)
     inputs = (torch.zeros(1, 5), CAMERA)
     attach_spatial_constriction(generator, K, layers=["body"], example_inputs=inputs, init="random")
-    assert images_move(lambda z: generator(z, CAMERA.expand(len(z), -1))["image"], wide) == [True] * K
+    assert images_move(lambda z: generator(z, CAMERA.expand(len(z), -1))["image"], wide, K) == [True] * K
     assert masks_of(generator, wide).shape == (2, K, 8, 8)
     assert traverse(generator, points=2).shape == (K, 2, 3, 8, 8)
 
@@ -110,7 +147,7 @@ def test_a_generator_whose_w_is_z_is_attached_and_detached() -> None:
     detach_spatial_constriction(generator)
     assert (generator.z_dim, generator.w_dim) == (5, 0)
     attach_spatial_constriction(generator, K, layers=["synthesis.feat_8"], init="random")
-    assert images_move(lambda z: generator(z, c), wide) == [True] * K
+    assert images_move(lambda z: generator(z, c), wide, K) == [True] * K
     assert traverse(generator, points=2).shape == (K, 2, 3, 8, 8)
 
 
@@ -136,19 +173,6 @@ def test_a_generator_of_unknown_conventions_compiles_to_one_graph() -> None:
     torch.testing.assert_close(compiled(z, c), generator(z, c))
 
 
-class Upsampler(nn.Module):
-    """Reads w besides the features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block0 = Block(W_DIM, 64, "skip", is_last=True)
-        self.block0.w_dim = W_DIM
-
-    def forward(self, rgb: Tensor, x: Tensor, ws: Tensor) -> Tensor:
-        assert ws.shape[-1] == self.block0.w_dim
-        return self.block0(x, rgb, ws[:, -1:].repeat(1, 2, 1), noise_mode="const")[1]
-
-
 class SharedW(AdaLikeGenerator):
     """A second network reads the w that synthesis reads, and its ways are unknown."""
 
@@ -172,44 +196,3 @@ def test_modules_that_share_w_are_named() -> None:
         attach_spatial_constriction(generator, 2, layers=["synthesis.b4.conv1"])
     assert list(generator.state_dict()) == before
     assert not hasattr(generator, "spatial_constriction")
-
-
-class TriPlaneLike(nn.Module):
-    """Conventions of eg3d: a backbone that draws planes, and an upsampling network that reads the same w."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = AdaLikeGenerator(c_dim=2)
-        self.z_dim, self.c_dim, self.w_dim = 5, 2, W_DIM
-        self.renderer, self.superresolution = nn.Identity(), Upsampler()
-
-    def mapping(self, z: Tensor, c: Tensor, truncation_psi: float = 1) -> Tensor:
-        return self.backbone.mapping(z, c, truncation_psi=truncation_psi)
-
-    def synthesis(self, ws: Tensor, c: Tensor, noise_mode: str = "const") -> dict[str, Tensor]:
-        planes = self.renderer(self.backbone.synthesis(ws, noise_mode=noise_mode)) * c.sum(1)[:, None, None, None]
-        return {"image": self.superresolution(planes, planes.repeat(1, 2, 1, 1), ws)}
-
-    def forward(self, z: Tensor, c: Tensor) -> dict[str, Tensor]:
-        return self.synthesis(self.mapping(z, c), c)
-
-
-def test_eg3d_is_attached_as_a_whole_and_its_upsampler_goes_on_reading_w() -> None:
-    generator = TriPlaneLike().eval()
-    z, c = torch.randn(2, 5), torch.tensor([[1.0, 0.5]]).expand(2, -1)
-    before = generator(z, c)["image"]
-    attach_spatial_constriction(generator, K, [8, 16])
-    wide = torch.cat([z, torch.randn(2, K)], 1)
-    assert torch.equal(generator(wide, c)["image"], before)
-    ws = generator.mapping(wide, c)
-    assert torch.equal(codes_of(generator, ws), wide[:, 5:])
-    narrow = generator.synthesis(ws[..., :W_DIM].contiguous(), c)["image"]
-    assert torch.equal(narrow, before)
-    assert masks_of(generator, ws, c).shape == (2, K, *before.shape[2:])
-    with pytest.raises(ValueError, match="needs a camera"):
-        masks_of(generator, ws)
-    detach_spatial_constriction(generator)
-    assert torch.equal(generator(z, c)["image"], before)
-    attach_spatial_constriction(generator, K, [8, 16], init="random")
-    assert attachment_of(generator).modules == ("backbone.synthesis.b8.conv1", "backbone.synthesis.b16.conv1")
-    assert images_move(lambda z: generator(z, c)["image"], wide) == [True] * K
