@@ -215,6 +215,18 @@ def measure(
 
 # Features that a kernel must move, as multiples of x, by the start of its name.
 FEATURES = {"contiguous_statistics": 1, "channels_last_statistics": 1, "stream": 2, "sums": 2}
+OURS = (
+    *FEATURES,
+    *("join_pieces", "styles", "gates", "blend_weights", "style_pieces", "finish_channels", "mask_gradients"),
+    *("contract_masks", "logit_gradients", "find_norms", "style_gradients"),
+)
+
+
+def moved_by(kernel: str) -> int:
+    """Features that a kernel of ours moves, as multiples of x; `stream` reads the gradient, too, on the way back."""
+    name, _, arguments = kernel.partition("<")
+    flags = re.findall(r"\b(?:true|false)\b", arguments)
+    return FEATURES.get(name, 0) + (name == "stream" and flags[1] == "true")
 
 
 def kernel_table(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> list[tuple[str, float, float | None]]:
@@ -245,16 +257,9 @@ def kernel_table(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> lis
     for name, values in times.items():
         us, kind = statistics.median(values), name.split("<")[0]
         if kind in OURS:
-            moved = FEATURES.get(kind, 0) + ("true>" in name.replace("(bool)1>", "true>") and kind == "stream")
+            moved = moved_by(name)
             table.append((name, us, copy * moved / 2 / us if moved else None))
     return table
-
-
-OURS = (
-    *FEATURES,
-    *("join_pieces", "styles", "gates", "blend_weights", "style_pieces", "finish_channels", "mask_gradients"),
-    *("contract_masks", "logit_gradients", "find_norms", "style_gradients"),
-)
 
 
 def small_call(shape: tuple[int, ...]) -> dict[str, float]:
