@@ -13,7 +13,7 @@ from sc_layers.ops import building, cuda_toolkit
 from sc_layers.ops.cuda_toolkit import ARCHITECTURES, DEVICE_FLAGS
 
 UNITS = tuple(sorted(path.stem for path in (building.SOURCES / "cuda").glob("*.cu") if path.stem != "device"))
-# Kernels over features, by the unit that holds them. Their last template argument says that 16-byte accesses are allowed.
+# Kernels over features, by the unit that holds them. Their last template argument allows 16-byte accesses.
 STREAMING = {"stream": "streamI", "sums": "sumsI", "statistics": "_statisticsI"}
 WIDE = "Lb1EEEv"
 # The sums of float32 may spill a little: with a block less on a multiprocessor they would spill nothing and be slower.
