@@ -48,7 +48,7 @@ def on_device(inputs: list[Tensor | None], device: str = "cuda") -> list[Tensor 
 
 
 def gradients(inputs: list[Tensor | None], impl: str, rounded_to: torch.dtype | None = None) -> list[Tensor]:
-    """y, and the gradients of a fixed random weighting of it; the weights have the dtype of y or are rounded further."""
+    """y, and the gradients of a fixed random weighting of it, in the dtype of y or rounded to another one first."""
     y = F.constrict(*inputs, EPS, impl)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     weights = weights.to(rounded_to or y.dtype).to(y)
