@@ -101,7 +101,6 @@ def test_recipe_passes_the_reason_on(monkeypatch, tmp_path) -> None:
 def test_all_cards_by_default_and_ptx_of_the_newest() -> None:
     flags = cuda_toolkit.architecture_flags(toolkit_of("75", "80", "86", "90", "121"))
     assert flags == (
-        "-gencode=arch=compute_75,code=sm_75",
         "-gencode=arch=compute_80,code=sm_80",
         "-gencode=arch=compute_86,code=sm_86",
         "-gencode=arch=compute_90,code=sm_90",

@@ -5,7 +5,7 @@
 
 namespace sc_layers {
 
-constexpr int kGroup = 8;  // codes whose sums are found at a time
+constexpr int kGroup = 8;                                      // codes whose sums are found at a time
 constexpr int kTileRows = 16, kTileColumns = 32, kBlocks = 4;  // of a warp: 8x8 blocks side by side
 
 // Of the gradient of a plane: constant + slope * (x - mean) comes on top of what its pixel adds.
@@ -36,8 +36,8 @@ struct alignas(sizeof(T) == 2 ? 16 : 32) Style {
   typename Format<T>::Word scale[Format<T>::kPieces], bias[Format<T>::kPieces];
 };
 
-// How the sums over features are cut. A block has `column_warps` warps side by side and kWarps / column_warps below each
-// other; every one of the latter makes a part of the sums over rows, every block one of the sums over columns.
+// How the sums over features are cut. A block has `column_warps` warps side by side and kWarps / column_warps below
+// each other; every one of the latter makes a part of the sums over rows, every block one of the sums over columns.
 struct SumsCut {
   int column_warps, column_blocks, row_blocks, rows_each;  // rows of a warp
   int channel_parts, pixel_parts;
@@ -59,7 +59,8 @@ SumsCut sums_cut(const Shape& shape, const Device& device) {
   const int64_t row_warps = kWarps / column_warps, column_blocks = ceil_divide(columns, owned * column_warps);
   // Parts of the sums over rows cost traffic, the ones for pixels most; those for channels have four steps at least.
   const int64_t wanted = (shape.channels_last ? 8 : 3) * device.multiprocessors / (shape.n * column_blocks);
-  const int64_t parts = std::max<int64_t>(1, std::min(wanted, ceil_divide(rows, (shape.channels_last ? 4 : 1) * kTileRows * row_warps)));
+  const int64_t parts =
+      std::max<int64_t>(1, std::min(wanted, ceil_divide(rows, (shape.channels_last ? 4 : 1) * kTileRows * row_warps)));
   const int64_t rows_each = ceil_divide(ceil_divide(rows, parts * row_warps), kTileRows) * kTileRows;
   const int64_t row_blocks = ceil_divide(rows, rows_each * row_warps), row_parts = row_blocks * row_warps;
   return {narrow(column_warps),
@@ -75,13 +76,13 @@ struct BackwardTables {
   using A = accumulator_t<T>;
   Weights<A> weights;
   SumsCut cut;
-  Norm<A>* norms;   // [n c]
+  Norm<A>* norms;    // [n c]
   Style<T>* styles;  // [groups, n, 8, channel_pairs]; the code after the last one stands for `keep`
-  A* channel_sums;  // [groups, channel_parts, n, c, 2, slots]: over pixels of g w_k and g x_hat w_k
-  A* pixel_sums;    // [groups, pixel_parts, n, h w, slots]: over channels, dL/dw_k, the last one dL/dkeep
-  A* mask_grads;    // [n, k, h w]
-  A* row_grads;     // [n, k, j, h]: dL/dgate_h without the factor gain_k / J
-  A* column_grads;  // [n, k, j, w]: dL/dgate_w likewise
+  A* channel_sums;   // [groups, channel_parts, n, c, 2, slots]: over pixels of g w_k and g x_hat w_k
+  A* pixel_sums;     // [groups, pixel_parts, n, h w, slots]: over channels, dL/dw_k, the last one dL/dkeep
+  A* mask_grads;     // [n, k, h w]
+  A* row_grads;      // [n, k, j, h]: dL/dgate_h without the factor gain_k / J
+  A* column_grads;   // [n, k, j, w]: dL/dgate_w likewise
   int groups, slots, channel_pairs;
   size_t bytes;
 };

@@ -87,16 +87,19 @@ __device__ inline float unpack_half(unsigned bits, int which) {
 
 // sum += rows * columns by a warp, 16x16 times 16x8, numbers in half precision as for features T, added up in float32.
 // Of lane 4 i + t: rows[0], [2] hold columns 2 t, 2 t + 1 and 2 t + 8, 2 t + 9 of row i, rows[1], [3] of row i + 8;
-// columns[0], [1] hold the same rows of column i; sum[0], [1] are columns 2 t, 2 t + 1 of row i, sum[2], [3] of row i + 8.
-#define SC_LAYERS_MULTIPLY(type)                                                                                  \
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                                             \
-               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                              \
-               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                                            \
+// columns[0], [1] hold the same rows of column i; sum[0], [1] are columns 2 t, 2 t + 1 of row i, sum[2], [3] of row i
+// + 8.
+#define SC_LAYERS_MULTIPLY(type)                                                      \
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type                 \
+               ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])               \
                : "r"(rows[0]), "r"(rows[1]), "r"(rows[2]), "r"(rows[3]), "r"(columns[0]), "r"(columns[1]))
 template <typename T>
 __device__ inline void multiply(float (&sum)[4], const unsigned (&rows)[4], const unsigned (&columns)[2]) {
-  if constexpr (std::is_same_v<T, Half>) SC_LAYERS_MULTIPLY("f16");
-  else SC_LAYERS_MULTIPLY("bf16");
+  if constexpr (std::is_same_v<T, Half>)
+    SC_LAYERS_MULTIPLY("f16");
+  else
+    SC_LAYERS_MULTIPLY("bf16");
 }
 
 // Transposes an 8x8 matrix of 16-bit numbers; lane 4 i + t holds columns 2 t, 2 t + 1 of row i.
@@ -149,10 +152,10 @@ __device__ inline Doubles transpose(const Doubles& pair) {
 }
 
 // Calls a template for the type of the features.
-#define SC_LAYERS_DISPATCH(scalar, function, ...)                    \
-  ((scalar) == Scalar::f64   ? function<double>(__VA_ARGS__)         \
-   : (scalar) == Scalar::f16 ? function<Half>(__VA_ARGS__)           \
-   : (scalar) == Scalar::bf16 ? function<Bfloat16>(__VA_ARGS__)      \
+#define SC_LAYERS_DISPATCH(scalar, function, ...)               \
+  ((scalar) == Scalar::f64    ? function<double>(__VA_ARGS__)   \
+   : (scalar) == Scalar::f16  ? function<Half>(__VA_ARGS__)     \
+   : (scalar) == Scalar::bf16 ? function<Bfloat16>(__VA_ARGS__) \
                               : function<float>(__VA_ARGS__))
 
 __host__ __device__ inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -190,12 +193,13 @@ struct Line {
   static constexpr int kBytes = kCount * static_cast<int>(sizeof(T));
   static constexpr int kEach = kBytes < kAccess ? kCount : kAccess / static_cast<int>(sizeof(T));  // of an access
   static constexpr int kAccesses = kCount / kEach, kWords = kBytes / kAccesses / 4;
-  using Access = std::conditional_t<kBytes < kAccess, uint2, uint4>;
+  using Access = std::conditional_t < kBytes<kAccess, uint2, uint4>;
   unsigned word[kBytes / 4];
 
   __device__ accumulator_t<T> operator[](int i) const {
     if constexpr (std::is_same_v<T, Half>) return unpack_half(word[i / 2], i % 2);
-    if constexpr (std::is_same_v<T, Bfloat16>) return float_of(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
+    if constexpr (std::is_same_v<T, Bfloat16>)
+      return float_of(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
     if constexpr (std::is_same_v<T, float>) return float_of(word[i]);
     if constexpr (std::is_same_v<T, double>) return double_of(word[2 * i], word[2 * i + 1]);
   }
@@ -210,8 +214,8 @@ struct Line {
 };
 
 // The first `count` of neighbours, the others as zeros. kWide: the address is a multiple of 16 bytes, and so is what
-// `count` (if less than all) elements take. It is no argument: both kinds of loads in one kernel would share registers, and
-// wait for each other.
+// `count` (if less than all) elements take. It is no argument: both kinds of loads in one kernel would share registers,
+// and wait for each other.
 template <typename T, int kCount, bool kWide>
 __device__ inline Line<T, kCount> load_line(const T* address, int count) {
   Line<T, kCount> line{};
@@ -266,8 +270,8 @@ __device__ inline A team_sum(A value, int team = kWarp) {
   for (int offset = team / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(kAllLanes, value, offset);
   return value;
 }
-// Sums over a team of lanes or of warps; `buffer` [kCount, kWarps] in shared memory must not be in use for anything else
-// until the next barrier. All threads of the block call it.
+// Sums over a team of lanes or of warps; `buffer` [kCount, kWarps] in shared memory must not be in use for anything
+// else until the next barrier. All threads of the block call it.
 template <typename A, int kCount>
 __device__ inline void team_sums(A (&values)[kCount], int team, A* buffer) {
 #pragma unroll

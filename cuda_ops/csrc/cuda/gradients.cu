@@ -231,27 +231,30 @@ const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, 
   const Shape& s = call.shape;
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const auto results = [](void* pointer) { return static_cast<A*>(pointer); };
-  GradientArguments<T> args{all,
-                                  numbers(call.group.gate_logits_h),
-                                  numbers(call.group.gate_logits_w),
-                                  numbers(call.added_gate_logits_h),
-                                  numbers(call.added_gate_logits_w),
-                                  numbers(call.group.mask_gain),
-                                  results(call.grad_scale),
-                                  results(call.grad_bias),
-                                  results(call.grad_gate_logits_h),
-                                  results(call.grad_gate_logits_w),
-                                  results(call.grad_mask_gain),
-                                  0,
-                                  static_cast<int>(power_of_two(std::min(ceil_divide(all.cut.channel_parts, 4), int64_t{kWarps})))};
+  GradientArguments<T> args{
+      all,
+      numbers(call.group.gate_logits_h),
+      numbers(call.group.gate_logits_w),
+      numbers(call.added_gate_logits_h),
+      numbers(call.added_gate_logits_w),
+      numbers(call.group.mask_gain),
+      results(call.grad_scale),
+      results(call.grad_bias),
+      results(call.grad_gate_logits_h),
+      results(call.grad_gate_logits_w),
+      results(call.grad_mask_gain),
+      0,
+      static_cast<int>(power_of_two(std::min(ceil_divide(all.cut.channel_parts, 4), int64_t{kWarps})))};
   const auto run = [&](auto kernel, int64_t units, int64_t blocks, int shared_bytes) {
     args.blocks = static_cast<int>(blocks);
     return launch(kernel, units * blocks, shared_bytes, stream, args);
   };
   const int shared = kThreads * sizeof(A);
-  const char* error = run(finish_channels<T>, all.groups * s.n, blocks_for(s.c * 2 * all.slots * args.together), shared);
+  const char* error =
+      run(finish_channels<T>, all.groups * s.n, blocks_for(s.c * 2 * all.slots * args.together), shared);
   if (error == nullptr) error = run(mask_gradients<T>, s.n, blocks_for(s.h * s.w), 0);
-  if (error == nullptr) error = run(contract_masks<T>, s.n * s.k, ceil_divide(s.h, kWarp) + ceil_divide(s.w, kWarp), 4 * shared);
+  if (error == nullptr)
+    error = run(contract_masks<T>, s.n * s.k, ceil_divide(s.h, kWarp) + ceil_divide(s.w, kWarp), 4 * shared);
   return error != nullptr ? error : run(logit_gradients<T>, s.n, blocks_for(s.k * (2 * s.j + 1) * kWarp), 0);
 }
 

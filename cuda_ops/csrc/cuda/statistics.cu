@@ -42,11 +42,11 @@ __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane,
   }
 }
 
-// A team of lanes or warps takes a piece of a contiguous plane, a lane up to kLines times eight pixels of it. kFull: every
-// lane has all of them.
+// A team of lanes or warps takes a piece of a contiguous plane, a lane up to kLines times eight pixels of it. kFull:
+// every lane has all of them.
 template <typename T, int kLines, bool kFull, bool kWide>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3) contiguous_statistics(
-    const __grid_constant__ StatisticsArguments<T> args) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3)
+    contiguous_statistics(const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
   A* buffer = reinterpret_cast<A*>(shared_memory());  // [3, kWarps]
   const int teams = kThreads / args.team, lane = threadIdx.x % args.team;
@@ -95,10 +95,11 @@ __device__ inline void join(Moments<A>& all, A first, const Moments<A>& other, A
   all.squares += other.squares + delta * delta * first * part;
 }
 
-// A thread takes eight channels of some pixels, walking by kHeld groups at a time; the block joins its threads' moments.
+// A thread takes eight channels of some pixels, walking by kHeld groups at a time; the block joins its threads'
+// moments.
 template <typename T, bool kWide>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2) channels_last_statistics(
-    const __grid_constant__ StatisticsArguments<T> args) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
+    channels_last_statistics(const __grid_constant__ StatisticsArguments<T> args) {
   using A = accumulator_t<T>;
   Moments<A>* shared = reinterpret_cast<Moments<A>*>(shared_memory());  // [rows, team, 8]
   const int rows = kThreads / args.team, row = threadIdx.x / args.team, column = threadIdx.x % args.team;
@@ -245,10 +246,10 @@ const char* statistics_of(const Statistics& call, const Device& device, void* st
                                     cuts.piece,
                                     cuts.team};
   const bool wide = is_wide(x, shape.channels_last ? shape.c : pixels);
-  const char* error =
-      shape.channels_last
-          ? launch(wide ? channels_last_statistics<T, true> : channels_last_statistics<T, false>, cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
-          : launch(contiguous_kernel<T>(args, wide), cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
+  const char* error = shape.channels_last
+                          ? launch(wide ? channels_last_statistics<T, true> : channels_last_statistics<T, false>,
+                                   cuts.blocks, 8 * kThreads * sizeof(Moments<A>), stream, args)
+                          : launch(contiguous_kernel<T>(args, wide), cuts.blocks, 3 * kWarps * sizeof(A), stream, args);
   if (error != nullptr || cuts.cuts == 1) return error;
   return launch(join_pieces<T>, ceil_divide(args.planes, kWarp), kThreads * sizeof(Moments<A>), stream, args);
 }

@@ -63,8 +63,8 @@ __device__ inline void stage_rows(const StreamArguments<T>& args, A* rows, int64
   }
 }
 
-// Columns of a thread: 16 bytes, or 8 where two coefficients for each code of each of eight channels would take too many
-// registers.
+// Columns of a thread: 16 bytes, or 8 where two coefficients for each code of each of eight channels would take too
+// many registers.
 template <typename T, int kCodes, bool kChannelsLast>
 constexpr int kColumnsEach = Line<T>::kEach / (kChannelsLast && sizeof(T) == 2 && (kCodes == 0 || kCodes > 4) ? 2 : 1);
 
@@ -79,7 +79,8 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
   A* rows = reinterpret_cast<A*>(shared_memory());
   const int codes = kCodes > 0 ? kCodes : args.weights.codes;
   const int entry = kCodes > 0 ? entry_of(kCodes, kChannelsLast, kBackward) : args.entry;
-  const int down = kThreads / args.across, row_block = static_cast<int>(blockIdx.x / args.column_blocks % args.row_blocks);
+  const int down = kThreads / args.across,
+            row_block = static_cast<int>(blockIdx.x / args.column_blocks % args.row_blocks);
   const int64_t sample = blockIdx.x / args.column_blocks / args.row_blocks;
   const int column = (blockIdx.x % args.column_blocks * args.across + threadIdx.x % args.across) * kColumns;
   const int first = row_block * args.rows_each, count = min(args.rows_each, args.rows - first);
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
   // Coefficients of the columns: w_k and keep of pixels; S_k, b_k and those of the norm of channels.
   A w_or_scale[kKept][kColumns], bias[kKept][kColumns], keep[kColumns];
   Norm<A> norm[kColumns];
-  const auto load_code = [&](int code, A (&first_numbers)[kColumns], A (&second_numbers)[kColumns]) {
+  const auto load_code = [&](int code, A(&first_numbers)[kColumns], A(&second_numbers)[kColumns]) {
     if constexpr (kChannelsLast) {
       const int64_t at = (sample * codes + code) * args.columns + column;
       const auto scales = load_line<A, kColumns, kWide>(args.scale + at, present);
@@ -116,8 +117,10 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
 #pragma unroll
       for (int e = 0; e < kColumns; ++e) {
         const int64_t plane = sample * args.columns + min(column + e, args.columns - 1);
-        if constexpr (kBackward) norm[e] = load(args.norms + plane);
-        else norm[e].mean = load(args.mean + plane);
+        if constexpr (kBackward)
+          norm[e] = load(args.norms + plane);
+        else
+          norm[e].mean = load(args.mean + plane);
       }
     } else {
       const auto numbers = load_line<A, kColumns, true>(args.weights.plane(sample, codes) + column, kColumns);
@@ -195,8 +198,9 @@ StreamKernel<T> kernel_for(int codes, bool wide, std::integer_sequence<int, kCod
   constexpr int kColumns = kColumnsEach<T, 0, kChannelsLast>;
   if (!wide) return {stream<T, 0, kChannelsLast, kBackward, false>, kColumns};
   StreamKernel<T> found{stream<T, 0, kChannelsLast, kBackward, true>, kColumns};
-  ((codes == kCodes ? found = {stream<T, kCodes, kChannelsLast, kBackward, true>, kColumnsEach<T, kCodes, kChannelsLast>}
-                    : found),
+  ((codes == kCodes
+        ? found = {stream<T, kCodes, kChannelsLast, kBackward, true>, kColumnsEach<T, kCodes, kChannelsLast>}
+        : found),
    ...);
   return found;
 }
@@ -212,14 +216,17 @@ const char* launch_stream(const Shape& shape, const Device& device, void* cuda_s
   const auto fits = [&](const auto* start) { return is_wide(start, args.columns); };
   bool wide = fits(args.x) && fits(args.result) && fits(args.grad);
   if (shape.channels_last) wide = wide && fits(args.scale) && fits(args.bias) && fits(args.rstd);
-  using Codes = std::conditional_t<sizeof(T) == 8, std::integer_sequence<int>, std::integer_sequence<int, 1, 2, 3, 4, 5, 6, 8>>;
-  const StreamKernel<T> chosen = shape.channels_last ? kernel_for<T, true, kBackward>(args.weights.codes, wide, Codes{})
-                                                     : kernel_for<T, false, kBackward>(args.weights.codes, wide, Codes{});
+  using Codes =
+      std::conditional_t<sizeof(T) == 8, std::integer_sequence<int>, std::integer_sequence<int, 1, 2, 3, 4, 5, 6, 8>>;
+  const StreamKernel<T> chosen = shape.channels_last
+                                     ? kernel_for<T, true, kBackward>(args.weights.codes, wide, Codes{})
+                                     : kernel_for<T, false, kBackward>(args.weights.codes, wide, Codes{});
   const int64_t packs = ceil_divide(args.columns, chosen.columns_each);
   args.across = narrow(std::min<int64_t>(std::max<int64_t>(power_of_two(packs), 8), kThreads));
   args.column_blocks = narrow(ceil_divide(packs, args.across));
   args.entry = entry_of(narrow(shape.k), shape.channels_last, kBackward);
-  // Thirty-two rows a thread, or twice as many where it begins with more coefficients, or fewer where that would leave multiprocessors without work.
+  // Thirty-two rows a thread, or twice as many where it begins with more coefficients, or fewer where that would leave
+  // multiprocessors without work.
   const int down = kThreads / args.across;
   const int64_t wanted = ceil_divide(8 * device.multiprocessors, shape.n * args.column_blocks);
   const int64_t each = std::max<int64_t>(ceil_divide(ceil_divide(args.rows, wanted), down), 4);
@@ -240,10 +247,9 @@ const char* apply_of(const Apply& call, const Device& device, void* stream) {
   const Weights<A> weights = weights_of<A>(call.shape, scratch, false);
   const char* error = make_weights(group, weights, stream);
   if (error != nullptr) return error;
-  return launch_stream<false, T>(
-      call.shape, device, stream,
-      {nullptr, static_cast<const T*>(call.x), static_cast<T*>(call.y), numbers(group.scale), numbers(group.bias),
-       numbers(group.mean), numbers(group.rstd), nullptr, weights});
+  return launch_stream<false, T>(call.shape, device, stream,
+                                 {nullptr, static_cast<const T*>(call.x), static_cast<T*>(call.y), numbers(group.scale),
+                                  numbers(group.bias), numbers(group.mean), numbers(group.rstd), nullptr, weights});
 }
 
 template <typename A>
@@ -285,22 +291,31 @@ const char* input_of(const BackwardInput& call, const Device& device, void* stre
   const Group& group = call.group;
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const BackwardTables<T> all = backward_tables_of<T>(shape, device, call.workspace);
-  const NormArguments<A> norms{numbers(group.scale),      numbers(call.grad_scale), numbers(call.grad_bias),
-                               numbers(group.mean),       numbers(group.rstd),      numbers(call.grad_mean),
-                               all.norms,                 static_cast<int>(shape.c), static_cast<int>(shape.k),
-                               blocks_for(shape.c),       static_cast<A>(shape.h * shape.w)};
+  const NormArguments<A> norms{numbers(group.scale),
+                               numbers(call.grad_scale),
+                               numbers(call.grad_bias),
+                               numbers(group.mean),
+                               numbers(group.rstd),
+                               numbers(call.grad_mean),
+                               all.norms,
+                               static_cast<int>(shape.c),
+                               static_cast<int>(shape.k),
+                               blocks_for(shape.c),
+                               static_cast<A>(shape.h * shape.w)};
   const char* error = launch(find_norms<A>, shape.n * norms.blocks, 0, stream, norms);
   if (error != nullptr) return error;
-  return launch_stream<true, T>(shape, device, stream,
-                                {static_cast<const T*>(call.grad), static_cast<const T*>(call.x),
-                                 static_cast<T*>(call.grad_x), norms.scale, nullptr, nullptr, norms.rstd, all.norms,
-                                 all.weights});
+  return launch_stream<true, T>(
+      shape, device, stream,
+      {static_cast<const T*>(call.grad), static_cast<const T*>(call.x), static_cast<T*>(call.grad_x), norms.scale,
+       nullptr, nullptr, norms.rstd, all.norms, all.weights});
 }
 
 size_t workspace_of(const Shape& shape) {
   Scratch scratch(nullptr);
-  if (shape.scalar == Scalar::f64) weights_of<double>(shape, scratch, false);
-  else weights_of<float>(shape, scratch, false);
+  if (shape.scalar == Scalar::f64)
+    weights_of<double>(shape, scratch, false);
+  else
+    weights_of<float>(shape, scratch, false);
   return scratch.bytes();
 }
 

@@ -1,4 +1,5 @@
-// scale_k = 1 + code_k * style_weight[k, 0] + style_bias[k, 0],  bias_k = code_k * style_weight[k, 1] + style_bias[k, 1]
+// scale_k = 1 + code_k * style_weight[k, 0] + style_bias[k, 0],  bias_k = code_k * style_weight[k, 1] + style_bias[k,
+// 1]
 #include "device.cuh"
 
 namespace sc_layers {
@@ -75,8 +76,8 @@ template <typename A>
 const char* styles_of(const Styles& call, void* stream) {
   const Shape& s = call.shape;
   const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
-  const StyleArguments<A> args{numbers(call.codes),         numbers(call.style_weight),  numbers(call.style_bias),
-                               static_cast<A*>(call.scale), static_cast<A*>(call.bias),      static_cast<int>(s.k),
+  const StyleArguments<A> args{numbers(call.codes),         numbers(call.style_weight), numbers(call.style_bias),
+                               static_cast<A*>(call.scale), static_cast<A*>(call.bias), static_cast<int>(s.k),
                                static_cast<int>(s.c),       blocks_for(s.k * s.c)};
   return launch(styles<A>, s.n * args.blocks, 0, stream, args);
 }

@@ -3,10 +3,10 @@
 //
 // Both are products of features with coefficients, one contracted over columns and one over rows (see stream.cu), by
 // tensor cores. Of a tile of 16 rows and 32 columns, lane 4 i + t holds rows i and i + 8, columns 8 t to 8 t + 7: pairs
-// of columns are operands of four 8x8 blocks as they lie; for sums over rows the blocks are transposed within registers.
-// Half precision features go in as they are, g x_hat rounded to their type; float32 in three bfloat16 pieces, which are
-// as exact as float32. Tensor cores cut off what they add up, so every step starts from 0 and its result is added by
-// ordinary arithmetic. All orders are fixed.
+// of columns are operands of four 8x8 blocks as they lie; for sums over rows the blocks are transposed within
+// registers. Half precision features go in as they are, g x_hat rounded to their type; float32 in three bfloat16
+// pieces, which are as exact as float32. Tensor cores cut off what they add up, so every step starts from 0 and its
+// result is added by ordinary arithmetic. All orders are fixed.
 #include "backward.cuh"
 
 namespace sc_layers {
@@ -128,7 +128,7 @@ struct SumsKernel {
   static constexpr int kColumnSums = kChannelsLast ? 1 : 2;  // and over columns
   static constexpr int kWidth = kGroup * kColumnSums;
   static constexpr int kSteps = 256 / kWidth / static_cast<int>(sizeof(accumulator_t<T>));  // kept in shared memory
-  static constexpr int kKept = kSteps * kTileRows * kWidth;  // numbers of a warp
+  static constexpr int kKept = kSteps * kTileRows * kWidth;                                 // numbers of a warp
 };
 constexpr int kSharedBytes = kWarps * 256 * kTileRows;
 
@@ -154,17 +154,17 @@ __device__ inline void hand_on(const SumsArguments<T>& args, const accumulator_t
   }
 }
 
-// Blocks of a multiprocessor at a time: registers hold so many.
-template <typename T, bool kChannelsLast>
-constexpr int kBlocksEach = sizeof(T) == 8 ? 1 : 2;
+// Blocks of a multiprocessor at a time: registers hold so many. (float32 spills a few bytes then, and is still a third
+// quicker than with one block.)
+template <typename T, bool kWide>
+constexpr int kBlocksEach = kWide && sizeof(T) < 8 ? 2 : 1;
 
 // Whether features are loaded a step ahead.
 template <typename T, bool kChannelsLast>
 constexpr bool kFetchAhead = kChannelsLast && sizeof(T) == 2;
 
 template <typename T, bool kChannelsLast, bool kWide>
-__global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
-    const __grid_constant__ SumsArguments<T> args) {
+__global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __grid_constant__ SumsArguments<T> args) {
   using A = accumulator_t<T>;
   using Kernel = SumsKernel<T, kChannelsLast>;
   using Word = typename Format<T>::Word;
@@ -188,7 +188,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
   const int first = (column_block * cut.column_warps + warp % cut.column_warps) * kOwned * kTileColumns;
   const int64_t offset = sample * args.rows * args.columns;
   const int code = group * kGroup + lane_row;  // whose coefficients this lane holds
-  const Style<T>* styles = all.styles + ((group * samples + sample) * kGroup + lane_row) * all.channel_pairs + lane_column;
+  const Style<T>* styles =
+      all.styles + ((group * samples + sample) * kGroup + lane_row) * all.channel_pairs + lane_column;
   const bool has_weights = code < all.weights.codes;
   const A* weights = all.weights.plane(sample, has_weights ? code : 0);
   const auto channel_of = [&](const A* numbers, int channel) {
@@ -275,8 +276,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kChannelsLast>) sums(
             const int half = block % 2, e = 4 * pair + 2 * (block / 2);
             const Line<T, 8>& of_grad = grad[tile][half];
             const Line<T, 8>& of_x = x[tile][half];
-            if constexpr (sizeof(T) == 2) g.piece[0][block] = of_grad.word[e / 2];
-            else g.set(block, of_grad[e], of_grad[e + 1]);
+            if constexpr (sizeof(T) == 2)
+              g.piece[0][block] = of_grad.word[e / 2];
+            else
+              g.set(block, of_grad[e], of_grad[e + 1]);
             A values[2];
 #pragma unroll
             for (int i = 0; i < 2; ++i) {

@@ -46,8 +46,8 @@ Weights<A> weights_of(const Shape& s, Scratch& scratch, bool with_masks) {
   A* gates_w = scratch.take<A>(s.n * s.k * s.j * s.w);
   A* planes = scratch.take<A>(s.n * (s.k + 1) * stride);
   A* masks = with_masks ? scratch.take<A>(s.n * s.k * s.h * s.w) : nullptr;
-  return {gates_h,     gates_w,     planes,      masks,       s.n,           narrow(s.c), narrow(s.h * s.w),
-          narrow(s.w), narrow(s.h), narrow(s.k), narrow(s.j), narrow(stride)};
+  return {gates_h,           gates_w,     planes,      masks,       s.n,         narrow(s.c),
+          narrow(s.h * s.w), narrow(s.w), narrow(s.h), narrow(s.k), narrow(s.j), narrow(stride)};
 }
 
 // Fills them; in weights.cu.
