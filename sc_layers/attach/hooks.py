@@ -52,8 +52,6 @@ def is_wide(latent: Tensor, width: int, num_codes: int, what: str, dim: int = -1
 def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[Tensor, Tensor]:
     """Split [..., width + K] into [..., width] and codes [..., K]; codes are zeros where there are none.
 
-    The first part is contiguous, as the network expects it: small matrix products round differently on a view.
-
     Args:
         latent: [..., width + K] or [..., width].
         width: of the latent before the codes.
@@ -65,7 +63,20 @@ def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[
     """
     if not is_wide(latent, width, num_codes, what):
         return latent, latent.new_zeros(*latent.shape[:-1], num_codes)
-    return latent[..., :width].contiguous(), latent[..., width:]
+    return without_codes(latent, width), latent[..., width:]
+
+
+def without_codes(latent: Tensor, width: int, dim: int = -1) -> Tensor:
+    """The first `width` entries in dimension `dim`, in memory of their own, as the network expects them.
+
+    Small matrix products round differently on a view, and `contiguous` leaves a single row where it lies.
+
+    Args:
+        latent: as wide as `width` in dimension `dim`, or wider.
+        width: entries to keep.
+        dim: the dimension that the codes end.
+    """
+    return latent.narrow(dim, 0, width).clone(memory_format=torch.contiguous_format)
 
 
 def join_codes(latent: Tensor, codes: Tensor) -> Tensor:
@@ -182,9 +193,7 @@ class StripCodes(Hook):
         row = self.argument.of(args, kwargs)
         if not is_wide(row, self.width, self.num_codes, "w", self.dim):
             return None
-        # A copy: `contiguous` leaves a single row where it lies, where small matrix products round differently, too.
-        alone = row.narrow(self.dim, 0, self.width).clone(memory_format=torch.contiguous_format)
-        return self.argument.replaced(args, kwargs, alone)
+        return self.argument.replaced(args, kwargs, without_codes(row, self.width, self.dim))
 
 
 class Constrict(Hook):

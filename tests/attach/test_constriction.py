@@ -24,6 +24,32 @@ from sc_layers.attach.constriction import ADAPTERS, INITS
 from tests.attach.samples import K, attached, run, wide_z
 from tests.integrations.toys import W_DIM, AdaLikeGenerator, MarginGenerator, RosinalityLikeGenerator, rosinality_images
 
+TOYS = [
+    (AdaLikeGenerator, 5, {"noise_mode": "const"}),
+    (MarginGenerator, 5, {"noise_mode": "const"}),
+    (RosinalityLikeGenerator, W_DIM, {"randomize_noise": False}),
+]
+
+
+@pytest.mark.parametrize("row", [0, 1], ids=["aligned", "not_aligned"])
+@pytest.mark.parametrize(("make", "width", "options"), TOYS, ids=[make.__name__ for make, *_ in TOYS])
+def test_a_single_image_is_bit_equal_attached_and_detached(
+    make: Any, width: int, options: dict[str, Any], row: int
+) -> None:
+    generator = make().eval()
+    wide = torch.randn(2, width + 3)[row : row + 1]
+
+    def images(z: Tensor) -> Tensor:
+        made = generator([z] if make is RosinalityLikeGenerator else z, **options)
+        return made[0] if isinstance(made, tuple) else made
+
+    narrow = wide[:, :width].clone()
+    before = images(narrow)
+    attach_spatial_constriction(generator, 3, [8, 16])
+    assert torch.equal(images(wide), before)
+    detach_spatial_constriction(generator)
+    assert torch.equal(images(narrow), before)
+
 
 def test_identity_init_keeps_the_images_bit_for_bit() -> None:
     generator = AdaLikeGenerator().eval()

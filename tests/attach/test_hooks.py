@@ -19,7 +19,7 @@ from sc_layers.attach import (
     codes_of,
     constriction_parameters,
 )
-from sc_layers.attach.hooks import Argument, StripCodes
+from sc_layers.attach.hooks import Argument, StripCodes, split_codes
 from tests.attach.samples import K, attached, run, wide_z
 from tests.integrations.toys import (
     W_DIM,
@@ -148,3 +148,11 @@ def test_path_length_regularisation_reaches_the_constriction_by_double_backward(
     assert touched
     assert all(g.isfinite().all() for g in touched)
     assert max(g.abs().max() for g in touched) > 0
+
+
+def test_a_single_row_without_codes_lies_in_memory_of_its_own() -> None:
+    rows = torch.randn(4, 20)
+    ((stripped,), _) = StripCodes(16, 4, Argument("w", 0))(torch.nn.Identity(), (rows[1:2],), {})
+    for alone in (stripped, split_codes(rows[1:2], 16, 4, "w")[0]):
+        assert torch.equal(alone, rows[1:2, :16])
+        assert alone.untyped_storage().nbytes() == 16 * rows.element_size()
