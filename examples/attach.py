@@ -2,8 +2,7 @@
 
 Stands for anyone's training code: the networks and the loss below have the conventions of stylegan2-ada-pytorch and
 know nothing of sc-layers. Leaves `attached.png`, a labelled row a code with its mask, and prints numbers before and
-after.
-On one core: about twelve minutes for 60,000 images of the GAN alone, four for 6,000 images with codes.
+after. FID of few images is rough: before attaching, two seeds at `--images 300` gave 167 and 163.
 """
 
 from __future__ import annotations

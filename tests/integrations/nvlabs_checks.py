@@ -139,6 +139,24 @@ def tools(cfg: str, folder: Path) -> None:
     torch.testing.assert_close(traced(z, c), image)
 
 
+def breaks(network: Any, z: torch.Tensor) -> list[Any]:
+    """What `torch.compile` can't trace in a pass."""
+    torch._dynamo.reset()
+    explained = torch._dynamo.explain(lambda z: network(z, torch.zeros(2, 0), noise_mode="const"))(z)
+    return list(explained.break_reasons)
+
+
+def compiled(cfg: str, folder: Path) -> None:
+    """`torch.compile` breaks where it does without constriction, and nowhere in a file of ours."""
+    network, z = generator(cfg), latents()
+    before = breaks(network, z[:, : NETWORK["z_dim"]].contiguous())
+    after = breaks(attach(network), z)
+    print(cfg, "graph breaks:", len(before), "plain,", len(after), "attached")
+    assert 0 < len(after) <= len(before)
+    places = [frame.filename for reason in after for frame in reason.user_stack or ()]
+    assert not [place for place in places if "sc_layers" in Path(place).parts]
+
+
 def pickled(cfg: str, folder: Path) -> None:
     """Persistence pickles of the code base, read in a fresh process."""
     network = attach(generator(cfg)).requires_grad_(False)

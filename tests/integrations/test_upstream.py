@@ -85,6 +85,12 @@ def test_nvlabs_runs(name: str, cfg: str, check: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("name", "cfg"), CONFIGURATIONS[:1])
+def test_torch_compile_breaks_no_more_than_upstreams_own(name: str, cfg: str, tmp_path: Path) -> None:
+    print(run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), "compiled", tmp_path, cfg))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("check", OF_THE_CODE_BASE)
 @pytest.mark.parametrize(("name", "cfg"), CONFIGURATIONS[:2])
 def test_what_nvlabs_need_of_others(name: str, cfg: str, check: str, tmp_path: Path) -> None:
