@@ -7,8 +7,6 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-
-
 #if defined(__x86_64__)
 asm(R"(
 .text
@@ -207,7 +205,8 @@ void Machine::run_block() {
     for (int warp : ordered(threads / kWarp)) progress = run_warp(warp * kWarp) || progress;
     progress = release(Wait::block, 0, threads) || progress;
   }
-  const bool ended = std::all_of(fibers_.begin(), fibers_.end(), [](const Fiber& f) { return f.wait == Wait::finished; });
+  const bool ended =
+      std::all_of(fibers_.begin(), fibers_.end(), [](const Fiber& f) { return f.wait == Wait::finished; });
   if (!ended) throw Failure("deadlock: threads wait at different barriers");
 }
 

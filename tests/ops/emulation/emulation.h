@@ -286,7 +286,6 @@ void store(T* address, T value) {
 }
 struct Half;
 
-
 inline unsigned char* shared_memory() { return emulation::machine.shared.get(); }
 
 inline float float_of(unsigned bits) { return std::bit_cast<float>(bits); }

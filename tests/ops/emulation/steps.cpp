@@ -3,9 +3,9 @@
 
 using namespace sc_layers;
 
-#define STEP(name, Call)                                                             \
+#define STEP(name, Call)                                                          \
   const char* step_##name(const Call* call, const Device* device, void* stream) { \
-    return launch_##name(*call, *device, stream);                                    \
+    return launch_##name(*call, *device, stream);                                 \
   }
 
 extern "C" {
