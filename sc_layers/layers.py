@@ -31,7 +31,7 @@ class _InUnitInterval(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor) -> Tensor:
-        return value.clamp(0, 1)
+        return value.clamp(0.0, 1.0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
