@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import reports
-from tests.gpu import Part
+from tests.gpu import Part, parts
 
 
 def run(program: str, folder: Path, limit: float = 60) -> str | None:
@@ -67,3 +67,14 @@ def test_part_of_make_gpu_without_time_left_fails(tmp_path: Path, monkeypatch: p
     part = Part("late", ["-c", ""], limit=10)
     part.run(deadline=time.monotonic())
     assert (part.outcome, part.passed) == ("no time left", False)
+
+
+def test_compiling_is_passed_where_the_library_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.gpu.LOGS", tmp_path)
+    for impossible, passed in (("", True), ("no-compiler", False)):
+        if impossible:
+            monkeypatch.setenv("CXX", impossible)
+            monkeypatch.setenv("SC_LAYERS_PREBUILT", str(tmp_path))
+        part = parts()[0][0]
+        part.run(deadline=time.monotonic() + 120)
+        assert part.passed == passed, part.log.read_text()

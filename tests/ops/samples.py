@@ -12,6 +12,23 @@ from sc_layers import functional as F
 EPS = 1e-8
 
 
+Size = tuple[int, ...]
+
+
+def _drawn(
+    sizes: Sequence[Size], dtype: torch.dtype, gain: bool, layout: torch.memory_format, requires_grad: bool, seed: int
+) -> list[Tensor | None]:
+    """Random tensors of the sizes: x in `dtype`, all others in the dtype that it is computed in, the last a gain."""
+    generator = torch.Generator().manual_seed(seed)
+    x, *others, mask_gain = (torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes)
+    # Logits, and the weights that make them, are the five-dimensional ones: large enough for gates with edges.
+    others = [2 * tensor if tensor.ndim == 5 else tensor for tensor in others]
+    features = (1 + 2 * x).to(dtype).contiguous(memory_format=layout)
+    computed = [tensor.to(F.compute_dtype(dtype)) for tensor in (*others, 0.5 + mask_gain.abs())]
+    result = [tensor.requires_grad_(requires_grad) for tensor in (features, *computed)]
+    return result if gain else [*result[:-1], None]
+
+
 def sample_inputs(
     n: int = 2,
     c: int = 5,
@@ -26,17 +43,9 @@ def sample_inputs(
     requires_grad: bool = True,
     seed: int = 0,
 ) -> list[Tensor | None]:
-    """Arguments of `constrict` up to `eps`, random: x in `dtype`, all others in the dtype that it is computed in."""
-    generator = torch.Generator().manual_seed(seed)
-    other = F.compute_dtype(dtype)
-
-    def draw(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator, dtype=torch.float64)
-
-    x = (1 + 2 * draw(n, c, h, w)).to(dtype).contiguous(memory_format=memory_format)
-    tensors = [x, 2 * draw(n, k, j, 2, h), 2 * draw(n, k, j, 2, w), draw(n, k, c), draw(n, k, c), 0.5 + draw(k).abs()]
-    result = [tensor.to(x.dtype if i == 0 else other).requires_grad_(requires_grad) for i, tensor in enumerate(tensors)]
-    return result if gain else [*result[:5], None]
+    """Arguments of `constrict` up to `eps`."""
+    sizes = [(n, c, h, w), (n, k, j, 2, h), (n, k, j, 2, w), (n, k, c), (n, k, c), (k,)]
+    return _drawn(sizes, dtype, gain, memory_format, requires_grad, seed)
 
 
 def layer_inputs(
@@ -53,18 +62,9 @@ def layer_inputs(
     requires_grad: bool = True,
     seed: int = 0,
 ) -> list[Tensor | None]:
-    """Arguments of `constrict_layer` up to `eps`, random: x in `dtype`, all others in the dtype it is computed in."""
-    generator = torch.Generator().manual_seed(seed)
-    other = F.compute_dtype(dtype)
-
-    def draw(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator, dtype=torch.float64)
-
-    x = (1 + 2 * draw(n, c, h, w)).to(dtype).contiguous(memory_format=memory_format)
-    gates = [2 * draw(k, j, 2, h, c), 2 * draw(k, j, 2, w, c)]
-    tensors = [x, draw(n, k), *gates, draw(k, 2, c), draw(k, 2, c), 0.5 + draw(k).abs()]
-    result = [tensor.to(x.dtype if i == 0 else other).requires_grad_(requires_grad) for i, tensor in enumerate(tensors)]
-    return result if gain else [*result[:6], None]
+    """Arguments of `constrict_layer` up to `eps`."""
+    sizes = [(n, c, h, w), (n, k), (k, j, 2, h, c), (k, j, 2, w, c), (k, 2, c), (k, 2, c), (k,)]
+    return _drawn(sizes, dtype, gain, memory_format, requires_grad, seed)
 
 
 def weights_for(y: Tensor) -> Tensor:
