@@ -189,10 +189,10 @@ def try_version(version: str, wheel: Path, backends: Sequence[str]) -> Row:
 
 
 def try_swapped(built: str, used: str, backends: Sequence[str]) -> Row:
-    """The binaries of one environment in another, which has no compiler."""
+    """The binaries of one environment in another, where nothing can be compiled into the cache."""
     start = time.monotonic()
     binaries = FOLDER / f"{built}-binaries"
-    variables = {"SC_LAYERS_PREBUILT": str(binaries), "CXX": "no-compiler"}
+    variables = {"SC_LAYERS_PREBUILT": str(binaries), "SC_LAYERS_CACHE": os.devnull}
     name = f"{built}-under-{used}"
     try:
         report([python_of(used), "-c", LOAD, binaries, *backends], f"{name}-load", **variables)

