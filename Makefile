@@ -21,6 +21,9 @@ WHEEL_CARDS = 8.0;8.6;8.9;9.0;10.0;12.0+PTX
 # PyTorch's own libraries are already in the process that loads ours.
 NOT_BUNDLED = --exclude 'libtorch*.so' --exclude 'libc10*.so'
 
+# One process a core and one thread each take half the time of one process with all the threads.
+PARALLEL = -n auto --maxprocesses 8 --dist worksteal
+
 # PyTorch versions of `make versions`, such as TORCH="2.10 2.12"; all that are supported if empty.
 TORCH ?=
 
@@ -44,7 +47,7 @@ lint: $(VENV)/.ready
 	$(if $(CPP_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES))
 
 test: lint
-	$(BIN)/python -m pytest -m "not sweep" --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not sweep" --cov --cov-report=term
 
 sweep: $(VENV)/.ready
 	$(BIN)/python -m pytest -m sweep

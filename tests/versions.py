@@ -50,6 +50,7 @@ SWAPPED = (
     "tests/test_functional.py",
 )
 MARKED = "not sweep and not gpu"
+PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")  # with one thread each, as in the Makefile
 TIME_LIMIT = 1800  # seconds for one run of pytest
 
 COMPILE = """
@@ -156,8 +157,8 @@ def prepare() -> Path:
 def pytest_under(python: Path, name: str, paths: Sequence[str], **variables: str) -> str:
     ignored = [f"--ignore=tests/{name}.py" for name in LEFT_OUT]
     options = ["-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", "--durations=20", "-m", MARKED]
-    command = [python, "-m", "pytest", *options, *ignored, *paths]
-    return reports.counts(report(command, name, **variables))
+    command = [python, "-m", "pytest", *PARALLEL, *options, *ignored, *paths]
+    return reports.counts(report(command, name, OMP_NUM_THREADS="1", **variables))
 
 
 def compile_under(python: Path, name: str, backends: Sequence[str]) -> dict[str, str]:
