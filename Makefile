@@ -4,6 +4,7 @@
 # make gpu    everything that needs a CUDA card: tests, sanitizers, the short benchmark
 # make wheel  a wheel in dist/ with compiled kernels, for every Python
 # make sweep (the CUDA kernels compiled for every card, every barrier taken out in turn)
+# make docs   the documentation site in build/docs, warnings are errors
 # make lint, make bench, make sanitize (the native code under AddressSanitizer and UndefinedBehaviorSanitizer)
 # Each target sets up its own virtual environment in .venv when there is none.
 
@@ -27,12 +28,12 @@ PARALLEL = -n auto --maxprocesses 8 --dist worksteal
 # PyTorch versions of `make versions`, such as TORCH="2.10 2.12"; all that are supported if empty.
 TORCH ?=
 
-.PHONY: demo test versions gpu wheel sweep lint bench sanitize clean
+.PHONY: demo test versions gpu wheel sweep docs lint bench sanitize clean
 
 $(VENV)/.ready: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[all,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[all,test,docs]'
 	# Some tests run against this package; what it needs besides is for its own training.
 	$(BIN)/python -m pip install --quiet --no-deps stylegan2-pytorch
 	touch $@
@@ -57,6 +58,9 @@ bench: $(VENV)/.ready
 
 sanitize: $(VENV)/.ready
 	$(BIN)/python tests/ops/sanitize.py
+
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 versions: $(VENV)/.ready
 	$(BIN)/python tests/versions.py $(TORCH)

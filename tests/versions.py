@@ -40,6 +40,7 @@ LEFT_OUT = (
     *("ops/test_cuda_emulation", "ops/test_cuda_mutants", "ops/test_cuda_compile", "ops/test_cuda_library"),
     # What needs the sources beside it.
     *("test_packaging", "test_imports", "test_makefile", "test_readme", "test_docstrings", "test_mirror", "test_trust"),
+    "test_docs",
     # Long ones that no version changes.
     *("checkpoints/test_fuzz", "examples/test_vae_study"),
 )
