@@ -48,7 +48,7 @@ lint: $(VENV)/.ready
 	$(if $(CPP_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES))
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not sweep" --cov --cov-report=term
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PARALLEL) -m "not sweep" --cov --cov-report=term
 
 sweep: $(VENV)/.ready
 	$(BIN)/python -m pytest -m sweep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ._optional import require
+from .files import write_file
 
 WHITE = 255
 
@@ -129,11 +131,11 @@ def save_png(image: Tensor, path: str | Path) -> None:
 
     Raises:
         ImportError: pillow is missing.
+        WriteError: see `files.write_file`.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    require("PIL.Image", "train").fromarray(_as_pil_array(image)).save(partial, format="PNG")
-    partial.replace(path)
+    buffer = io.BytesIO()
+    require("PIL.Image", "train").fromarray(_as_pil_array(image)).save(buffer, format="PNG")
+    write_file(path, buffer.getbuffer())
 
 
 def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) -> None:
@@ -146,10 +148,10 @@ def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) ->
 
     Raises:
         ImportError: pillow is missing.
+        WriteError: see `files.write_file`.
     """
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
+    buffer = io.BytesIO()
     pictures = [require("PIL.Image", "train").fromarray(_as_pil_array(frame)) for frame in frames]
     options = {"save_all": True, "append_images": pictures[1:], "duration": milliseconds, "loop": 0}
-    pictures[0].save(partial, format="GIF", **options)
-    partial.replace(path)
+    pictures[0].save(buffer, format="GIF", **options)
+    write_file(path, buffer.getbuffer())

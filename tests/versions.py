@@ -159,7 +159,7 @@ def pytest_under(python: Path, name: str, paths: Sequence[str], **variables: str
     ignored = [f"--ignore=tests/{name}.py" for name in LEFT_OUT]
     options = ["-q", "-p", "no:cacheprovider", "--continue-on-collection-errors", "--durations=20", "-m", MARKED]
     command = [python, "-m", "pytest", *PARALLEL, *options, *ignored, *paths]
-    return reports.counts(report(command, name, OMP_NUM_THREADS="1", **variables))
+    return reports.counts(report(command, name, OMP_NUM_THREADS="1", PYTHONHASHSEED="0", **variables))
 
 
 def compile_under(python: Path, name: str, backends: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import cast
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._optional import require
+from ..files import write_file
 from ..layers import SpatialConstriction
 from ..models import Generator
 from ..models.modules import NoiseMode
@@ -60,7 +62,9 @@ def to_program(
 
 def save_pt2(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program, see `to_program`, into a file at `path` that `torch.export.load` reads."""
-    torch.export.save(program, path)
+    buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
+    torch.export.save(program, buffer)
+    write_file(path, buffer.getbuffer())
 
 
 def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
@@ -81,4 +85,4 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     )
     if exported is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    exported.save(path, external_data=False)
+    write_file(path, exported.model_proto.SerializeToString())

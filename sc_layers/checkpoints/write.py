@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from .. import __version__
+from ..files import write_file
 from . import safetensors
 from .networks import NetworkRecord
 from .ours import FORMAT_KEY, FORMAT_VERSION, RECORD
@@ -145,19 +145,4 @@ def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping
         raise ValueError(f"nothing to save: give at least one of {', '.join(NETWORKS)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {str(path.parent)!r} does not exist")
-    replace_file(path, _WRITERS[path.suffix](networks, json.loads(json.dumps(dict(meta)))))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, then rename: a reader never sees half a file."""
-    handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_file(path, _WRITERS[path.suffix](networks, json.loads(json.dumps(dict(meta)))))

@@ -24,6 +24,9 @@ COMMANDS = {
 }
 
 
+_LONGEST_MESSAGE = 2000  # characters of an error that are shown: some quote what a file holds
+
+
 def _in_one_line(
     message: Warning | str,
     category: type[Warning],
@@ -53,16 +56,36 @@ class _LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
-        """Turn what a user can mend into one line and exit status 2, and warnings into one line each."""
+        """Turn every error into one line, and warnings into one line each; with `--debug` show where it came from.
+
+        The exit status is 2 for what a user can mend by other input, and 1 for everything else.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _in_one_line
                 return super().invoke(ctx)
-        except (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError) as error:
-            raise click.UsageError(" ".join(str(error).split()), ctx=None) from error
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            raise _told(error) from error
+
+
+def _told(error: Exception) -> click.ClickException:
+    """The error as a user is told it."""
+    text = " ".join(str(error)[:_LONGEST_MESSAGE].split()) or type(error).__name__
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in text):
+        return click.ClickException(f"out of memory, take a smaller --batch, --resolution or list of seeds: {text}")
+    if isinstance(error, (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError)):
+        return click.UsageError(text, ctx=None)
+    if isinstance(error, OSError):
+        return click.ClickException(text)
+    return click.ClickException(f"{type(error).__name__}: {text}; `sc-layers --debug ...` shows where it came from")
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="sc-layers")
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show where in the program an error came from.")
+def main(debug: bool) -> None:
     """Interpretable, spatially constricted codes for StyleGAN2-style generators."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,25 @@ import click
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+class Finite(click.FloatRange):
+    """A number in a range, neither infinite nor not-a-number, which a range of click's lets through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number in `value`; click passes `param` and `ctx` for its usage errors."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+# Ranges within which no option asks for more memory or work than anybody can mean.
+SEED = click.IntRange(0, 2**32 - 1)
+BATCH = click.IntRange(max=2**16)
+RESOLUTION = click.IntRange(max=2**14)
+POINTS = click.IntRange(max=1000)
+MOST_NUMBERS = 100_000  # in a list of seeds or codes: each is a picture
 
 device_option = click.option("--device", default="auto", help="'cpu', 'cuda', 'cuda:1'; 'auto' is cuda where it is.")
 network_argument = click.argument("network", type=click.Path(path_type=Path))
@@ -33,7 +53,7 @@ _DRAWING_OPTIONS = (
         "--latents", type=click.Choice(["normal", "uniform"]), help="How codes are drawn.  [default: as in training]"
     ),
     click.option(
-        "--truncation", type=float, default=1.0, help="Multiplies the seed's codes; psi of other programs' w."
+        "--truncation", type=Finite(), default=1.0, help="Multiplies the seed's codes; psi of other programs' w."
     ),
     code_option,
     label_option,
@@ -53,12 +73,14 @@ class Integers(click.ParamType[list[int]]):
             return value
         numbers: list[int] = []
         for part in str(value).split(","):
-            match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+            match = re.fullmatch(r"\s*(\d{1,20})(?:-(\d{1,20}))?\s*", part)
             if match is None:
                 self.fail(f"{value!r} is not a list of numbers and ranges such as '0-3,7'", param, ctx)
             first, last = int(match[1]), int(match[2] or match[1])
             if last < first:
                 self.fail(f"the range {part.strip()!r} runs backwards", param, ctx)
+            if len(numbers) + last - first >= MOST_NUMBERS or last >= 2**32:
+                self.fail(f"{value!r} names too much: at most {MOST_NUMBERS} numbers below 2**32", param, ctx)
             numbers += range(first, last + 1)
         return numbers
 
@@ -71,8 +93,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "meta" has no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise click.UsageError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device
 

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ._common import Integers, code_option, device_option, label_option, network_argument, pick_device
+from ._common import (
+    BATCH,
+    POINTS,
+    RESOLUTION,
+    SEED,
+    Finite,
+    Integers,
+    code_option,
+    device_option,
+    label_option,
+    network_argument,
+    pick_device,
+)
 
 if TYPE_CHECKING:
     from ..metrics import MeasureSettings
@@ -31,15 +43,15 @@ distance_options = [
     click.option("--weights", type=click.Path(path_type=Path), help="File of the distance's weights."),
 ]
 sampling_options = [
-    click.option("--seed", type=int, default=0, help="Of every random draw."),
-    click.option("--batch", "batch_size", type=click.IntRange(1), default=64, help="Images a pass."),
+    click.option("--seed", type=SEED, default=0, help="Of every random draw."),
+    click.option("--batch", "batch_size", type=BATCH, default=64, help="Images a pass."),
 ]
 latents_option = click.option(
     "--latents", type=click.Choice(["normal", "uniform"]), help="How codes are drawn.  [default: as the file records]"
 )
 data_options = [
     click.option("--data", help="'shapes3d', 'dsprites', a .npz or .h5 file or images with labels; FID: any images."),
-    click.option("--resolution", type=int, help="Image size of the data.  [default: the network's]"),
+    click.option("--resolution", type=RESOLUTION, help="Image size of the data.  [default: the network's]"),
     click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces."),
     click.option(
         "--attributes",
@@ -64,7 +76,7 @@ data_options = [
     click.option("--full", is_flag=True, help="The standard instead: 50,000 images or pairs, and all real images."),
     click.option(
         "--effort",
-        type=float,
+        type=Finite(),
         default=1.0,
         help="Factor on the number of samples of the metrics of labelled images: less is quicker and noisier.",
     ),
@@ -183,6 +195,7 @@ def measure(
 
 def _write(outdir: Path, name: str, scores: list[Score], as_json: bool) -> None:
     """Print the table, and write the files of all scores."""
+    from ..files import write_file
     from ..metrics import registry, table
 
     higher = {name: metric.higher_is_better for name, metric in registry.METRICS.items()}
@@ -190,7 +203,7 @@ def _write(outdir: Path, name: str, scores: list[Score], as_json: bool) -> None:
         click.echo(table.score_table(scores, higher, _arrows()))
     table.write_json(outdir / f"metrics-{name}.json", scores)
     table.write_csv(outdir / f"metrics-{name}.csv", scores, higher)
-    (outdir / f"metrics-{name}.tex").write_text(table.latex_row(name, scores, higher) + "\n")
+    write_file(outdir / f"metrics-{name}.tex", (table.latex_row(name, scores, higher) + "\n").encode())
 
 
 def _arrows() -> dict[bool, str]:
@@ -207,9 +220,11 @@ def _arrows() -> dict[bool, str]:
 @metrics.command()
 @network_argument
 @click.option("--codes", type=Integers(), required=True, help="The two codes, such as '3,7'.")
-@click.option("--points", "num_points", type=int, default=9, help="N: the grid has N x N points.")
-@click.option("--range", "extent", type=float, default=4.0, help="The grid goes from minus this to this.")
-@click.option("--step", type=click.FloatRange(0, 180, min_open=True), default=15.0, help="Degrees between angles.")
+@click.option("--points", "num_points", type=POINTS, default=9, help="N: the grid has N x N points.")
+@click.option(
+    "--range", "extent", type=Finite(0, min_open=True), default=4.0, help="The grid goes from minus this to this."
+)
+@click.option("--step", type=Finite(0.1, 180), default=15.0, help="Degrees between angles.")
 @with_options(distance_options)
 @with_options(sampling_options)
 @latents_option

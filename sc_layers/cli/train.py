@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._optional import require
-from ._common import device_option, pick_device
+from ._common import BATCH, RESOLUTION, SEED, Finite, device_option, pick_device
 from .dataset import background_option, workers_option
 from .metrics import distance_options, with_options
 
@@ -31,22 +31,22 @@ PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
     required=True,
     help="'shapes3d', 'dsprites' or 'clevr'; a folder or zip of pictures, TFRecords, .npz, .h5, LMDB or MNIST files.",
 )
-@click.option("--resolution", type=int, help="Image size in pixels.  [default: that of the data or the preset]")
+@click.option("--resolution", type=RESOLUTION, help="Image size in pixels.  [default: that of the data or the preset]")
 @click.option("--preset", type=click.Choice(PRESETS), default="celeba", help="Networks and training settings.")
 @click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), help="Where runs go.")
-@click.option("--kimg", "total_kimg", type=float, help="Length in thousands of images.")
-@click.option("--batch", type=int, help="Images an update.")
-@click.option("--batch-per-pass", type=int, help="Images through the networks at a time.")
-@click.option("--seed", type=int, default=0, help="Of the networks, the codes and the order of the data.")
-@click.option("--snap", "snapshot_kimg", type=float, help="Thousands of images between snapshots.")
+@click.option("--kimg", "total_kimg", type=Finite(), help="Length in thousands of images.")
+@click.option("--batch", type=BATCH, help="Images an update.")
+@click.option("--batch-per-pass", type=BATCH, help="Images through the networks at a time.")
+@click.option("--seed", type=SEED, default=0, help="Of the networks, the codes and the order of the data.")
+@click.option("--snap", "snapshot_kimg", type=Finite(), help="Thousands of images between snapshots.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Network file, or run folder: its newest snapshot.")
 @click.option("--module-list", help="The generator's modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'.")
 @click.option("--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="Which loss on the codes.")
 @click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Distribution of the codes.")
-@click.option("--gamma", "r1_gamma", type=float, help="Weight of R1.")
-@click.option("--code-weight", type=float, help="Weight lambda of the loss on the codes.")
-@click.option("--perturbation", type=float, help="Perturbation eps of the perceptual simplicity loss.")
-@click.option("--lr", "learning_rate", type=float, help="Learning rate.")
+@click.option("--gamma", "r1_gamma", type=Finite(), help="Weight of R1.")
+@click.option("--code-weight", type=Finite(), help="Weight lambda of the loss on the codes.")
+@click.option("--perturbation", type=Finite(), help="Perturbation eps of the perceptual simplicity loss.")
+@click.option("--lr", "learning_rate", type=Finite(), help="Learning rate.")
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
 @background_option

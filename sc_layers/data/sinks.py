@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 from typing import IO, Protocol
 
+from ..files import write_file
 from .formats.files import LABEL_FILE, RECIPE_FILE
 
 PER_FOLDER = 1000
@@ -86,9 +87,7 @@ class FolderSink:
         """Write a file with this name and content, whole or not at all."""
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(path.name + ".part")
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_file(path, content)
 
     def close(self, finished: bool) -> None:
         """Nothing is left to do, finished or not: every file is in its place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._optional import require
+from ..files import write_file
 from .distances import EfficientNetLite
 from .weights import cached_path, is_torchscript, load_torchscript, load_weights
 
@@ -157,10 +159,9 @@ class FeatureCache:
     def save(self, path: Path, features: Tensor) -> None:
         """Keep the features [N, D] in the file of `path`, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with partial.open("wb") as file:
-            np.save(file, features.numpy())
-        partial.replace(path)
+        buffer = io.BytesIO()
+        np.save(buffer, features.numpy())
+        write_file(path, buffer.getbuffer())
 
 
 _PROBES = 64  # images whose pixels enter the identity of a data set

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.snapshots import snapshots_in
+from ..files import append_line
 
 RESULTS_FILE = "select.jsonl"
 
@@ -93,11 +94,4 @@ class MeasuredStore:
     def save(self, path: Path, entry: Mapping[str, Any]) -> None:
         """Append `entry` as a line about the checkpoint `path`."""
         results = path.with_name(RESULTS_FILE)
-        line = json.dumps({"key": self._key(path), **entry}) + "\n"
-        if results.is_file() and not results.read_bytes().endswith(b"\n"):
-            line = "\n" + line  # the last line was cut short when a process was killed
-        handle = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(handle, line.encode())
-        finally:
-            os.close(handle)
+        append_line(results, json.dumps({"key": self._key(path), **entry}))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import append_line, write_file
 from .score import Score
 
 ARROWS = {True: "↑", False: "↓"}
@@ -39,8 +41,7 @@ def append_result(
         "snapshot_pkl": snapshot,
         "timestamp": time.time(),
     }
-    with (Path(run_dir) / f"metric-{metric}.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(Path(run_dir) / f"metric-{metric}.jsonl", json.dumps(line))
     return line
 
 
@@ -72,7 +73,7 @@ def _numbers(score: Score) -> dict[str, float]:
 
 def write_json(path: Path, scores: Sequence[Score]) -> None:
     """Write `scores` with all details to `path`."""
-    path.write_text(json.dumps([score.to_dict() for score in scores], indent=2) + "\n")
+    write_file(path, (json.dumps([score.to_dict() for score in scores], indent=2) + "\n").encode())
 
 
 def write_csv(path: Path, scores: Sequence[Score], higher: Mapping[str, bool]) -> None:
@@ -83,13 +84,14 @@ def write_csv(path: Path, scores: Sequence[Score], higher: Mapping[str, bool]) -
         scores: what was measured.
         higher: by metric, whether more is better.
     """
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["metric", "quantity", "value", "better", "note"])
-        for score in scores:
-            better = "higher" if higher[score.name] else "lower"
-            writer.writerow([score.name, score.name, score.score, better, score.note])
-            writer.writerows([score.name, key, value, "", ""] for key, value in _numbers(score).items())
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["metric", "quantity", "value", "better", "note"])
+    for score in scores:
+        better = "higher" if higher[score.name] else "lower"
+        writer.writerow([score.name, score.name, score.score, better, score.note])
+        writer.writerows([score.name, key, value, "", ""] for key, value in _numbers(score).items())
+    write_file(path, text.getvalue().encode())
 
 
 def latex_row(name: str, scores: Sequence[Score], higher: Mapping[str, bool]) -> str:

@@ -14,6 +14,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ _BINDING_FLAGS = (*_BASE_FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-isys
 _KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-exceptions")
 # Where a compiler has only a static C++ library, the copy in ours must not take the place of PyTorch's.
 _HIDE_STATIC = "--exclude-libs=ALL"
+_TORCH, _HASH = "torch", "sha256"  # what a stamp in the cache says besides `_stamp`
 _X86_VARIANTS = {
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"),
@@ -80,7 +82,10 @@ def compiler() -> list[str]:
         BuildError: there is none, or it is neither GCC nor Clang.
     """
     chosen = os.environ.get("CXX")
-    candidates = [shlex.split(chosen)] if chosen else [["c++"], ["g++"], ["clang++"]]
+    try:
+        candidates = [shlex.split(chosen)] if chosen else [["c++"], ["g++"], ["clang++"]]
+    except ValueError as error:
+        raise BuildError(f"$CXX is no command, {error}: {chosen!r}") from error
     for command in candidates:
         if command and shutil.which(command[0]):
             return command
@@ -201,11 +206,17 @@ def cache_key(recipe: Recipe) -> str:
 
 
 def cache_folder() -> Path:
-    """$SC_LAYERS_CACHE, else `sc_layers` in the user's cache folder."""
+    """$SC_LAYERS_CACHE, else `sc_layers` in the user's cache folder.
+
+    Raises:
+        BuildError: the user has no home, or the folder is in that of a user that there is not.
+    """
     chosen = os.environ.get("SC_LAYERS_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sc_layers"
+    folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sc_layers"
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise BuildError(f"no cache for compiled kernels, {folder} leads nowhere: set $SC_LAYERS_CACHE") from error
 
 
 def library_name(backend: str) -> str:
@@ -216,6 +227,49 @@ def library_name(backend: str) -> str:
 def cached_library(recipe: Recipe) -> Path:
     """Where the cache keeps the library of `recipe`, whether or not it is there."""
     return cache_folder() / f"{recipe.backend}-{cache_key(recipe)}" / library_name(recipe.backend)
+
+
+def _writable_by_others(status: os.stat_result) -> bool:
+    """Whether somebody else may put files into a folder, or change a file: a group of the user's own is no one else."""
+    own_group = status.st_gid == status.st_uid or status.st_gid == 0
+    return bool(status.st_mode & stat.S_IWOTH) or (bool(status.st_mode & stat.S_IWGRP) and not own_group)
+
+
+def why_not_trusted(library: Path) -> str | None:
+    """Why a library in the cache must not be loaded, since somebody else may have put it there; None if it may.
+
+    It has to be a regular file of the user's or root's, and so have the two folders above it, which others can't write;
+    further up, others may write where files are protected from each other, as in `/tmp`.
+    """
+    for path in (library, *library.parents):
+        status = path.lstat() if path == library else path.stat()
+        near = path in (library, library.parent, library.parent.parent)
+        if path == library and not stat.S_ISREG(status.st_mode):
+            return f"{path} is no regular file"
+        if near and status.st_uid not in (0, os.geteuid()):
+            return f"{path} belongs to another user"
+        if _writable_by_others(status) and (near or not status.st_mode & stat.S_ISVTX):
+            return f"others can write {path}"
+    return None
+
+
+def is_intact(library: Path) -> bool:
+    """Whether a library in the cache is what was compiled: the stamp beside it has its hash."""
+    stamp = _read_stamp(library)
+    try:
+        return stamp.pop(_HASH, None) == hashlib.sha256(library.read_bytes()).hexdigest()
+    except OSError:
+        return False
+
+
+def cached_without_compiler(backend: str) -> Path | None:
+    """A library of `backend` in the cache, made from these sources for this machine and PyTorch by whatever compiler."""
+    expected = {**_stamp(backend), _TORCH: torch_version()}
+    for library in sorted(cache_folder().glob(f"{backend}-*/{library_name(backend)}")):
+        stamp = _read_stamp(library)
+        if {key: value for key, value in stamp.items() if key != _HASH} == expected and is_intact(library):
+            return library
+    return None
 
 
 @contextlib.contextmanager
@@ -273,12 +327,13 @@ def build(recipe: Recipe) -> Path:
         BuildError: no compiler, a failed compile, or a cache folder that cannot be written.
     """
     library = cached_library(recipe)
-    if library.exists():
+    if is_intact(library):
         return library
     try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
+        if not cache_folder().exists():
+            cache_folder().mkdir(parents=True, mode=0o755)
         with _locked(cache_folder() / f"{library.parent.name}.lock"):
-            if not library.exists():
+            if not is_intact(library):
                 _build_under_lock(recipe, library.parent)
     except OSError as error:
         raise BuildError(
@@ -293,7 +348,10 @@ def _build_under_lock(recipe: Recipe, folder: Path) -> None:
     print(f"sc-layers: compiling the {recipe.backend} kernels, once for this machine ...", file=sys.stderr, flush=True)
     start = time.monotonic()
     try:
-        compile_into(recipe, partial)
+        library = compile_into(recipe, partial)
+        made = {_TORCH: torch_version(), _HASH: hashlib.sha256(library.read_bytes()).hexdigest()}
+        stamp_file(library).write_text(json.dumps(_stamp(recipe.backend) | made))
+        shutil.rmtree(folder, ignore_errors=True)  # one that was damaged
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -313,6 +371,20 @@ def _stamp(backend: str) -> dict[str, str]:
     return stamp | {"cuda": cuda_major()} if backend == "cuda" else stamp
 
 
+def stamp_file(library: Path) -> Path:
+    """What lies beside `library` and says what it was made from."""
+    return library.with_name(f"{library.name}.json")
+
+
+def _read_stamp(library: Path) -> dict[str, str]:
+    """What lies beside a library and says what it was made from; nothing if that is missing or damaged."""
+    try:
+        stamp = json.loads(stamp_file(library).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
 def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
     """Put the libraries of `recipes` into `folder`, as a wheel carries them (see `setup.py`); returns their paths.
 
@@ -324,14 +396,11 @@ def prebuild(folder: Path, recipes: Iterable[Recipe]) -> list[Path]:
     for recipe in recipes:
         library = build(recipe)
         made.append(Path(shutil.copy2(library, folder / library.name)))
-        (folder / f"{library.name}.json").write_text(json.dumps(_stamp(recipe.backend)))
+        stamp_file(made[-1]).write_text(json.dumps(_stamp(recipe.backend)))
     return made
 
 
 def prebuilt_library(backend: str, folder: Path = PREBUILT) -> Path | None:
     """The library of `backend` in `folder`, if made from these sources for this kind of machine and CUDA, or None."""
     library = folder / library_name(backend)
-    stamp_file = folder / f"{library.name}.json"
-    if not (library.exists() and stamp_file.exists()):
-        return None
-    return library if json.loads(stamp_file.read_text()) == _stamp(backend) else None
+    return library if library.is_file() and _read_stamp(library) == _stamp(backend) else None

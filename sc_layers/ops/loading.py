@@ -35,7 +35,8 @@ def locate(backend: str) -> Path | None:
     Looked for in the folder $SC_LAYERS_PREBUILT if that is set, else in the installed package, then in the cache.
 
     Raises:
-        building.BuildError: no compiler to know the cache's key by, or $SC_LAYERS_PREBUILT lacks the library.
+        building.BuildError: no compiler and no library that one made before, $SC_LAYERS_PREBUILT lacks the library, or
+            others could have put it into the cache.
     """
     folder = os.environ.get("SC_LAYERS_PREBUILT")
     if folder:
@@ -43,10 +44,27 @@ def locate(backend: str) -> Path | None:
         if library is None:
             raise building.BuildError(f"$SC_LAYERS_PREBUILT={folder} has no {backend} library made from these sources")
         return library
-    library = building.prebuilt_library(backend)
-    if library is None:
-        library = building.cached_library(building.RECIPES[backend]())
-    return library if library.exists() else None
+    return building.prebuilt_library(backend) or _cached(backend)
+
+
+def _cached(backend: str) -> Path | None:
+    """An intact library of the cache; where there is no compiler any more, one that it made before."""
+    try:
+        library: Path | None = building.cached_library(building.RECIPES[backend]())
+    except building.BuildError:
+        library = building.cached_without_compiler(backend)
+        if library is None:
+            raise
+    if library is None or not library.exists() or not building.is_intact(library):
+        return None
+    return _trusted(library)
+
+
+def _trusted(library: Path) -> Path:
+    reason = building.why_not_trusted(library)
+    if reason:
+        raise building.BuildError(f"a cached library is not loaded, {reason}: name another cache in $SC_LAYERS_CACHE")
+    return library
 
 
 def load(backend: str) -> bool:
@@ -61,7 +79,7 @@ def load(backend: str) -> bool:
         if backend in _loaded or backend in _failures:
             return backend in _loaded
         try:
-            library = locate(backend) or building.build(building.RECIPES[backend]())
+            library = locate(backend) or _trusted(building.build(building.RECIPES[backend]()))
             torch.ops.load_library(str(library))
         except (building.BuildError, OSError) as error:
             _failures[backend] = str(error)

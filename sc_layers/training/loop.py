@@ -16,6 +16,7 @@ from .._optional import require
 from ..data import Dataset, batches
 from ..data.batches import readable_images_at
 from ..data.checking import BackgroundCheck
+from ..files import write_file
 from ..images import image_grid, save_png, shown_masks, to_network_range, to_uint8
 from ..models.latents import draw_codes
 from .snapshots import CONFIG_FILE, append_stats, save_snapshot
@@ -162,7 +163,7 @@ def train(
     if state.images_seen >= total:
         raise ValueError(f"nothing to do: {state.images_seen} images were seen, total_kimg is {config.total_kimg}")
     memory_format = _lay_out(state)
-    (run_dir / CONFIG_FILE).write_text(json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n")
+    write_file(run_dir / CONFIG_FILE, (json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n").encode())
     pictures = Pictures(run_dir, state, dataset)
     stream = _real_images(state, dataset, memory_format, workers, skip_bad)
     statistics = _Statistics(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from ..checkpoints import CheckpointError, load_network, save_network
 from ..checkpoints.networks import NetworkRecord
 from ..checkpoints.pickles.torch_files import read_torch_file
 from ..checkpoints.snapshots import snapshot_name
+from ..files import append_line, write_file
 from .config import TrainingConfig
 from .step import TrainingState
 
@@ -30,16 +32,19 @@ def create_run_dir(outdir: str | Path, description: str) -> Path:
     """Make the folder `outdir/NNNNN-description`, NNNNN one above the highest there."""
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
-    numbers = [int(match[1]) for path in outdir.iterdir() if (match := re.match(r"(\d{5})-", path.name))]
-    run_dir = outdir / f"{max(numbers, default=-1) + 1:05d}-{description}"
-    run_dir.mkdir()
-    return run_dir
+    while True:
+        numbers = [int(match[1]) for path in outdir.iterdir() if (match := re.match(r"(\d{5})(?:-|$)", path.name))]
+        number = outdir / f"{max(numbers, default=-1) + 1:05d}"
+        try:
+            number.mkdir()  # of several processes one gets it
+        except FileExistsError:
+            continue
+        return number.rename(outdir / f"{number.name}-{description}")
 
 
 def append_stats(run_dir: Path, stats: dict[str, Any]) -> None:
     """Add one line of JSON with `stats` to the statistics in the folder `run_dir`."""
-    with (run_dir / STATS_FILE).open("a") as file:
-        file.write(json.dumps(stats) + "\n")
+    append_line(run_dir / STATS_FILE, json.dumps(stats))
 
 
 def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> Path:
@@ -68,9 +73,9 @@ def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> 
         "rng": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    partial = run_dir / (STATE_FILE + ".part")
-    torch.save(content, partial)
-    partial.replace(run_dir / STATE_FILE)
+    buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
+    torch.save(content, buffer)
+    write_file(run_dir / STATE_FILE, buffer.getbuffer())
     return path
 
 

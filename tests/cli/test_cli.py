@@ -36,14 +36,58 @@ def test_what_a_user_can_mend_is_one_line(error: type[Exception], monkeypatch: p
     assert_mistake(run("patch"), "Error: first line second line")
 
 
-def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_one_line_and_shows_its_traceback_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()
     def failing() -> None:
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(cli, "patch", failing, raising=False)
     monkeypatch.setitem(sys.modules, "sc_layers.cli.patch", cli)
-    assert isinstance(run("patch").exception, ZeroDivisionError)
+    result = run("patch")
+    assert result.exit_code == 1
+    assert result.output == "Error: ZeroDivisionError: ours; `sc-layers --debug ...` shows where it came from\n"
+    assert isinstance(run("--debug", "patch").exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (OSError(28, "No space left on device", "file"), 1, "No space left on device"),
+        (MemoryError(), 1, "out of memory, take a smaller --batch"),
+        (RecursionError("too deep"), 1, "RecursionError: too deep"),
+        (ValueError("x" * 10_000_000), 2, "x" * 2000),
+    ],
+)
+def test_any_error_is_one_short_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, message: str
+) -> None:
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "patch", failing, raising=False)
+    monkeypatch.setitem(sys.modules, "sc_layers.cli.patch", cli)
+    result = run("patch")
+    assert result.exit_code == status
+    assert message in result.output
+    assert len(result.output) < 2200
+    assert result.output.count("\n") == 1
+
+
+def _options(command: click.Command) -> list[click.Parameter]:
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*command.params, *(option for part in below for option in _options(part))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_option_takes_a_number_that_is_not_finite(command: str) -> None:
+    found = cli.main.get_command(click.Context(cli.main), command)
+    assert found is not None
+    for option in _options(found):
+        if isinstance(option.type, (click.FloatRange, type(click.FLOAT))):
+            for text in ("inf", "nan"):
+                with pytest.raises(click.BadParameter):
+                    option.type.convert(text, option, None)
 
 
 def test_warnings_are_one_line_without_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -164,3 +165,93 @@ def test_import_of_the_package_compiles_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "SC_LAYERS_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
     assert not list(tmp_path.iterdir())
+
+
+LAYER = """
+import warnings
+warnings.simplefilter("always")
+from sc_layers import SpatialConstriction
+from sc_layers.ops import loading
+SpatialConstriction(4, 4)
+print(loading.loaded_library("cpu"))
+"""
+
+
+def _layer_in(cache: Path | str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A layer made by a process that has no compiler and no prebuilt library, with this cache."""
+    variables = {**os.environ, "CXX": "no-such-compiler", "SC_LAYERS_CACHE": str(cache), **environment}
+    variables.pop("SC_LAYERS_PREBUILT", None)
+    return subprocess.run([sys.executable, "-c", LAYER], cwd=ROOT, env=variables, capture_output=True, text=True)
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Path:
+    """A library in a cache of its own, compiled before by a compiler that is not there any more."""
+    recipe = loading.building.cpu_recipe()
+    ours = loading.building.build(recipe)
+    folder = tmp_path / "cache" / ours.parent.name
+    folder.mkdir(parents=True)
+    for path in (ours, loading.building.stamp_file(ours)):
+        shutil.copy(path, folder)
+    return folder / ours.name
+
+
+def test_a_library_compiled_before_is_found_without_a_compiler(compiled: Path) -> None:
+    run = _layer_in(compiled.parents[1])
+    assert (run.returncode, run.stdout.strip(), run.stderr) == (0, str(compiled), "")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "its stamp"])
+def test_a_damaged_library_is_never_loaded(compiled: Path, damage: str) -> None:
+    if damage == "truncated":
+        os.truncate(compiled, compiled.stat().st_size // 2)
+    elif damage == "emptied":
+        compiled.unlink()
+    else:
+        loading.building.stamp_file(compiled).write_text("{")
+    run = _layer_in(compiled.parents[1])
+    assert (run.returncode, run.stdout.strip()) == (0, "None")
+    assert run.stderr.count("UserWarning") == 1
+    assert not loading.building.is_intact(compiled)
+
+
+@pytest.mark.parametrize("place", ["library", "folder", "cache"])
+def test_a_library_that_others_could_have_put_there_is_never_loaded(compiled: Path, place: str) -> None:
+    path = {"library": compiled, "folder": compiled.parent, "cache": compiled.parents[1]}[place]
+    path.chmod(0o777)
+    run = _layer_in(compiled.parents[1])
+    assert (run.returncode, run.stdout.strip()) == (0, "None")
+    assert f"others can write {path}" in run.stderr
+    assert run.stderr.count("UserWarning") == 1
+
+
+def test_a_library_behind_a_link_is_never_loaded(compiled: Path, tmp_path: Path) -> None:
+    compiled.rename(tmp_path / "elsewhere.so")
+    compiled.symlink_to(tmp_path / "elsewhere.so")
+    assert "no regular file" in str(loading.building.why_not_trusted(compiled))
+    assert _layer_in(compiled.parents[1]).stdout.strip() == "None"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to give files away")
+def test_a_library_of_another_user_is_never_loaded(compiled: Path) -> None:
+    os.chown(compiled, 12345, 12345)
+    assert "belongs to another user" in str(loading.building.why_not_trusted(compiled))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("SC_LAYERS_CACHE", "~nosuchuser/cache"), ("CXX", "g++ 'unclosed"), ("SC_LAYERS_CACHE", "/dev/null")],
+)
+def test_whatever_the_environment_the_reference_runs_with_one_warning(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    run = _layer_in(tmp_path, **{variable: value})
+    assert (run.returncode, run.stdout.strip()) == (0, "None"), run.stderr
+    assert run.stderr.count("UserWarning") == 1
+
+
+def test_a_broken_stamp_of_a_prebuilt_library_is_no_library(tmp_path: Path) -> None:
+    library = tmp_path / loading.building.library_name("cpu")
+    library.write_bytes(b"library")
+    loading.building.stamp_file(library).write_text("{")
+    assert loading.building.prebuilt_library("cpu", tmp_path) is None

@@ -25,7 +25,7 @@ from tests.checkpoints.samples import EasyDict, Network
 @pytest.mark.parametrize(
     "value",
     [
-        {"a", "b"},
+        {"a"},  # one, whose text does not depend on the hash of the day: tests run in several processes
         {1, 2},
         set(),
         bytearray(b"\x00\xff"),
