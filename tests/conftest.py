@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from sc_layers.ops import loading
+
 pytest_plugins = ["tests.skips"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_kernels() -> None:
+    """Compile before the first test, so that no test's output holds the message that it takes a while."""
+    loading.load("cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -263,7 +263,7 @@ def is_intact(library: Path) -> bool:
 
 
 def cached_without_compiler(backend: str) -> Path | None:
-    """A library of `backend` in the cache, made from these sources for this machine and PyTorch by whatever compiler."""
+    """A library of `backend` in the cache, of these sources, this machine and PyTorch, by whatever compiler."""
     expected = {**_stamp(backend), _TORCH: torch_version()}
     for library in sorted(cache_folder().glob(f"{backend}-*/{library_name(backend)}")):
         stamp = _read_stamp(library)
