@@ -19,11 +19,12 @@ from ..data.checking import BackgroundCheck
 from ..files import write_file
 from ..images import image_grid, save_png, shown_masks, to_network_range, to_uint8
 from ..models.latents import draw_codes
-from .snapshots import CONFIG_FILE, append_stats, save_snapshot
+from .snapshots import CONFIG_FILE, DivergedError, append_stats, save_snapshot
 from .step import TrainingState, training_step
 
 PICTURE_COLUMNS = 8
 PICTURE_ROWS = 6
+MOST_SKIPPED_STEPS = 20  # in a row
 
 SnapshotHook = Callable[[TrainingState, Path], object]
 
@@ -53,6 +54,23 @@ class _Statistics:
         self._losses.clear()
         self._start, self._seen = now, seen
         return line
+
+
+class _Patience:
+    """Ends a training that has diverged: whose updates are skipped, step after step, for gradients not finite."""
+
+    def __init__(self, state: TrainingState) -> None:
+        self._skipped, self._steps = state.skipped_updates, 0
+
+    def check(self, state: TrainingState) -> None:
+        """To be called after every step."""
+        self._steps = self._steps + 1 if state.skipped_updates > self._skipped else 0
+        self._skipped = state.skipped_updates
+        if self._steps == MOST_SKIPPED_STEPS:
+            raise DivergedError(
+                f"the training has diverged: in {self._steps} steps in a row, up to {state.images_seen} images, "
+                "gradients were not finite; go on from the last snapshot with a smaller learning rate or gamma"
+            )
 
 
 class Pictures:
@@ -157,6 +175,7 @@ def train(
 
     Raises:
         ValueError: the training is at its end already, or an image is damaged.
+        DivergedError: gradients were not finite in 20 steps in a row.
     """
     config = state.config
     total = int(config.total_kimg * 1000)
@@ -166,7 +185,7 @@ def train(
     write_file(run_dir / CONFIG_FILE, (json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n").encode())
     pictures = Pictures(run_dir, state, dataset)
     stream = _real_images(state, dataset, memory_format, workers, skip_bad)
-    statistics = _Statistics(state)
+    statistics, patience = _Statistics(state), _Patience(state)
     bar = require("tqdm", "train").tqdm(
         total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.05, disable=not progress
     )
@@ -175,6 +194,7 @@ def train(
             if check is not None:
                 check.raise_if_damaged()
             statistics.add(training_step(state, next(stream)))
+            patience.check(state)
             bar.update(config.batch)
             finished = state.images_seen >= total
             if finished or _is_due(state, config.tick_kimg):

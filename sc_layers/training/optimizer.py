@@ -50,9 +50,11 @@ class Adam(torch.optim.Adam):
         return True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the `state_dict` of another optimiser of this class."""
+        """Take moments and counters from the `state_dict` of another optimiser of this class; settings stay ours."""
+        settings = {name: self._group[name] for name in ("lr", "betas", "base_eps")}
         super().load_state_dict(state_dict)
         (self._group,) = self.param_groups
+        self._group.update(settings)
 
 
 def lazy_adam(params: Iterable[nn.Parameter], lr: float, beta2: float, eps: float, interval: int) -> Adam:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..checkpoints import CheckpointError, load_network, save_network
 from ..checkpoints.networks import NetworkRecord
@@ -33,13 +34,30 @@ def create_run_dir(outdir: str | Path, description: str) -> Path:
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     while True:
-        numbers = [int(match[1]) for path in outdir.iterdir() if (match := re.match(r"(\d{5})(?:-|$)", path.name))]
-        number = outdir / f"{max(numbers, default=-1) + 1:05d}"
+        taken = _numbers(outdir)
+        number = outdir / f"{max(taken, default=-1) + 1:05d}"
         try:
-            number.mkdir()  # of several processes one gets it
+            number.mkdir()  # of several processes one gets it at a time
         except FileExistsError:
             continue
-        return number.rename(outdir / f"{number.name}-{description}")
+        if _numbers(outdir).count(int(number.name)) == 1:
+            return number.rename(outdir / f"{number.name}-{description}")
+        number.rmdir()  # another process had it and has renamed it
+
+
+def _numbers(outdir: Path) -> list[int]:
+    return [int(match[1]) for path in outdir.iterdir() if (match := re.match(r"(\d{5})(?:-|$)", path.name))]
+
+
+class DivergedError(RuntimeError):
+    """A training whose numbers are not finite any more; what was written before it diverged is as it was."""
+
+
+def _check_finite(state: TrainingState) -> None:
+    for name in ("G", "D", "Q", "G_ema", "Q_ema"):
+        network = getattr(state, name)
+        if network is not None and not torch.isfinite(nn.utils.get_total_norm(network.parameters())):
+            raise DivergedError(f"after {state.images_seen} images {name} has weights that are not finite: not written")
 
 
 def append_stats(run_dir: Path, stats: dict[str, Any]) -> None:
@@ -59,7 +77,11 @@ def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> 
 
     Returns:
         Path of the network snapshot.
+
+    Raises:
+        DivergedError: a parameter is not finite; nothing is written.
     """
+    _check_finite(state)
     path = run_dir / snapshot_name(state.images_seen)
     meta = meta | {"images_seen": state.images_seen, "training": state.config.to_dict()}
     save_network(path, G=state.G, D=state.D, G_ema=state.G_ema, Q=state.Q, Q_ema=state.Q_ema, meta=meta)
@@ -134,7 +156,8 @@ def _restore(state: TrainingState, path: Path) -> bool:
     missing = [name for name in _STORED if not isinstance(stored, dict) or name not in stored]
     if missing:
         raise CheckpointError(f"{state_path} is no state of a training: it lacks {', '.join(missing)}")
-    if stored["snapshot"] != path.name:
+    # Several snapshots of one thousand of images have one name.
+    if stored["snapshot"] != path.name or stored["images_seen"] != state.images_seen:
         return False
     state.updates = stored["updates"]
     state.skipped_updates = stored["skipped_updates"]

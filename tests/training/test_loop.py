@@ -13,6 +13,7 @@ from PIL import Image
 from sc_layers import load_network
 from sc_layers.data import Dataset, open_dataset
 from sc_layers.training import TrainingState, create_run_dir, resume_training, train
+from sc_layers.training.snapshots import DivergedError
 from tests.data.files import random_pixels, write_pngs
 from tests.training.tiny import TINY, tiny_state
 
@@ -91,3 +92,15 @@ def test_training_goes_on_without_damaged_pictures_on_request(tmp_path: Path, da
     with pytest.warns(UserWarning, match=r"left out, 1 so far: .*039\.png cannot be read"):
         train(state, damaged, run_dir, {}, progress=False, workers=0, skip_bad=True)
     assert state.images_seen == 64
+
+
+def test_a_training_that_has_diverged_stops_and_keeps_what_was_written(tmp_path: Path, dataset) -> None:
+    state = tiny_state(TINY.replace(total_kimg=1, snapshot_kimg=0.16))
+    run_dir = create_run_dir(tmp_path, "tiny")
+
+    def spoil(state: TrainingState, _: Path) -> None:
+        next(state.G.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(DivergedError, match="diverged: in 20 steps in a row, up to 320 images, gradients were not"):
+        train(state, dataset, run_dir, {}, [spoil], progress=False)
+    assert torch.isfinite(next(load_network(run_dir / "network-snapshot-000000.safetensors")["G"].parameters())).all()

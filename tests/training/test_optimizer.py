@@ -50,7 +50,7 @@ def test_update_with_a_gradient_that_is_not_finite_is_skipped(bad: float) -> Non
     torch.testing.assert_close(parameters[0].data, torch.full((3,), 0.9))
 
 
-def test_state_survives_saving_and_loading() -> None:
+def test_moments_and_counters_survive_saving_and_loading() -> None:
     gradients = [torch.randn(4) for _ in range(6)]
 
     def run(reload_at: int | None) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_state_survives_saving_and_loading() -> None:
         for step, gradient in enumerate(gradients):
             if step == reload_at:
                 stored = optimizer.state_dict()
-                optimizer = Adam([parameter], 0.5, (0.5, 0.5), 1.0)
+                optimizer = Adam([parameter], 0.01, (0.0, 0.9), 1e-3)
                 optimizer.load_state_dict(stored)
             parameter.grad = gradient.clone()
             optimizer.update()
