@@ -73,6 +73,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     Raises:
         WriteError: the disk is full, or the file can't be written; it is as it was.
     """
+    is_new = not os.path.exists(path)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -84,6 +85,8 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
                     raise OSError(None, "no space left for a whole line")
             except OSError:
                 os.ftruncate(handle, size)
+                if is_new:
+                    os.unlink(path)
                 raise
         finally:
             os.close(handle)

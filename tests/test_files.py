@@ -121,6 +121,9 @@ def test_a_line_that_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(WriteError, match="no space left on device"):
         append_line(path, "two")
     assert path.read_text() == "one\n"
+    with pytest.raises(WriteError, match="no space left on device"):
+        append_line(tmp_path / "new", "one")
+    assert not (tmp_path / "new").exists()
 
 
 def _writes(tree: ast.Module) -> Iterator[str]:
