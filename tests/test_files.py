@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import sc_layers
 from sc_layers.files import WriteError, append_line, write_file
 
-PACKAGE = Path(__file__).parents[1] / "sc_layers"
+PACKAGE = Path(sc_layers.__file__).parent
 # What writes by itself: the writer, ninja's input and locks, a zip that goes on where it stopped, all or nothing of
 # many files of somebody's checkout.
 WRITERS = {"files.py", "ops/building.py", "data/sinks.py", "integrations/patching.py"}
