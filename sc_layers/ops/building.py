@@ -38,6 +38,7 @@ _BINDING_FLAGS = (*_BASE_FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-isys
 _KERNEL_FLAGS = (*_BASE_FLAGS, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-exceptions")
 # Where a compiler has only a static C++ library, the copy in ours must not take the place of PyTorch's.
 _HIDE_STATIC = "--exclude-libs=ALL"
+_MODE = 0o755  # of folders and libraries in the cache: others may read
 _TORCH, _HASH = "torch", "sha256"  # what a stamp in the cache says besides `_stamp`
 _X86_VARIANTS = {
     "avx2": ("-mavx2", "-mfma", "-mf16c"),
@@ -238,17 +239,16 @@ def _writable_by_others(status: os.stat_result) -> bool:
 def why_not_trusted(library: Path) -> str | None:
     """Why a library in the cache must not be loaded, since somebody else may have put it there; None if it may.
 
-    It has to be a regular file of the user's or root's, and so have the two folders above it, which others can't write;
-    further up, others may write where files are protected from each other, as in `/tmp`.
+    It has to be a regular file, and it and the two folders above it the user's or root's, which others can't write.
+    Further up it does not matter: who moves a folder of the user's away can't make another one that is the user's.
     """
-    for path in (library, *library.parents):
+    for path in (library, library.parent, library.parent.parent):
         status = path.lstat() if path == library else path.stat()
-        near = path in (library, library.parent, library.parent.parent)
         if path == library and not stat.S_ISREG(status.st_mode):
             return f"{path} is no regular file"
-        if near and status.st_uid not in (0, os.geteuid()):
+        if status.st_uid not in (0, os.geteuid()):
             return f"{path} belongs to another user"
-        if _writable_by_others(status) and (near or not status.st_mode & stat.S_ISVTX):
+        if _writable_by_others(status):
             return f"others can write {path}"
     return None
 
@@ -331,7 +331,7 @@ def build(recipe: Recipe) -> Path:
         return library
     try:
         if not cache_folder().exists():
-            cache_folder().mkdir(parents=True, mode=0o755)
+            cache_folder().mkdir(parents=True, mode=_MODE)
         with _locked(cache_folder() / f"{library.parent.name}.lock"):
             if not is_intact(library):
                 _build_under_lock(recipe, library.parent)
@@ -351,6 +351,8 @@ def _build_under_lock(recipe: Recipe, folder: Path) -> None:
         library = compile_into(recipe, partial)
         made = {_TORCH: torch_version(), _HASH: hashlib.sha256(library.read_bytes()).hexdigest()}
         stamp_file(library).write_text(json.dumps(_stamp(recipe.backend) | made))
+        for path in (library, partial):
+            path.chmod(_MODE)  # whatever the umask
         shutil.rmtree(folder, ignore_errors=True)  # one that was damaged
         partial.rename(folder)
     except BaseException:
