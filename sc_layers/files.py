@@ -75,20 +75,18 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     """
     is_new = not os.path.exists(path)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            size = os.fstat(handle).st_size
-            begin = b"\n" if size and os.pread(handle, 1, size - 1) != b"\n" else b""
+        with open(path, "ab+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            begin = b"" if file.read(1) in (b"", b"\n") else b"\n"
             data = begin + line.encode() + b"\n"
-            try:
-                if os.write(handle, data) < len(data):
-                    raise OSError(None, "no space left for a whole line")
-            except OSError:
-                os.ftruncate(handle, size)
-                if is_new:
-                    os.unlink(path)
-                raise
-        finally:
-            os.close(handle)
+            # One call, which appends wherever the end is by then. If it fails, nothing of the line is there.
+            written = os.write(file.fileno(), data)
+            if written < len(data):
+                # Only our own part goes: lines of other processes may lie before it.
+                file.truncate(file.seek(0, os.SEEK_END) - written)
+                raise OSError(None, "no space left for a whole line")
     except OSError as error:
+        if is_new and os.path.exists(path) and not os.path.getsize(path):
+            os.unlink(path)
         raise WriteError(f"cannot write {path}: {_reason(error)}") from error

@@ -155,3 +155,19 @@ def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) ->
     options = {"save_all": True, "append_images": pictures[1:], "duration": milliseconds, "loop": 0}
     pictures[0].save(buffer, format="GIF", **options)
     write_file(path, buffer.getbuffer())
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a figure of matplotlib, whole or not at all.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        path: the file, in a folder that exists; its extension names the format, PNG where there is none.
+
+    Raises:
+        ValueError: matplotlib does not know the format.
+        WriteError: see `files.write_file`.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=Path(path).suffix[1:] or "png", bbox_inches="tight", dpi=120)
+    write_file(path, buffer.getbuffer())

@@ -134,7 +134,10 @@ def _writes(tree: ast.Module) -> Iterator[str]:
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         given = (*node.args, *(keyword.value for keyword in node.keywords))
         modes = [str(value.value) for value in given if isinstance(value, ast.Constant)]
-        if called in WRITING or (called == "open" and any(mode[:1] in ("w", "a", "x") for mode in modes)):
+        opens = called == "open" and any(mode[:1] in ("w", "a", "x") for mode in modes)
+        in_memory = any(isinstance(value, ast.Name) and value.id == "buffer" for value in given)
+        saves = called == "savefig" or ast.unparse(node.func) in ("torch.save", "np.save", "torch.export.save")
+        if called in WRITING or opens or (saves and not in_memory):
             yield f"line {node.lineno}: {called}"
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._optional import require
+from ..images import save_figure
 from .distances import DistanceFunction, FeatureDistance, as_feature_distance, neighbour_distances
 from .generators import SAMPLING, GeneratorFunction, Sampling, fixed_noise, number_of_codes, progress_bar
 
@@ -110,7 +111,7 @@ class RotationCurve:
             xlabel="rotation (degrees)", ylabel="dis_cum", title=f"codes {self.pair[0]} and {self.pair[1]} rotated"
         )
         axes.xaxis.set_major_locator(require("matplotlib.ticker", "metrics").MultipleLocator(45))
-        figure.savefig(path, bbox_inches="tight", dpi=120)
+        save_figure(figure, path)
 
 
 def rotation_curve(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._optional import require
+from ..images import save_figure
 from .distances import DistanceFunction, FeatureDistance, as_feature_distance, neighbour_distances
 from .generators import SAMPLING, GeneratorFunction, Sampling, fixed_noise, number_of_codes, progress_bar
 
@@ -224,7 +225,7 @@ class TraversalLength:
         axes.set(xlabel="code", ylabel="tpl_i", title=f"TPL {self.total:.4g}, {self.num_active} active")
         axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # leaves room for the legend
         axes.legend()
-        figure.savefig(path, bbox_inches="tight", dpi=120)
+        save_figure(figure, path)
 
 
 def traversal_perceptual_length(
