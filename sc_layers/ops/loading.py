@@ -50,14 +50,13 @@ def locate(backend: str) -> Path | None:
 def _cached(backend: str) -> Path | None:
     """An intact library of the cache; where there is no compiler any more, one that it made before."""
     try:
-        library: Path | None = building.cached_library(building.RECIPES[backend]())
+        library = building.cached_library(building.RECIPES[backend]())
     except building.BuildError:
-        library = building.cached_without_compiler(backend)
-        if library is None:
+        found = building.cached_without_compiler(backend)
+        if found is None:
             raise
-    if library is None or not library.exists() or not building.is_intact(library):
-        return None
-    return _trusted(library)
+        return _trusted(found)
+    return _trusted(library) if building.is_intact(library) else None
 
 
 def _trusted(library: Path) -> Path:

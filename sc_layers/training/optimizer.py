@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, nn
 
 
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no entry of `tensors`, of any shapes, is infinite or not-a-number."""
+    return bool(torch.isfinite(nn.utils.get_total_norm(tensors, norm_type=math.inf)))
+
+
 class Adam(torch.optim.Adam):
     """Adam in TensorFlow's form, which skips an update whose gradient is not finite.
 
@@ -40,8 +45,7 @@ class Adam(torch.optim.Adam):
         for parameter in self._group["params"]:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in self._group["params"]]
-        if not torch.isfinite(nn.utils.get_total_norm(gradients, norm_type=math.inf)):
+        if not are_finite(parameter.grad for parameter in self._group["params"]):
             return False
         self._group["updates"] += 1
         correction = 1 - self._group["betas"][1] ** self._group["updates"]

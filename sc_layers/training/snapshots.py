@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..checkpoints import CheckpointError, load_network, save_network
 from ..checkpoints.networks import NetworkRecord
@@ -18,6 +17,7 @@ from ..checkpoints.pickles.torch_files import read_torch_file
 from ..checkpoints.snapshots import snapshot_name
 from ..files import append_line, write_file
 from .config import TrainingConfig
+from .optimizer import are_finite
 from .step import TrainingState
 
 STATE_FILE = "training-state.pt"
@@ -56,7 +56,7 @@ class DivergedError(RuntimeError):
 def _check_finite(state: TrainingState) -> None:
     for name in ("G", "D", "Q", "G_ema", "Q_ema"):
         network = getattr(state, name)
-        if network is not None and not torch.isfinite(nn.utils.get_total_norm(network.parameters())):
+        if network is not None and not are_finite(network.parameters()):
             raise DivergedError(f"after {state.images_seen} images {name} has weights that are not finite: not written")
 
 
