@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import warnings
 from typing import TextIO
 
@@ -25,6 +26,7 @@ COMMANDS = {
 
 
 _LONGEST_MESSAGE = 2000  # characters of an error that are shown: some quote what a file holds
+_OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory")  # PyTorch's words for it
 
 
 def _in_one_line(
@@ -75,7 +77,7 @@ class _LazyGroup(click.Group):
 def _told(error: Exception) -> click.ClickException:
     """The error as a user is told it."""
     text = " ".join(str(error)[:_LONGEST_MESSAGE].split()) or type(error).__name__
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in text):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(text)):
         return click.ClickException(f"out of memory, take a smaller --batch, --resolution or list of seeds: {text}")
     if isinstance(error, (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError)):
         return click.UsageError(text, ctx=None)

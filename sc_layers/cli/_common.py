@@ -30,8 +30,10 @@ class Finite(click.FloatRange):
 
 
 # Ranges within which no option asks for more memory or work than anybody can mean.
-SEED = click.IntRange(0, 2**32 - 1)
-BATCH = click.IntRange(max=2**16)
+LARGEST_SEED = 2**32 - 1
+LARGEST_BATCH = 2**16
+SEED = click.IntRange(0, LARGEST_SEED)
+BATCH = click.IntRange(max=LARGEST_BATCH)
 RESOLUTION = click.IntRange(max=2**14)
 POINTS = click.IntRange(max=1000)
 MOST_NUMBERS = 100_000  # in a list of seeds or codes: each is a picture
@@ -79,8 +81,8 @@ class Integers(click.ParamType[list[int]]):
             first, last = int(match[1]), int(match[2] or match[1])
             if last < first:
                 self.fail(f"the range {part.strip()!r} runs backwards", param, ctx)
-            if len(numbers) + last - first >= MOST_NUMBERS or last >= 2**32:
-                self.fail(f"{value!r} names too much: at most {MOST_NUMBERS} numbers below 2**32", param, ctx)
+            if len(numbers) + last - first >= MOST_NUMBERS or last > LARGEST_SEED:
+                self.fail(f"{value!r} names too much: at most {MOST_NUMBERS} numbers up to {LARGEST_SEED}", param, ctx)
             numbers += range(first, last + 1)
         return numbers
 

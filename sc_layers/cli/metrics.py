@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ._common import (
-    BATCH,
+    LARGEST_BATCH,
     POINTS,
     RESOLUTION,
     SEED,
@@ -44,7 +44,7 @@ distance_options = [
 ]
 sampling_options = [
     click.option("--seed", type=SEED, default=0, help="Of every random draw."),
-    click.option("--batch", "batch_size", type=BATCH, default=64, help="Images a pass."),
+    click.option("--batch", "batch_size", type=click.IntRange(1, LARGEST_BATCH), default=64, help="Images a pass."),
 ]
 latents_option = click.option(
     "--latents", type=click.Choice(["normal", "uniform"]), help="How codes are drawn.  [default: as the file records]"

@@ -125,6 +125,7 @@ def test_a_terminal_without_arrows_gets_words(monkeypatch: pytest.MonkeyPatch) -
         (["--distance", "lpips", "--weights", "none.pth"], "no such weights file: 'none.pth'"),
         (["--device", "gpu9", "--distance", "mse"], "device 'gpu9' cannot be used"),
         (["--effort", "0", "--distance", "mse"], "effort must be positive"),
+        (["--batch", "0", "--distance", "mse"], "0 is not in the range 1<=x<=65536"),
         (["--metrics", "mig", "--data", "dsprites", "--weights", "vgg.pth"], "those of the distance of TPL and PPL"),
         (["--distance", "mse", "--feature-weights", "inception.pt"], "feature weights are those of FID and KID"),
     ],
