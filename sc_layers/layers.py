@@ -116,7 +116,7 @@ class SpatialConstriction(_Constriction):
         num_codes: codes K in the group; they share one instance norm and are applied in order (K=1 is the paper's
             module to the letter).
         num_rects: rectangles J a code.
-        eps: of the instance norm.
+        eps: what is added to the variance of a plane before its root is taken.
         impl: "auto", "fused" or "reference", see `functional.spatial_constriction`.
         mask_gain: None, or the initial value of a learned gain [K] on the masks, which acts clamped to [0, 1]. With 0
             the layer starts as the identity, bit for bit, and still learns: this is how it enters a pretrained
@@ -225,7 +225,7 @@ class SoftmaxConstriction(_Constriction):
         in_channels: channels C of the features.
         size: height and width of the features, an int for square ones.
         num_codes: codes K in the group.
-        eps: of the instance norm.
+        eps: what is added to the variance of a plane before its root is taken.
 
     Shapes:
         x [N, C, H, W], codes [N, K] -> [N, C, H, W]; with `return_masks=True` also the masks [N, K, H, W].

@@ -29,7 +29,6 @@ EXPECTED = (
     r"this processor has no avx",
     r"no compute-sanitizer on the PATH",
     r"no file system can be mounted here",
-    r"no mkdocs here",
     r"needs the right to give files away",
     r"(projector\.py|rosinality's data sets) needs? ",  # packages of theirs; only asked for where there is a checkout
 )

@@ -158,7 +158,7 @@ def blend(
         masks: [N, K, H, W].
         scale: [N, K, C], multiplies the normalised features.
         bias: [N, K, C].
-        eps: of the instance norm.
+        eps: what is added to the variance of a plane before its root is taken.
 
     Returns:
         [N, C, H, W] in the dtype and memory format of `x`.
