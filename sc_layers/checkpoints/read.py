@@ -39,7 +39,7 @@ class Contents:
 
     Attributes:
         format: the format, for people.
-        networks: by name; `NetworkState` for our networks, `NetworkRecord` for those of other programs.
+        networks: what was read, by name: a `NetworkState` for a network of ours, else a `NetworkRecord`.
         meta: what else the file says.
         budget: what building may still use.
     """

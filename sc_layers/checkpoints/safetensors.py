@@ -23,7 +23,7 @@ def dump(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file as bytes.
 
     Args:
-        tensors: by name, any shapes; they may share memory, of which the file then holds several copies.
+        tensors: tensors of any shapes by name; they may share memory, of which the file then holds several copies.
         metadata: strings stored in the header.
     """
     # The library takes neither views of one storage nor tensors that are not contiguous.

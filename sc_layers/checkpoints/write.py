@@ -68,7 +68,7 @@ def write_pkl(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> by
     """A `.pkl` file in the style of dnnlib, which Python's own `pickle` opens where this package is installed.
 
     Args:
-        networks: by name, all of them ours, with G, D and G_ema among them.
+        networks: our networks by name, G, D and G_ema among them.
         meta: anything plain; its `training_set_kwargs` goes where stylegan2-ada looks for it.
 
     Raises:
@@ -133,7 +133,7 @@ def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping
 
     Args:
         path: the file, whose extension names the format.
-        networks: by name.
+        networks: the networks by the names that the file gives them.
         meta: anything that JSON can hold.
 
     Raises:

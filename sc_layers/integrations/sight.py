@@ -49,7 +49,7 @@ def draw_sheet(generator: nn.Module, path: Path) -> None:
 
     Args:
         generator: attached.
-        path: of the PNG file.
+        path: the PNG file to write.
     """
     record = attachment_of(generator)
     view = AttachedGenerator(generator).eval()

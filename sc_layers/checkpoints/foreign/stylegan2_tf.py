@@ -192,7 +192,7 @@ def record_of(function: str, given: Mapping[str, Any], variables: Mapping[str, A
     Args:
         function: the function that builds it in TensorFlow, one of `BUILDERS`.
         given: its keyword arguments.
-        variables: by name; those of components under `synthesis/` and `mapping/`.
+        variables: the network's variables by name; those of components stand under `synthesis/` and `mapping/`.
 
     Raises:
         CheckpointError: arguments or variables that the other program does not have.
