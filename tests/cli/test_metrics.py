@@ -15,6 +15,7 @@ from sc_layers.cli import main
 from sc_layers.cli import metrics as command
 from sc_layers.metrics import distances, registry
 from tests.networks import save_small_networks
+from tests.tolerances import REVERSED
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_the_rotation_curve_as_json(network: Path, tmp_path: Path) -> None:
     assert curve["codes"] == [0, 1]
     assert curve["angles"] == [-90, 0, 90, 180]
     # Half a turn runs through the same images backwards.
-    assert curve["distances"][0] == pytest.approx(curve["distances"][2], rel=1e-3)
+    assert curve["distances"][0] == pytest.approx(curve["distances"][2], rel=REVERSED)
 
 
 @pytest.mark.parametrize(

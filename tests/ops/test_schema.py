@@ -17,7 +17,7 @@ from sc_layers import functional as F
 from sc_layers.models import Generator
 from sc_layers.models.generator import GeneratorConfig
 from tests.ops.samples import EPS, layer_inputs, result_and_gradients, sample_inputs, weights_for
-from tests.tolerances import SAME_FORMULA, assert_close_to_largest
+from tests.tolerances import FUSED_GRADIENT, SAME_FORMULA, assert_close_to_largest
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -252,7 +252,7 @@ def test_inductor_runs_the_layer_between_other_layers() -> None:
     torch.testing.assert_close(compiled, function(x, codes), **SAME_FORMULA[torch.float32])
     (ours,) = torch.autograd.grad(compiled.sum(), [x])
     (eager,) = torch.autograd.grad(function(x, codes).sum(), [x])
-    torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours, eager, **FUSED_GRADIENT)
 
 
 @pytest.mark.usefixtures("_fresh_dynamo")
