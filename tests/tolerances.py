@@ -24,8 +24,8 @@ GOLDEN_DISTANCE = {"atol": 1e-4, "rtol": 1e-4}
 # A float32 result of a few operations against the same numbers in another precision.
 ROUNDING = {"atol": 1e-6, "rtol": 1e-6}
 
-# Float32 statistics of planes far from 0 against float64, relative: the mean is rounded once, the deviation a few times;
-# the last is where the squares of the plane's own rounding are a thousandth of its variance.
+# Float32 statistics of planes far from 0 against float64, relative: the mean is rounded once, the deviation a few
+# times; the last is where the squares of the plane's own rounding are a thousandth of its variance.
 OFFSET_MEAN = {"atol": 0.0, "rtol": 1e-7}
 OFFSET_DEVIATION = {"atol": 0.0, "rtol": 2e-6}
 OFFSET_COARSE_DEVIATION = {"atol": 0.0, "rtol": 1e-3}
