@@ -29,24 +29,45 @@ PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 @click.option(
     "--data",
     required=True,
-    help="'shapes3d', 'dsprites' or 'clevr'; a folder or zip of pictures, TFRecords, .npz, .h5, LMDB or MNIST files.",
+    help="Learn 'shapes3d', 'dsprites', 'clevr', a folder or zip of pictures, TFRecords, .npz, .h5, LMDB, MNIST files.",
 )
-@click.option("--resolution", type=RESOLUTION, help="Image size in pixels.  [default: that of the data or the preset]")
-@click.option("--preset", type=click.Choice(PRESETS), default="celeba", help="Networks and training settings.")
-@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), help="Where runs go.")
-@click.option("--kimg", "total_kimg", type=Finite(), help="Length in thousands of images.")
-@click.option("--batch", type=BATCH, help="Images an update.")
-@click.option("--batch-per-pass", type=BATCH, help="Images through the networks at a time.")
-@click.option("--seed", type=SEED, default=0, help="Of the networks, the codes and the order of the data.")
-@click.option("--snap", "snapshot_kimg", type=Finite(), help="Thousands of images between snapshots.")
-@click.option("--resume", type=click.Path(path_type=Path), help="Network file, or run folder: its newest snapshot.")
-@click.option("--module-list", help="The generator's modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'.")
-@click.option("--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="Which loss on the codes.")
-@click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Distribution of the codes.")
-@click.option("--gamma", "r1_gamma", type=Finite(), help="Weight of R1.")
-@click.option("--code-weight", type=Finite(), help="Weight lambda of the loss on the codes.")
-@click.option("--perturbation", type=Finite(), help="Perturbation eps of the perceptual simplicity loss.")
-@click.option("--lr", "learning_rate", type=Finite(), help="Learning rate.")
+@click.option(
+    "--resolution",
+    type=RESOLUTION,
+    help="Images get this height and width in pixels.  [default: that of the data or the preset]",
+)
+@click.option(
+    "--preset", type=click.Choice(PRESETS), default="celeba", help="Networks and settings are those of this preset."
+)
+@click.option(
+    "--outdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    help="The run gets a folder of its own in this one.",
+)
+@click.option("--kimg", "total_kimg", type=Finite(), help="Train for so many thousands of images.")
+@click.option("--batch", type=BATCH, help="An update sees so many images.")
+@click.option("--batch-per-pass", type=BATCH, help="So many images go through the networks at a time.")
+@click.option("--seed", type=SEED, default=0, help="Fixes the networks, the codes and the order of the data.")
+@click.option("--snap", "snapshot_kimg", type=Finite(), help="So many thousands of images lie between snapshots.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="Go on from a network file, or from the newest snapshot of a run's folder.",
+)
+@click.option(
+    "--module-list", help="The generator has these modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'."
+)
+@click.option(
+    "--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="The codes are learned by this model's loss."
+)
+@click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Codes are drawn from this distribution.")
+@click.option("--gamma", "r1_gamma", type=Finite(), help="The R1 penalty has this weight.")
+@click.option("--code-weight", type=Finite(), help="The loss on the codes has this weight, the paper's lambda.")
+@click.option(
+    "--perturbation", type=Finite(), help="The perceptual simplicity loss perturbs a code by this, the paper's eps."
+)
+@click.option("--lr", "learning_rate", type=Finite(), help="All networks learn at this rate.")
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
 @background_option

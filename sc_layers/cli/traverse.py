@@ -9,9 +9,9 @@ from ._common import POINTS, Drawing, Finite, Integers, drawing_options
 
 @click.command()
 @click.option("--seeds", type=Integers(), default="0", help="One traversal is drawn for each, around its codes.")
-@click.option("--points", type=POINTS, default=7, help="How many pictures a row has.")
+@click.option("--points", type=POINTS, default=7, help="A row has so many pictures.")
 @click.option("--range", "bound", type=Finite(), default=2.0, help="Each code sweeps from minus this to this.")
-@click.option("--codes", "dims", type=Integers(), help="Which codes, such as '0-3,7'.  [default: all]")
+@click.option("--codes", "dims", type=Integers(), help="Sweep these codes, such as '0-3,7'.  [default: all]")
 @drawing_options
 def traverse(drawing: Drawing, seeds: list[int], points: int, bound: float, dims: list[int] | None) -> None:
     """Write a picture in which each row sweeps one code and ends with its mask, and the same as a GIF.
