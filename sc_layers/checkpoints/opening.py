@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from ..attach import AttachedGenerator, draw_latent
+from .errors import naming
 from .foreign.checkouts import generator_module
 from .networks import NetworkRecord, rebuild
-from .pickles.limits import Budget
 from .read import load_network
 
 _GENERATORS = ("G_ema", "G")  # in the order of preference
@@ -79,8 +79,8 @@ def _view(
             "classes are then imported to run it (nothing in the file is run)"
         )
     module = generator_module(Path(code), record.state, record.kwargs)
-    budget = Budget(sum(tensor.nbytes for tensor in record.state.values()))
-    generator = rebuild(record, module, budget)
+    with naming(path):
+        generator = rebuild(record, module)
     c = _class_vector(int(getattr(generator, "c_dim", 0)), label, path)
     return AttachedGenerator(generator, draw_latent(generator, seed), c).eval()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..files import check_regular
+
 PREFIX = "network-snapshot-"
 SUFFIXES = (".safetensors", ".pt", ".pkl")  # ours, and `.pkl` of NVlabs' programs too
 
@@ -37,12 +39,14 @@ def find_snapshot(path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: `path` is a pipe or a device.
     """
     path = Path(path)
-    if path.is_file():
-        return path
-    if not path.is_dir():
+    if not path.exists():
         raise FileNotFoundError(f"no such network file or run folder: {str(path)!r}")
+    if not path.is_dir():
+        check_regular(path)
+        return path
     found = snapshots_in(path)
     if not found:
         raise FileNotFoundError(f"no {PREFIX}*{' or '.join(SUFFIXES)} in the folder {str(path)!r}")

@@ -123,7 +123,7 @@ def test_a_terminal_without_arrows_gets_words(monkeypatch: pytest.MonkeyPatch) -
         (["--metrics", "mig"], "a data set is needed (--data)"),
         (["--metrics", "mig", "--data", "nowhere"], "no data set 'nowhere'"),
         (["--metrics", "mig", "--data", "dsprites", "--plot", "x.png"], "--plot shows TPL"),
-        (["--distance", "lpips", "--weights", "none.pth"], "no such weights file: 'none.pth'"),
+        (["--distance", "lpips", "--weights", "none.pth"], "no such file: 'none.pth'"),
         (["--device", "gpu9", "--distance", "mse"], "device 'gpu9' cannot be used"),
         (["--effort", "0", "--distance", "mse"], "effort must be positive"),
         (["--batch", "0", "--distance", "mse"], "0 is not in the range 1<=x<=65536"),
