@@ -18,6 +18,7 @@ from sc_layers.checkpoints.errors import CheckpointError, UntrustedCheckpointErr
 from sc_layers.checkpoints.pickles import torch_files
 from tests.checkpoints import samples
 from tests.checkpoints.audit import watched
+from tests.checkpoints.bypasses import NAMES, WAYS
 from tests.checkpoints.hostile import (
     COMMAND,
     Reduces,
@@ -366,3 +367,16 @@ def test_a_truncated_file_of_any_format_ends_in_a_clear_error(name: str) -> None
     for end in range(0, len(data) - 1, max(1, len(data) // 40)):
         with pytest.raises(CheckpointError):
             load_network(io.BytesIO(data[:end]), impl="reference")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_published_bypass_of_a_scanner_runs_anything(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module, name in NAMES:
+        data = WAYS[way](module, name)
+        with watched() as events, pytest.raises(CheckpointError):
+            load_network(io.BytesIO(data), impl="reference")
+        assert events == [], (module, name)
+    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -397,3 +399,32 @@ def test_checkpointing_recomputes_the_same() -> None:
     grads = torch.autograd.grad(y, inputs, weights_for(y))
     for ours, expected in zip((y, *grads), result_and_gradients(inputs, "fused"), strict=True):
         assert torch.equal(ours, expected)
+
+
+# A layer whose result does not fit into the memory that is left, forward and backward.
+_WITHOUT_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from sc_layers import SpatialConstriction
+torch.set_num_threads(1)
+layer = SpatialConstriction(64, 256, 2, impl="fused")
+layer(torch.randn(1, 64, 256, 256), torch.randn(1, 2)).sum().backward()
+x, codes = torch.randn(16, 64, 256, 256, requires_grad=True), torch.randn(16, 2)
+y = layer(x, codes) if sys.argv[1] == "backward" else None
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (100 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+try:
+    layer(x, codes) if y is None else torch.autograd.grad(y.mean(), [x])
+except (RuntimeError, MemoryError) as error:
+    print(str(error).splitlines()[0])
+"""
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_want_of_memory_is_a_python_exception_and_nothing_else(way: str) -> None:
+    command = [sys.executable, "-c", _WITHOUT_MEMORY, way]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "allocate memory" in result.stdout
+    assert result.stderr == ""
