@@ -11,19 +11,34 @@ PREFIX = "network-snapshot-"
 SUFFIXES = (".safetensors", ".pt", ".pkl")  # ours, and `.pkl` of NVlabs' programs too
 
 
+def kimg_label(images_seen: int) -> str:
+    """Thousands of `images_seen` as names of files have them: six digits, and three more behind a point if need be.
+
+    >>> kimg_label(72_000), kimg_label(512)
+    ('000072', '000000.512')
+    """
+    thousands, rest = divmod(images_seen, 1000)
+    return f"{thousands:06d}.{rest:03d}" if rest else f"{thousands:06d}"
+
+
 def snapshot_name(images_seen: int) -> str:
-    """File name of the snapshot after `images_seen` real images, with thousands of them in six digits.
+    """File name of the snapshot after `images_seen` real images.
 
     >>> snapshot_name(72_000)
     'network-snapshot-000072.safetensors'
     """
-    return f"{PREFIX}{images_seen // 1000:06d}{SUFFIXES[0]}"
+    return f"{PREFIX}{kimg_label(images_seen)}{SUFFIXES[0]}"
 
 
-def _age(path: Path) -> tuple[int, int]:
-    """Thousands of images in the name of a snapshot; of equal ones the suffix that comes first is the newest."""
-    number = re.match(r"\d+", path.name.removeprefix(PREFIX))
-    return (int(number[0]) if number else -1, -SUFFIXES.index(path.suffix))
+def kimg_of(path: Path) -> float:
+    """Thousands of images in a name that ends in `-LABEL.SUFFIX`, see `kimg_label`; -1 where there are none."""
+    number = re.fullmatch(r".*-(\d+(?:\.\d+)?)", path.stem)
+    return float(number[1]) if number else -1.0
+
+
+def _age(path: Path) -> tuple[float, int]:
+    """Of equal thousands of images the suffix that comes first is the newest."""
+    return (kimg_of(path), -SUFFIXES.index(path.suffix))
 
 
 def snapshots_in(folder: str | Path) -> list[Path]:

@@ -46,12 +46,16 @@ def write_safetensors(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any
     return safetensors.dump(tensors, {"format": "pt", FORMAT_KEY: json.dumps(description)})
 
 
-def write_pt(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
-    """A `.pt` file of `networks` and `meta`, of plain data and tensors, as `torch.load` reads with `weights_only`."""
+def pt_content(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `.pt` file of `networks` and `meta` holds: plain data and tensors."""
     parts = {name: {**_described(net), "state": dict(net.state)} for name, net in networks.items()}
-    content = {FORMAT_KEY: FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
+    return {FORMAT_KEY: FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
+
+
+def write_pt(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
+    """A `.pt` file of `networks` and `meta`, as `torch.load` reads with `weights_only`."""
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(pt_content(networks, meta), buffer)
     return buffer.getvalue()
 
 
