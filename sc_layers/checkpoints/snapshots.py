@@ -31,7 +31,7 @@ def snapshot_name(images_seen: int) -> str:
 
 
 def kimg_of(path: Path) -> float:
-    """Thousands of images in a name that ends in `-LABEL.SUFFIX`, see `kimg_label`; -1 where there are none."""
+    """Thousands of images in the name of `path`, `...-LABEL.SUFFIX`, see `kimg_label`; -1 where there are none."""
     number = re.fullmatch(r".*-(\d+(?:\.\d+)?)", path.stem)
     return float(number[1]) if number else -1.0
 

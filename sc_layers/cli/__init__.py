@@ -17,8 +17,11 @@ PURPOSES = {
         "dataset": "Show what a data set holds, or make a zip of StyleGAN's kind of it.",
     },
     "Look": {
-        "traverse": "Draw a picture grid and a GIF in which each row sweeps one code.",
+        "traverse": "Draw a labelled sheet and a GIF in which each row sweeps one code.",
         "generate": "Draw pictures of random codes.",
+        "edit": "Draw pictures with attributes of others, or with codes flipped.",
+        "grid2d": "Draw the plane of two codes.",
+        "label": "Give codes names, which every command shows.",
         "inspect": "Show what a checkpoint holds, without running anything in it.",
     },
     "Measure": {

@@ -143,7 +143,7 @@ class Drawing:
             ValueError: no generator, one whose options do not fit, or uniform codes of another program's generator.
         """
         from ..attach import AttachedGenerator
-        from ..checkpoints.opening import generator_name, open_networks
+        from ..checkpoints.opening import code_names, generator_name, open_networks
         from ..checkpoints.snapshots import find_snapshot
         from ..models.latents import recorded_latents
 
@@ -153,7 +153,7 @@ class Drawing:
         latents = recorded_latents(networks["meta"], self.latents)
         if isinstance(generator, AttachedGenerator) and latents != "normal":
             raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
-        return Opened(generator, latents, self.truncation, device)
+        return Opened(generator, latents, self.truncation, device, code_names(networks["meta"]))
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,14 @@ class Opened:
         latents: "normal" or "uniform".
         truncation: factor on codes, or psi of the other program.
         device: where the generator is.
+        names: what codes are called, by their numbers, as far as they have names.
     """
 
     generator: Any
     latents: str
     truncation: float
     device: torch.device
+    names: dict[int, str]
 
     def at_seed(self, seed: int) -> tuple[Any, Tensor]:
         """The generator and the codes [1, K] of a picture, truncated, both on the device.

@@ -84,7 +84,7 @@ def append_stats(run_dir: Path, stats: Mapping[str, float]) -> None:
 
 
 def cut_stats(run_dir: Path, images_seen: int) -> None:
-    """Drop the lines of statistics behind `images_seen` images, from where a training goes on that had been further."""
+    """Drop the lines of statistics in `run_dir` behind `images_seen` images, from where a training goes on."""
     path = run_dir / STATS_FILE
     if not path.is_file():
         return

@@ -86,7 +86,7 @@ def test_no_option_takes_a_number_that_is_not_finite() -> None:
     commands = [cli.main.get_command(context, command) for command in COMMANDS]
     options = [option for command in commands if command is not None for option in _options(command)]
     real = [option for option in options if isinstance(option.type, (click.FloatRange, type(click.FLOAT)))]
-    assert {"learning_rate", "truncation", "effort", "bound", "step"} <= {option.name for option in real}
+    assert {"learning_rate", "truncation", "effort", "extent", "step"} <= {option.name for option in real}
     for option in real:
         for text in ("inf", "nan"):
             with pytest.raises(click.BadParameter):
