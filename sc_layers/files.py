@@ -1,17 +1,73 @@
-"""Writing of files: whole or not at all, whatever the disk does. All that this package writes goes through here."""
+"""Files: only regular ones are opened, and what is written is whole or not there at all, whatever the disk does.
+
+All that this package writes goes through here.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 _LONGEST_PREFIX = 80  # characters of a name that its temporary file takes over: names may be as long as allowed
 
 
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
 class WriteError(OSError):
     """A file could not be written; the message names it and why. What was there before is there still."""
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no regular file, behind all links: a pipe or a device may block for ever, or never end.
+
+    Args:
+        path: what is going to be opened.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: a folder, a pipe, a socket or a device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no such file: {os.fspath(path)!r}") from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+        raise ValueError(f"{os.fspath(path)!r} is a {kinds.get(stat.S_IFMT(mode), 'device')}, expected a file")
+
+
+def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a regular file for reading bytes.
+
+    Args:
+        path: the file; links are followed.
+
+    Raises:
+        FileNotFoundError, ValueError: see `check_regular`.
+        OSError: it can't be read.
+    """
+    check_regular(path)
+    return os.fdopen(os.open(path, _READ), "rb")  # without waiting, should a pipe have taken the file's place
+
+
+def read_file(path: str | os.PathLike[str]) -> bytearray:
+    """All bytes of a regular file, in memory that tensors may be views of.
+
+    Args:
+        path: the file; links are followed.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError: see `open_file`.
+    """
+    with open_file(path) as file:
+        data = bytearray(os.fstat(file.fileno()).st_size)
+        del data[file.readinto(data) :]
+        return data
 
 
 def _reason(error: OSError) -> str:

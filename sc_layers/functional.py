@@ -234,7 +234,7 @@ def run_layer(tensors: LayerTensors, eps: float, impl: str) -> tuple[Tensor, Ten
     """`spatial_constriction` of tensors that were checked, as those of a layer are.
 
     Args:
-        tensors: of which all but x and codes are a layer's parameters.
+        tensors: features, codes and the parameters of one layer.
         eps: added to the variance in the instance norm.
         impl: "auto", "fused" (the native operator) or "reference" (plain PyTorch).
 

@@ -1,4 +1,4 @@
-"""Writing: whole or not at all, on a full disk too; and nothing in the package writes by other means."""
+"""Reading of regular files only; writing whole or not at all, on a full disk too, and by no other means."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 import sc_layers
-from sc_layers.files import WriteError, append_line, write_file
+from sc_layers.files import WriteError, append_line, check_regular, read_file, write_file
+from sc_layers.images import save_png
+from tests.checkpoints import samples
+from tests.cli.running import run
 
 PACKAGE = Path(sc_layers.__file__).parent
 # What writes by itself: the writer, ninja's input and locks, a zip that goes on where it stopped, all or nothing of
@@ -145,3 +149,71 @@ def _writes(tree: ast.Module) -> Iterator[str]:
 def test_nothing_writes_by_other_means(module: Path) -> None:
     if module.relative_to(PACKAGE).as_posix() not in WRITERS:
         assert not list(_writes(ast.parse(module.read_text())))
+
+
+def test_a_file_behind_a_link_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("file")
+    data = read_file(tmp_path / "link")
+    assert data == b"abc"
+    assert isinstance(data, bytearray)
+
+
+@pytest.fixture
+def _no_waiting() -> Iterator[None]:
+    """Opening a pipe waits for its other end for ever: this ends the wait."""
+
+    def stop(number: int, frame: object) -> None:
+        raise AssertionError("it waits")
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, handler)
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name, kind in {"pipe": "pipe", "link": "pipe", "zeros": "device", ".": "folder"}.items():
+        for read in (check_regular, read_file):
+            with pytest.raises(ValueError, match=f"is a {kind}, expected a file"):
+                read(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_file(tmp_path / "absent")
+
+
+@pytest.mark.usefixtures("_no_waiting")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "inspect {pipe}.pkl",
+        "convert {pipe}.safetensors {folder}/out.pt",
+        "generate {pipe}.pkl",
+        "traverse {pipe}.pkl",
+        "metrics {pipe}.pkl",
+        "metrics {network} --distance lpips --weights {pipe}.pt",
+        "metrics {network} --distance efficientnet --weights {pipe}.pt",
+        "metrics {network} --metrics fid --data {pictures} --features efficientnet --feature-weights {pipe}.pt",
+        "metrics {network} --metrics mig --data {pictures} --attributes {pipe}.csv",
+        "metrics rotation {network} --codes 0,1 --distance lpips --weights {pipe}.pt",
+        "select {pipe}.pkl",
+        "train --data {pictures} --preset demo --resume {pipe}.pkl --outdir {folder}/runs",
+        *(f"dataset info {{pipe}}.{suffix}" for suffix in ("npz", "h5", "zip", "png", "tfrecords", "gz")),
+    ],
+)
+def test_no_command_waits_for_a_pipe(command: str, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), tmp_path / "pictures" / "0.png")
+    (tmp_path / "net.safetensors").write_bytes(samples.all_formats()["safetensors"])
+    places = {"pipe": "pipe", "network": "net.safetensors", "pictures": "pictures", "folder": "."}
+    words = command.format(**{name: tmp_path / place for name, place in places.items()}).split()
+    for word in words:
+        if Path(word).stem == "pipe":
+            os.mkfifo(word)
+    result = run(*words)
+    assert result.exit_code == 2, result.output
+    assert "pipe" in result.output

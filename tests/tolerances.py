@@ -24,6 +24,18 @@ GOLDEN_DISTANCE = {"atol": 1e-4, "rtol": 1e-4}
 # A float32 result of a few operations against the same numbers in another precision.
 ROUNDING = {"atol": 1e-6, "rtol": 1e-6}
 
+# Float32 statistics of planes far from 0 against float64, relative: the mean is rounded once, the deviation a few
+# times; the last is where the squares of the plane's own rounding are a thousandth of its variance.
+OFFSET_MEAN = {"atol": 0.0, "rtol": 1e-7}
+OFFSET_DEVIATION = {"atol": 0.0, "rtol": 2e-6}
+OFFSET_COARSE_DEVIATION = {"atol": 0.0, "rtol": 1e-3}
+
+# A float32 gradient through several operations that a compiler fuses, against the same without it.
+FUSED_GRADIENT = {"atol": 1e-4, "rtol": 1e-4}
+
+# Mean squared distances along the same images in the opposite order, relative.
+REVERSED = 1e-3
+
 # A network in another runtime, whose convolutions sum in another order; absolute.
 OTHER_RUNTIME = {"atol": 1e-4, "rtol": 0.0}
 
@@ -46,6 +58,15 @@ PERFECT = 0.01
 
 # A statistic of hundreds to thousands of random numbers against what it is on average.
 SAMPLED = 0.05
+
+# Scores of hundreds of votes, against others drawn by another program.
+VOTES = 0.08
+
+# Losses over a thousand or two samples against their expectation, relative.
+SAMPLED_LOSS = 0.2
+
+# Rendered positions: half a pixel, as the grid of pixels allows.
+HALF_PIXEL = {"atol": 0.5, "rtol": 0.0}
 
 # Levels out of 255 of a picture: where only the rounding differs, and behind lossy compression.
 LEVEL = 1

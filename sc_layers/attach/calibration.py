@@ -37,7 +37,7 @@ def calibrate(generator: nn.Module, adapter: Adapter, record: Attachment) -> Non
     Args:
         generator: attached, trained.
         adapter: its conventions.
-        record: of the attachment.
+        record: what `attachment_of(generator)` gives.
     """
     copies = adapter.copies(record)
     running = [generator.get_submodule(f"{paths[-1]}.{LAYER}") for paths in copies]

@@ -49,7 +49,7 @@ def widen(generator: nn.Module, latent: Tensor, random: bool = False) -> Tensor:
 
     Args:
         generator: any.
-        latent: of the width before the codes, or already wide.
+        latent: [..., width] as before the codes, or already wide.
         random: draw the codes from N(0, 1) in place of zeros.
     """
     if not is_attached(generator):

@@ -32,11 +32,11 @@ def is_wide(latent: Tensor, width: int, num_codes: int, what: str, dim: int = -1
     """Whether a latent has entries for codes behind its own.
 
     Args:
-        latent: of `width` or `width + num_codes` entries in dimension `dim`.
-        width: of the latent before the codes.
+        latent: any shape with `width` or `width + num_codes` entries in dimension `dim`.
+        width: number of entries of the latent before the codes.
         num_codes: K.
         what: the latent's name in errors.
-        dim: of the entries.
+        dim: the dimension along which the entries lie.
 
     Raises:
         ValueError: it has neither the wide nor the old width.
@@ -54,7 +54,7 @@ def split_codes(latent: Tensor, width: int, num_codes: int, what: str) -> tuple[
 
     Args:
         latent: [..., width + K] or [..., width].
-        width: of the latent before the codes.
+        width: number of entries of the latent before the codes.
         num_codes: K.
         what: the latent's name in errors.
 
@@ -92,8 +92,8 @@ class Argument:
     """An argument of a module's forward, however it is passed.
 
     Args:
-        name: of the parameter.
-        position: of the parameter.
+        name: the parameter's name.
+        position: the parameter's position, from 0.
     """
 
     name: str

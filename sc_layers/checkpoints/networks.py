@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ..attach import attach_spatial_constriction
+from ..messages import shown
 from .errors import CheckpointError
-from .pickles.limits import AllocationLimit, Budget
+from .pickles.limits import OBJECT, AllocationLimit, Budget
 from .pickles.records import Record
 
 MAX_MODULES = 20_000
 _MOST_CODES = 4096
+_MOST_PROBLEMS = 10  # that a message lists
 Classes = ModuleType | Mapping[str, type] | Iterable[ModuleType]
 
 
@@ -42,7 +44,7 @@ class NetworkRecord:
 
 
 def check_state(what: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes of a stored state with the expected ones, and name every difference.
+    """Compare names and shapes of a stored state with the expected ones, and name the first ten differences.
 
     Args:
         what: name of the network, for the error.
@@ -52,15 +54,23 @@ def check_state(what: str, expected: Mapping[str, Tensor], state: Mapping[str, T
     Raises:
         CheckpointError: something is missing, left over, or of another shape.
     """
-    problems = [f"{name} is missing" for name in expected if name not in state]
-    problems += [f"{name:.200} is not part of it" for name in state if name not in expected]
+    problems = [(name, "is missing") for name in expected if name not in state]
+    problems += [(name, "is not part of it") for name in state if name not in expected]
     problems += [
-        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        (name, f"has shape {tuple(state[name].shape)}, expected {tuple(tensor.shape)}")
         for name, tensor in expected.items()
         if name in state and state[name].shape != tensor.shape
     ]
     if problems:
-        raise CheckpointError(f"the stored tensors do not fit the {what}: {'; '.join(problems)}")
+        listed = [f"{name:.100} {problem}" for name, problem in problems[:_MOST_PROBLEMS]]
+        more = len(problems) - len(listed)
+        listed += [f"and {more:,} more"] if more else []
+        raise CheckpointError(f"the stored tensors do not fit the {what:.80}: {'; '.join(listed)}")
+
+
+def budget_of(state: Mapping[str, Tensor]) -> Budget:
+    """What making a network with the tensors of `state` may cost."""
+    return Budget(sum(tensor.nbytes for tensor in state.values()))
 
 
 def _tensors_in(state: Mapping[str, Any], key: str) -> Iterable[tuple[str, Tensor]]:
@@ -74,11 +84,12 @@ def _tensors_in(state: Mapping[str, Any], key: str) -> Iterable[tuple[str, Tenso
             yield name, value
 
 
-def module_state(record: Record) -> dict[str, Tensor]:
+def module_state(record: Record, budget: Budget) -> dict[str, Tensor]:
     """The state dict of a pickled `nn.Module`: its parameters and persistent buffers, those of its parts included.
 
     Args:
         record: the module as the pickle held it.
+        budget: pays for the names, which grow with the depth of the modules.
 
     Raises:
         CheckpointError: it is not a module, or has more parts than any network.
@@ -92,14 +103,19 @@ def module_state(record: Record) -> dict[str, Tensor]:
             raise CheckpointError(f"a network of more than {MAX_MODULES} modules")
         state = module.state if isinstance(module, Record) else None
         if not isinstance(state, dict) or not isinstance(state.get("_modules"), dict):
-            raise CheckpointError(f"{prefix or 'a network'} is not a module")
+            raise CheckpointError(f"{prefix:.80} is not a module" if prefix else "a network is not a module")
         transient = state.get("_non_persistent_buffers_set", set())
-        found.update({prefix + name: value for name, value in _tensors_in(state, "_parameters")})
+        tensors = dict(_tensors_in(state, "_parameters"))
         for name, value in _tensors_in(state, "_buffers"):
             if not isinstance(transient, set) or name not in transient:
-                found[prefix + name] = value
-        parts = [(f"{prefix}{name}.", part) for name, part in state["_modules"].items() if part is not None]
-        waiting += parts[::-1]
+                tensors[name] = value
+        parts = {name: part for name, part in state["_modules"].items() if part is not None}
+        if not all(isinstance(name, str) for name in parts):
+            raise CheckpointError("a part of a module has a name that is no text")
+        budget.token(len(tensors) + len(parts))
+        budget.charge(sum(len(prefix) + len(name) + OBJECT for name in (*tensors, *parts)))
+        found.update({prefix + name: value for name, value in tensors.items()})
+        waiting += [(f"{prefix}{name}.", part) for name, part in reversed(parts.items())]
     return found
 
 
@@ -110,20 +126,20 @@ def _find_class(name: str, classes: Classes) -> type[nn.Module]:
         modules = [classes] if isinstance(classes, ModuleType) else list(classes)
         found = [vars(module)[name] for module in modules if name in vars(module)]
     if not found:
-        raise CheckpointError(f"the given classes have no {name!r:.80}")
+        raise CheckpointError(f"the given classes have no {shown(name)}")
     if not isinstance(found[0], type) or not issubclass(found[0], nn.Module):
-        raise CheckpointError(f"{name!r:.80} among the given classes is not a torch.nn.Module")
+        raise CheckpointError(f"{shown(name)} among the given classes is not a torch.nn.Module")
     return found[0]
 
 
 def _attach(network: nn.Module, arguments: dict[str, Any]) -> None:
     numbers = [value for value in arguments.values() if isinstance(value, int)]
     if max(numbers, default=0) > _MOST_CODES:
-        raise CheckpointError(f"constriction with {max(numbers)} codes or rectangles")
+        raise CheckpointError(f"constriction with {shown(max(numbers))} codes or rectangles")
     attach_spatial_constriction(network, init="random", **arguments)
 
 
-def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Module:
+def rebuild(record: NetworkRecord, classes: Classes) -> nn.Module:
     """Make the network with a class of the user's own, looked up by name, and give it the stored tensors.
 
     The class is called with the arguments in the file, which are plain data; tensors much larger than the file are
@@ -132,21 +148,20 @@ def rebuild(record: NetworkRecord, classes: Classes, budget: Budget) -> nn.Modul
     Args:
         record: what the file held.
         classes: a module, several modules, or classes by name.
-        budget: pays for the tensors.
 
     Raises:
-        CheckpointError: no such class, arguments that it refuses, or tensors that do not fit; each one is named.
+        CheckpointError: no such class, arguments that it refuses, or tensors that do not fit.
     """
     make = _find_class(record.class_name, classes)
     try:
-        with torch.random.fork_rng(devices=[]), AllocationLimit(budget):
+        with torch.random.fork_rng(devices=[]), AllocationLimit(budget_of(record.state)):
             network = make(*record.args, **record.kwargs)
             if record.attachment is not None:
                 _attach(network, record.attachment)
     except CheckpointError:
         raise
     except Exception as error:  # whatever the user's class raises for arguments that it does not take
-        raise CheckpointError(f"{record.class_name} refuses the stored arguments: {error}") from error
+        raise CheckpointError(f"{record.class_name:.80} refuses the stored arguments: {error!s:.500}") from error
     made = network.state_dict()
     computed = {name: tensor for name, tensor in made.items() if name.rpartition(".")[2] in record.computed}
     expected = {name: tensor for name, tensor in made.items() if name not in computed}

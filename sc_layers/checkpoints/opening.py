@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..attach import AttachedGenerator, draw_latent
+from ..messages import shown
+from .errors import CheckpointError, naming
 from .foreign.checkouts import generator_module
 from .networks import NetworkRecord, rebuild
-from .pickles.limits import Budget
 from .read import load_network
 
+CODE_NAMES = "code_names"  # the key in meta
 _GENERATORS = ("G_ema", "G")  # in the order of preference
 
 
@@ -30,6 +32,28 @@ def generator_name(networks: Collection[str]) -> str:
     if name is None:
         raise ValueError(f"no generator {' or '.join(_GENERATORS)}, only {', '.join(networks) or 'nothing'}")
     return name
+
+
+def code_names(meta: Mapping[str, Any]) -> dict[int, str]:
+    """What codes are called, by their numbers, as `sc-layers label` keeps it.
+
+    >>> code_names({"code_names": {"5": "smile"}})
+    {5: 'smile'}
+
+    Args:
+        meta: what a file keeps beside its networks.
+
+    Raises:
+        CheckpointError: something else stands there than names by numbers.
+    """
+    names = meta.get(CODE_NAMES) or {}
+    fits = isinstance(names, dict) and all(
+        isinstance(code, str) and code.isdecimal() and len(code) < 10 and isinstance(name, str)
+        for code, name in names.items()
+    )
+    if not fits:
+        raise CheckpointError(f"{CODE_NAMES} are {shown(names)}, expected names by numbers of codes")
+    return {int(code): name for code, name in names.items()}
 
 
 def open_networks(
@@ -79,8 +103,8 @@ def _view(
             "classes are then imported to run it (nothing in the file is run)"
         )
     module = generator_module(Path(code), record.state, record.kwargs)
-    budget = Budget(sum(tensor.nbytes for tensor in record.state.values()))
-    generator = rebuild(record, module, budget)
+    with naming(path):
+        generator = rebuild(record, module)
     c = _class_vector(int(getattr(generator, "c_dim", 0)), label, path)
     return AttachedGenerator(generator, draw_latent(generator, seed), c).eval()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from ..messages import shown
 from . import safetensors
 from .errors import CheckpointError
 from .networks import NetworkRecord
@@ -63,7 +63,7 @@ def read_pt(content: Mapping[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str
     return {name: _state_of(name, part, part.get("state")) for name, part in parts.items()}, _meta_of(content)
 
 
-def read_safetensors(data: bytes, budget: Budget) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+def read_safetensors(data: bytearray, budget: Budget) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
     """The networks by name, and meta, of a `.safetensors` file.
 
     Args:
@@ -73,13 +73,10 @@ def read_safetensors(data: bytes, budget: Budget) -> tuple[dict[str, AnyNetwork]
     Raises:
         CheckpointError: damaged, written by another program, or of a version of the format that is not known.
     """
-    tensors, metadata = safetensors.load(data)
+    tensors, metadata = safetensors.load(data, budget)
     if FORMAT_KEY not in metadata:
         raise CheckpointError("this safetensors file was not written by sc_layers")
-    try:
-        description = json.loads(metadata[FORMAT_KEY])
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError("the configuration in the safetensors metadata is not valid JSON") from error
+    description = budget.parse_json(metadata[FORMAT_KEY], "the configuration in the safetensors metadata")
     description = settle(description, budget)
     if not isinstance(description, dict) or not isinstance(description.get("networks"), dict):
         raise CheckpointError("the file does not describe its networks")
@@ -88,15 +85,15 @@ def read_safetensors(data: bytes, budget: Budget) -> tuple[dict[str, AnyNetwork]
     for key, value in tensors.items():
         name, _, rest = key.partition(".")
         if name not in states:
-            raise CheckpointError(f"the tensor {key!r:.80} belongs to no network")
+            raise CheckpointError(f"the tensor {shown(key)} belongs to no network")
         states[name][rest] = value
     networks = {name: _state_of(name, part, states[name]) for name, part in description["networks"].items()}
     return networks, _meta_of(description)
 
 
 def _check_version(version: Any) -> None:
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"the file has version {version!r:.40} of the format, known is {FORMAT_VERSION}")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise CheckpointError(f"the file has version {shown(version)} of the format, known is {FORMAT_VERSION}")
 
 
 def _meta_of(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,18 +104,21 @@ def _meta_of(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _state_of(name: Any, part: Any, state: Any) -> AnyNetwork:
-    if name not in NETWORKS:
-        raise CheckpointError(f"the file describes {name!r:.80}, which is none of {', '.join(NETWORKS)}")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise CheckpointError(f"the file describes {shown(name)}, which is none of {', '.join(NETWORKS)}")
     if not isinstance(part, dict) or not isinstance(state, dict):
         raise CheckpointError(f"{name} lacks its configuration or its tensors")
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise CheckpointError(f"the state of {name} holds something else than tensors")
-    if part.get("kind") == RECORD:
+    kind = part.get("kind")
+    if not isinstance(kind, str):
+        raise CheckpointError(f"the class of {name} is {shown(kind)}, expected a name")
+    if kind == RECORD:
         return _record_of(name, part, state)
     config = part.get("config")
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise CheckpointError(f"{name} lacks its configuration")
-    return NetworkState(str(part.get("kind")), config, state)
+    return NetworkState(kind, config, state)
 
 
 def _record_of(name: str, part: dict[str, Any], state: dict[str, Tensor]) -> NetworkRecord:
@@ -128,5 +128,8 @@ def _record_of(name: str, part: dict[str, Any], state: dict[str, Tensor]) -> Net
     attachment = part.get("attachment")
     if not all(isinstance(key, str) for key in part["kwargs"]) or not isinstance(attachment, (dict, type(None))):
         raise CheckpointError(f"the arguments of {name} are not valid")
-    computed = tuple(str(key) for key in part["computed"])
-    return NetworkRecord(part["class_name"], tuple(part["args"]), part["kwargs"], state, computed, attachment)
+    if not all(isinstance(key, str) for key in part["computed"]):
+        raise CheckpointError(f"the computed buffers of {name} are not named")
+    return NetworkRecord(
+        part["class_name"], tuple(part["args"]), part["kwargs"], state, tuple(part["computed"]), attachment
+    )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from torch import Tensor, nn
 
+from ..files import read_file
 from . import ours, safetensors
-from .errors import CheckpointError
+from .errors import CheckpointError, naming
 from .foreign import nvlabs, rosinality, tensorflow
 from .networks import Classes, rebuild
 from .pickles import torch_files
@@ -39,40 +37,22 @@ class Contents:
 
     Attributes:
         format: the format, for people.
-        networks: by name; `NetworkState` for our networks, `NetworkRecord` for those of other programs.
+        networks: what was read, by name: a `NetworkState` for a network of ours, else a `NetworkRecord`.
         meta: what else the file says.
-        budget: what building may still use.
     """
 
     format: str
     networks: dict[str, AnyNetwork]
     meta: dict[str, Any]
-    budget: Budget
 
 
-def _read_bytes(source: str | os.PathLike[str] | IO[bytes]) -> bytes:
-    if not isinstance(source, (str, os.PathLike)):
-        data = source.read()
-        if not isinstance(data, bytes):
-            raise TypeError(f"the file must be open for reading bytes, it gave {type(data).__name__}")
-        return data
-    path = Path(source)
-    if path.is_dir():
-        raise ValueError(f"{str(path)!r} is a folder, expected a file")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {str(path)!r}")
-    return path.read_bytes()
-
-
-@contextlib.contextmanager
-def _naming(source: str | os.PathLike[str] | IO[bytes]) -> Iterator[None]:
-    """Put the path of the file, where there is one, before what is wrong with it."""
-    try:
-        yield
-    except CheckpointError as error:
-        if not isinstance(source, str | os.PathLike):
-            raise
-        raise type(error)(f"{os.fspath(source)}: {error}") from error
+def _read_bytes(source: str | os.PathLike[str] | IO[bytes]) -> bytearray:
+    if isinstance(source, (str, os.PathLike)):
+        return read_file(source)
+    data = source.read()
+    if not isinstance(data, bytes):
+        raise TypeError(f"the file must be open for reading bytes, it gave {type(data).__name__}")
+    return bytearray(data)
 
 
 def read_contents(source: str | os.PathLike[str] | IO[bytes]) -> Contents:
@@ -83,43 +63,46 @@ def read_contents(source: str | os.PathLike[str] | IO[bytes]) -> Contents:
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: a folder, a pipe or a device.
         CheckpointError: damaged or of an unknown format.
         UntrustedCheckpointError: it asks for a name that no checkpoint needs.
     """
-    with _naming(source):
-        return _contents_of(_read_bytes(source))
+    data = _read_bytes(source)
+    with naming(source):
+        return _contents_of(data)
 
 
-def _contents_of(data: bytes) -> Contents:
+def _contents_of(data: bytearray) -> Contents:
     budget = Budget(len(data))
     if safetensors.looks_like(data):
-        return Contents("sc-layers safetensors", *ours.read_safetensors(data, budget), budget)
+        return Contents("sc-layers safetensors", *ours.read_safetensors(data, budget))
     if torch_files.is_torch_file(data):
-        return _contents_of_torch(torch_files.load(data, budget), budget)
+        return _contents_of_torch(torch_files.load(data, budget))
     if data.startswith(_PICKLE_START):
+        budget.charge(len(data))
         machine = Machine(names(budget, torch_files.read_storage), budget)
         return _contents_of_pickle(settle(machine.run(io.BytesIO(data)), budget), budget)
     for start, what in _OTHER_FORMATS.items():
         if data.startswith(start):
             raise CheckpointError(f"this is no checkpoint but {what}")
-    raise CheckpointError(f"unknown format of checkpoint: the file starts with {data[:8]!r}")
+    raise CheckpointError(f"unknown format of checkpoint: the file starts with {bytes(data[:8])!r}")
 
 
-def _contents_of_torch(content: Any, budget: Budget) -> Contents:
+def _contents_of_torch(content: Any) -> Contents:
     if isinstance(content, dict) and ours.FORMAT_KEY in content:
-        return Contents("sc-layers .pt", *ours.read_pt(content), budget)
+        return Contents("sc-layers .pt", *ours.read_pt(content))
     if rosinality.is_rosinality(content):
-        return Contents("rosinality stylegan2-pytorch", *rosinality.networks_of(content), budget)
+        return Contents("rosinality stylegan2-pytorch", *rosinality.networks_of(content))
     raise CheckpointError("this .pt file is neither from sc_layers nor from rosinality's stylegan2-pytorch")
 
 
 def _contents_of_pickle(content: Any, budget: Budget) -> Contents:
     if ours.is_pkl(content):
-        return Contents("sc-layers .pkl", *ours.read_pkl(content), budget)
+        return Contents("sc-layers .pkl", *ours.read_pkl(content))
     if nvlabs.is_persistence(content):
-        return Contents("stylegan2-ada-pytorch or stylegan3", *nvlabs.networks_of(content), budget)
+        return Contents("stylegan2-ada-pytorch or stylegan3", *nvlabs.networks_of(content, budget))
     if tensorflow.is_tensorflow(content):
-        return Contents("TensorFlow networks", *tensorflow.networks_of(content, budget), budget)
+        return Contents("TensorFlow networks", *tensorflow.networks_of(content, budget))
     raise CheckpointError(f"the pickle holds a {type(content).__name__} that is no known set of networks")
 
 
@@ -147,17 +130,18 @@ def load_network(
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: a folder, a pipe or a device.
         CheckpointError: damaged, of an unknown format, or not fitting the networks.
         UntrustedCheckpointError: it asks for a name that no checkpoint needs.
     """
     contents = read_contents(source)
     loaded: dict[str, Any] = {}
-    with _naming(source):
+    with naming(source):
         for name, network in contents.networks.items():
             if isinstance(network, NetworkState):
-                loaded[name] = network.build(contents.budget, impl)
+                loaded[name] = network.build(impl)
             else:
-                loaded[name] = network if classes is None else rebuild(network, classes, contents.budget)
+                loaded[name] = network if classes is None else rebuild(network, classes)
     return {**loaded, "meta": contents.meta}
 
 
@@ -172,5 +156,4 @@ def rebuild_network(kind: str, config: dict[str, Any], state: dict[str, Tensor])
     Raises:
         CheckpointError: an unknown class, an invalid configuration, or tensors that do not fit it.
     """
-    size = sum(tensor.nbytes for tensor in state.values())
-    return NetworkState(kind, config, state).build(Budget(size))
+    return NetworkState(kind, config, state).build()

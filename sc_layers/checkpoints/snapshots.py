@@ -5,23 +5,40 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..files import check_regular
+
 PREFIX = "network-snapshot-"
 SUFFIXES = (".safetensors", ".pt", ".pkl")  # ours, and `.pkl` of NVlabs' programs too
 
 
+def kimg_label(images_seen: int) -> str:
+    """Thousands of `images_seen` as names of files have them: six digits, and three more behind a point if need be.
+
+    >>> kimg_label(72_000), kimg_label(512)
+    ('000072', '000000.512')
+    """
+    thousands, rest = divmod(images_seen, 1000)
+    return f"{thousands:06d}.{rest:03d}" if rest else f"{thousands:06d}"
+
+
 def snapshot_name(images_seen: int) -> str:
-    """File name of the snapshot after `images_seen` real images, with thousands of them in six digits.
+    """File name of the snapshot after `images_seen` real images.
 
     >>> snapshot_name(72_000)
     'network-snapshot-000072.safetensors'
     """
-    return f"{PREFIX}{images_seen // 1000:06d}{SUFFIXES[0]}"
+    return f"{PREFIX}{kimg_label(images_seen)}{SUFFIXES[0]}"
 
 
-def _age(path: Path) -> tuple[int, int]:
-    """Thousands of images in the name of a snapshot; of equal ones the suffix that comes first is the newest."""
-    number = re.match(r"\d+", path.name.removeprefix(PREFIX))
-    return (int(number[0]) if number else -1, -SUFFIXES.index(path.suffix))
+def kimg_of(path: Path) -> float:
+    """Thousands of images in the name of `path`, `...-LABEL.SUFFIX`, see `kimg_label`; -1 where there are none."""
+    number = re.fullmatch(r".*-(\d+(?:\.\d+)?)", path.stem)
+    return float(number[1]) if number else -1.0
+
+
+def _age(path: Path) -> tuple[float, int]:
+    """Of equal thousands of images the suffix that comes first is the newest."""
+    return (kimg_of(path), -SUFFIXES.index(path.suffix))
 
 
 def snapshots_in(folder: str | Path) -> list[Path]:
@@ -37,12 +54,14 @@ def find_snapshot(path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: `path` is a pipe or a device.
     """
     path = Path(path)
-    if path.is_file():
-        return path
-    if not path.is_dir():
+    if not path.exists():
         raise FileNotFoundError(f"no such network file or run folder: {str(path)!r}")
+    if not path.is_dir():
+        check_regular(path)
+        return path
     found = snapshots_in(path)
     if not found:
         raise FileNotFoundError(f"no {PREFIX}*{' or '.join(SUFFIXES)} in the folder {str(path)!r}")

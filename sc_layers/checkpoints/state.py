@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import models
+from ..messages import shown
 from .errors import CheckpointError
-from .networks import NetworkRecord, check_state
-from .pickles.limits import AllocationLimit, Budget
+from .networks import NetworkRecord, budget_of, check_state
+from .pickles.limits import AllocationLimit
 
 NETWORKS = ("G", "D", "G_ema", "Q", "Q_ema")
 KINDS = {"Generator": "GeneratorConfig", "Discriminator": "DiscriminatorConfig", "Recognizer": "RecognizerConfig"}
@@ -54,23 +55,22 @@ class NetworkState:
         config: Any = network.config
         return cls(kind, config.to_dict(), network.state_dict())
 
-    def build(self, budget: Budget, impl: str = "auto") -> nn.Module:
+    def build(self, impl: str = "auto") -> nn.Module:
         """The network, in evaluation mode and without gradients.
 
         Tensors much larger than the file, that its configuration asks for, are refused before they take memory.
 
         Args:
-            budget: pays for the tensors.
             impl: implementation of the generator's constriction layers; other networks have none.
 
         Raises:
             CheckpointError: an unknown class, an invalid configuration, or tensors that do not fit it.
         """
         if self.kind not in KINDS:
-            raise CheckpointError(f"unknown class of network {self.kind!r:.80}, expected {', '.join(KINDS)}")
+            raise CheckpointError(f"unknown class of network {shown(self.kind)}, expected {', '.join(KINDS)}")
         check_module_list(self.config.get("module_list", ""), len(self.state))
         try:
-            with torch.random.fork_rng(devices=[]), AllocationLimit(budget):
+            with torch.random.fork_rng(devices=[]), AllocationLimit(budget_of(self.state)):
                 network = _make(self.kind, self.config, impl)
         except CheckpointError:
             raise

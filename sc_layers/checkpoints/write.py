@@ -46,12 +46,16 @@ def write_safetensors(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any
     return safetensors.dump(tensors, {"format": "pt", FORMAT_KEY: json.dumps(description)})
 
 
-def write_pt(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
-    """A `.pt` file of `networks` and `meta`, of plain data and tensors, as `torch.load` reads with `weights_only`."""
+def pt_content(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `.pt` file of `networks` and `meta` holds: plain data and tensors."""
     parts = {name: {**_described(net), "state": dict(net.state)} for name, net in networks.items()}
-    content = {FORMAT_KEY: FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
+    return {FORMAT_KEY: FORMAT_VERSION, "program": __version__, "networks": parts, "meta": meta}
+
+
+def write_pt(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> bytes:
+    """A `.pt` file of `networks` and `meta`, as `torch.load` reads with `weights_only`."""
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(pt_content(networks, meta), buffer)
     return buffer.getvalue()
 
 
@@ -68,7 +72,7 @@ def write_pkl(networks: Mapping[str, AnyNetwork], meta: Mapping[str, Any]) -> by
     """A `.pkl` file in the style of dnnlib, which Python's own `pickle` opens where this package is installed.
 
     Args:
-        networks: by name, all of them ours, with G, D and G_ema among them.
+        networks: our networks by name, G, D and G_ema among them.
         meta: anything plain; its `training_set_kwargs` goes where stylegan2-ada looks for it.
 
     Raises:
@@ -133,7 +137,7 @@ def write_contents(path: Path, networks: Mapping[str, AnyNetwork], meta: Mapping
 
     Args:
         path: the file, whose extension names the format.
-        networks: by name.
+        networks: the networks by the names that the file gives them.
         meta: anything that JSON can hold.
 
     Raises:

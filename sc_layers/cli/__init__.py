@@ -11,19 +11,34 @@ import click
 
 from .. import __version__
 
-COMMANDS = {
-    "convert": "Turn a checkpoint into another format.",
-    "dataset": "What a data set holds, and the zip of StyleGAN's programs made of it.",
-    "doctor": "Versions, which path computes on each device, and what to do about problems.",
-    "generate": "Pictures of random codes from a trained network.",
-    "inspect": "What a checkpoint holds, without running anything in it.",
-    "metrics": "Measure a network: TPL, PPL, FID, KID, disentanglement, rotation curve.",
-    "patch": "Bring sc-layers into a StyleGAN2 code base, or take it out again.",
-    "select": "Rank the checkpoints of many runs by TPL, without labels.",
-    "train": "Train a PS-SC GAN.",
-    "traverse": "A picture grid and a GIF in which each row sweeps one code.",
+PURPOSES = {
+    "Train": {
+        "train": "Train a PS-SC GAN, or one of the paper's baselines.",
+        "dataset": "Show what a data set holds, or make a zip of StyleGAN's kind of it.",
+    },
+    "Look": {
+        "traverse": "Draw a labelled sheet and a GIF in which each row sweeps one code.",
+        "generate": "Draw pictures of random codes.",
+        "edit": "Draw pictures with attributes of others, or with codes flipped.",
+        "grid2d": "Draw the plane of two codes.",
+        "report": "Write one page about a run: what each code does, and how it got there.",
+        "label": "Give codes names, which every command shows.",
+        "inspect": "Show what a checkpoint holds, without running anything in it.",
+    },
+    "Measure": {
+        "metrics": "Measure a network: TPL, PPL, FID, KID, disentanglement, rotation curve.",
+        "select": "Rank the checkpoints of many runs by TPL, without labels.",
+    },
+    "Exchange": {
+        "convert": "Turn a checkpoint into another format.",
+        "patch": "Bring sc-layers into a StyleGAN2 code base, or take it out again.",
+    },
+    "Set up": {
+        "doctor": "Show versions, which path computes on each device, and what to do about problems.",
+        "completion": "Print the script that completes commands and options in a shell.",
+    },
 }
-
+COMMANDS = [command for commands in PURPOSES.values() for command in commands]
 
 _LONGEST_MESSAGE = 2000  # characters of an error that are shown: some quote what a file holds
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory")  # PyTorch's words for it
@@ -45,7 +60,7 @@ class _LazyGroup(click.Group):
     """Loads a command's module only when the command runs, so that `--help` does not wait for PyTorch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return COMMANDS
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -54,8 +69,10 @@ class _LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+        width = max(map(len, COMMANDS))
+        for purpose, commands in PURPOSES.items():
+            with formatter.section(purpose):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         """Turn every error into one line, and warnings into one line each; with `--debug` show where it came from.

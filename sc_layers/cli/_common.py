@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class Finite(click.FloatRange):
     """A number in a range, neither infinite nor not-a-number, which a range of click's lets through."""
 
+    def _describe_range(self) -> str:
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number in `value`; click passes `param` and `ctx` for its usage errors."""
         number = super().convert(value, param, ctx)
@@ -38,24 +41,34 @@ RESOLUTION = click.IntRange(max=2**14)
 POINTS = click.IntRange(max=1000)
 MOST_NUMBERS = 100_000  # in a list of seeds or codes: each is a picture
 
-device_option = click.option("--device", default="auto", help="'cpu', 'cuda', 'cuda:1'; 'auto' is cuda where it is.")
+device_option = click.option(
+    "--device", default="auto", help="Computes on this device: 'cpu', 'cuda', 'cuda:1', or 'auto', cuda where it is."
+)
 network_argument = click.argument("network", type=click.Path(path_type=Path))
 code_option = click.option(
     "--code",
     type=click.Path(path_type=Path),
-    help="For files of stylegan2-ada-pytorch, stylegan3 or rosinality's: your checkout of it, imported and run.",
+    help="A file of stylegan2-ada-pytorch, stylegan3 or rosinality's needs your checkout of it here, which is run.",
 )
-label_option = click.option("--class", "label", type=int, help="Class to draw, of a conditional network.")
+label_option = click.option("--class", "label", type=int, help="A conditional network draws this class.")
 outdir_option = click.option(
-    "--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("out"), help="Where pictures go."
+    "--outdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out"),
+    help="Pictures go into this folder.",
 )
 _DRAWING_OPTIONS = (
     network_argument,
     click.option(
-        "--latents", type=click.Choice(["normal", "uniform"]), help="How codes are drawn.  [default: as in training]"
+        "--latents",
+        type=click.Choice(["normal", "uniform"]),
+        help="Codes are drawn from this distribution.  [default: as in training]",
     ),
     click.option(
-        "--truncation", type=Finite(), default=1.0, help="Multiplies the seed's codes; psi of other programs' w."
+        "--truncation",
+        type=Finite(),
+        default=1.0,
+        help="Multiplies the seed's codes; it is psi for the w of other programs.",
     ),
     code_option,
     label_option,
@@ -130,7 +143,7 @@ class Drawing:
             ValueError: no generator, one whose options do not fit, or uniform codes of another program's generator.
         """
         from ..attach import AttachedGenerator
-        from ..checkpoints.opening import generator_name, open_networks
+        from ..checkpoints.opening import code_names, generator_name, open_networks
         from ..checkpoints.snapshots import find_snapshot
         from ..models.latents import recorded_latents
 
@@ -140,7 +153,7 @@ class Drawing:
         latents = recorded_latents(networks["meta"], self.latents)
         if isinstance(generator, AttachedGenerator) and latents != "normal":
             raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
-        return Opened(generator, latents, self.truncation, device)
+        return Opened(generator, latents, self.truncation, device, code_names(networks["meta"]))
 
 
 @dataclass(frozen=True)
@@ -152,12 +165,14 @@ class Opened:
         latents: "normal" or "uniform".
         truncation: factor on codes, or psi of the other program.
         device: where the generator is.
+        names: what codes are called, by their numbers, as far as they have names.
     """
 
     generator: Any
     latents: str
     truncation: float
     device: torch.device
+    names: dict[int, str]
 
     def at_seed(self, seed: int) -> tuple[Any, Tensor]:
         """The generator and the codes [1, K] of a picture, truncated, both on the device.

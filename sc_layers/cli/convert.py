@@ -14,14 +14,14 @@ _EXPORTS = (".onnx", ".pt2")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
-    "--network", type=click.Choice(["G", "G_ema"]), default="G_ema", help="Which one a .onnx, .pt2 or folder gets."
+    "--network", type=click.Choice(["G", "G_ema"]), default="G_ema", help="A .onnx, .pt2 or folder gets this network."
 )
 @click.option("--masks", is_flag=True, help="The .onnx or .pt2 program also returns the masks.")
 @click.option(
     "--noise",
     type=click.Choice(["const", "none"]),
     default="const",
-    help="What Noise modules add in the .onnx or .pt2 program.",
+    help="Noise modules of the .onnx or .pt2 program add this.",
 )
 def convert(source: Path, target: Path, network: str, masks: bool, noise: Any) -> None:
     """Write the networks of a file in another format, safely.

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 MOST_LISTED = 20
 
 background_option = click.option(
-    "--background", default="white", help="What transparent pixels show: white, black or #rrggbb."
+    "--background", default="white", help="Transparent pixels show this colour: white, black or #rrggbb."
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(min=0), help="Processes that read pictures.  [default: up to 4]"
+    "--workers", type=click.IntRange(min=0), help="So many processes read pictures.  [default: up to 4]"
 )
 
 
@@ -70,7 +70,7 @@ def _describe_factors(source: Dataset | PictureFiles) -> str | None:
     return ", ".join(f"{name} ({size})" for name, size in zip(names, sizes, strict=True))
 
 
-@dataset.command()
+@dataset.command(short_help="Print what a data set holds, and its damaged files.")
 @click.argument("source")
 @click.option("--quick", is_flag=True, help="Read the beginnings of files only: no damage inside them shows.")
 @background_option
@@ -105,13 +105,19 @@ def info(source: str, quick: bool, background: str, workers: int | None) -> None
         raise click.exceptions.Exit(1)
 
 
-@dataset.command()
+@dataset.command(short_help="Write a data set as PNGs of one size.")
 @click.argument("source")
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--resolution", type=int, help="Height and width.  [default: what the crop leaves]")
-@click.option("--crop", help="center, celeba, or a square from the middle such as 128x128.")
 @click.option(
-    "--resize", "kind", type=click.Choice(["lanczos", "box"]), default="lanczos", help="How sizes are changed."
+    "--resolution", type=int, help="Pictures get this height and width in pixels.  [default: what the crop leaves]"
+)
+@click.option("--crop", help="Crop to center, celeba, or a square from the middle such as 128x128.")
+@click.option(
+    "--resize",
+    "kind",
+    type=click.Choice(["lanczos", "box"]),
+    default="lanczos",
+    help="Sizes are changed by this filter.",
 )
 @click.option("--no-labels", is_flag=True, help="Leave labels out, also those that cannot be used.")
 @click.option("--skip-bad", is_flag=True, help="Count damaged pictures and go on.")

@@ -10,7 +10,7 @@ from ._common import Drawing, Integers, drawing_options
 @click.command()
 @click.option("--seeds", type=Integers(), default="0-15", help="One picture is drawn for each.")
 @click.option(
-    "--noise", type=click.Choice(["const", "random", "none"]), default="const", help="What Noise modules add."
+    "--noise", type=click.Choice(["const", "random", "none"]), default="const", help="Noise modules add this."
 )
 @drawing_options
 def generate(drawing: Drawing, seeds: list[int], noise: str) -> None:

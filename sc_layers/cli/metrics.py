@@ -38,47 +38,64 @@ distance_options = [
         "--distance",
         type=click.Choice(DISTANCES),
         default="lpips",
-        help="Perceptual distance; lpips is the paper's (VGG16), efficientnet needs no internet.",
+        help="Images are compared by this; lpips is the paper's (VGG16), efficientnet needs no internet.",
     ),
-    click.option("--weights", type=click.Path(path_type=Path), help="File of the distance's weights."),
+    click.option("--weights", type=click.Path(path_type=Path), help="The distance's weights lie in this file."),
 ]
 sampling_options = [
-    click.option("--seed", type=SEED, default=0, help="Of every random draw."),
-    click.option("--batch", "batch_size", type=click.IntRange(1, LARGEST_BATCH), default=64, help="Images a pass."),
+    click.option("--seed", type=SEED, default=0, help="Fixes every random draw."),
+    click.option(
+        "--batch",
+        "batch_size",
+        type=click.IntRange(1, LARGEST_BATCH),
+        default=64,
+        help="So many images go through the networks at a time.",
+    ),
 ]
 latents_option = click.option(
-    "--latents", type=click.Choice(["normal", "uniform"]), help="How codes are drawn.  [default: as the file records]"
+    "--latents",
+    type=click.Choice(["normal", "uniform"]),
+    help="Codes are drawn from this distribution.  [default: as the file records]",
 )
 data_options = [
-    click.option("--data", help="'shapes3d', 'dsprites', a .npz or .h5 file or images with labels; FID: any images."),
-    click.option("--resolution", type=RESOLUTION, help="Image size of the data.  [default: the network's]"),
+    click.option(
+        "--data",
+        help="Compare with 'shapes3d', 'dsprites', a .npz or .h5 file or images with labels; FID takes any images.",
+    ),
+    click.option(
+        "--resolution", type=RESOLUTION, help="The data's images get this height and width.  [default: the network's]"
+    ),
     click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces."),
     click.option(
         "--attributes",
         type=click.Path(path_type=Path),
-        help="Table of the images' attributes: a CSV file or CelebA's list_attr_celeba.txt.",
+        help="The images' attributes stand in this table: a CSV file or CelebA's list_attr_celeba.txt.",
     ),
     click.option("--bins", type=click.IntRange(2), help="Cut continuous factors into so many bins."),
     click.option(
         "--features",
         type=click.Choice(["inception", "efficientnet"]),
         default="inception",
-        help="Feature network of FID and KID; efficientnet needs no internet.",
+        help="FID and KID compare the features of this network; efficientnet needs no internet.",
     ),
-    click.option("--feature-weights", type=click.Path(path_type=Path), help="File of the feature network's weights."),
+    click.option(
+        "--feature-weights", type=click.Path(path_type=Path), help="The feature network's weights lie in this file."
+    ),
     click.option(
         "--num-images",
         type=click.IntRange(2),
         default=2_000,
-        help="Images of FID and KID, pairs of PPL.",
+        help="FID and KID take so many images, PPL so many pairs.",
         show_default=True,
     ),
-    click.option("--full", is_flag=True, help="The standard instead: 50,000 images or pairs, and all real images."),
+    click.option(
+        "--full", is_flag=True, help="Take the standard instead: 50,000 images or pairs, and all real images."
+    ),
     click.option(
         "--effort",
         type=Finite(),
         default=1.0,
-        help="Factor on the number of samples of the metrics of labelled images: less is quicker and noisier.",
+        help="Multiplies the number of samples of metrics of labelled images: less is quicker and noisier.",
     ),
     latents_option,
 ]
@@ -125,13 +142,23 @@ def metrics() -> None:
     """Measure a network: `metrics NETWORK ...` is short for `metrics measure NETWORK ...`."""
 
 
-@metrics.command()
+@metrics.command(short_help="Measure a network, or the newest snapshot of a run.")
 @network_argument
-@click.option("--metrics", "names", type=Names(), default="tpl_small_0.3", help="Comma-separated; see the list below.")
+@click.option(
+    "--metrics",
+    "names",
+    type=Names(),
+    default="tpl_small_0.3",
+    help="Measure these, separated by commas; see the list below.",
+)
 @with_options(data_options)
 @with_options(distance_options)
 @with_options(sampling_options)
-@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), help="Default: the network's folder.")
+@click.option(
+    "--outdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Results go into this folder.  [default: the network's]",
+)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write TPL's bar plot to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print lines of JSON instead of a table.")
 @code_option
@@ -217,18 +244,23 @@ def _arrows() -> dict[bool, str]:
     return table.ARROWS
 
 
-@metrics.command()
+@metrics.command(short_help="Measure how far images move along two codes as these are rotated.")
 @network_argument
-@click.option("--codes", type=Integers(), required=True, help="The two codes, such as '3,7'.")
-@click.option("--points", "num_points", type=POINTS, default=9, help="N: the grid has N x N points.")
+@click.option("--codes", type=Integers(), required=True, help="Rotate these two codes, such as '3,7'.")
+@click.option("--points", "num_points", type=POINTS, default=9, help="The grid has so many points along each code.")
 @click.option(
     "--range", "extent", type=Finite(0, min_open=True), default=4.0, help="The grid goes from minus this to this."
 )
-@click.option("--step", type=Finite(0.1, 180), default=15.0, help="Degrees between angles.")
+@click.option("--step", type=Finite(0.1, 180), default=15.0, help="Angles lie so many degrees apart.")
 @with_options(distance_options)
 @with_options(sampling_options)
 @latents_option
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("rotation.png"), help="Plot.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("rotation.png"),
+    help="The plot goes into this file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @code_option
 @label_option
@@ -249,7 +281,7 @@ def rotation(
     batch_size: int,
     **grid: Any,
 ) -> None:
-    """How the distance along two codes grows as they are rotated (Eq. 10, Fig. 3d), from -90 to 180 degrees.
+    """Measure how the distance along two codes grows as they are rotated from -90 to 180 degrees: Eq. 10, Fig. 3d.
 
     Interpretable codes have local minima at multiples of 90 degrees.
     """

@@ -15,11 +15,13 @@ from .metrics import Names, data_options, distance_options, measure_settings, sa
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--metric", default="tpl", help="TPL preset; 'tpl' is tpl_small_0.3.")
+@click.option("--metric", default="tpl", help="Measure TPL with this preset; 'tpl' is tpl_small_0.3.")
 @click.option("--min-active", type=click.IntRange(0), default=0, help="Leave out models with fewer active codes.")
-@click.option("--all-snapshots", is_flag=True, help="All snapshots of each run, not the newest alone.")
-@click.option("--top", type=click.IntRange(1), default=10, help="How many to list.")
-@click.option("--against", type=Names(), default="", help="Metrics to correlate with, such as 'factor_vae,dci,mig'.")
+@click.option("--all-snapshots", is_flag=True, help="Take all snapshots of each run, not the newest alone.")
+@click.option("--top", type=click.IntRange(1), default=10, help="List so many models.")
+@click.option(
+    "--against", type=Names(), default="", help="Correlate TPL with these metrics, such as 'factor_vae,dci,mig'."
+)
 @with_options(data_options)
 @with_options(distance_options)
 @with_options(sampling_options)

@@ -3,69 +3,103 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
+import sys
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .._optional import require
+from ..files import read_file
 from ._common import BATCH, RESOLUTION, SEED, Finite, device_option, pick_device
-from .dataset import background_option, workers_option
+from .dataset import workers_option
 from .metrics import distance_options, with_options
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from ..data import Dataset
     from ..metrics.traversal_hook import TraversalLengthHook
     from ..training import TrainingConfig, TrainingState
+    from ..training.loop import SnapshotHook
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
+_SOURCE = ("data", "resolution", "preset", "crop", "background")
+_NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass")  # to what is learned
 
 
 @click.command()
 @click.option(
     "--data",
-    required=True,
-    help="'shapes3d', 'dsprites' or 'clevr'; a folder or zip of pictures, TFRecords, .npz, .h5, LMDB or MNIST files.",
+    help="Learn 'shapes3d', 'dsprites', 'clevr', a folder or zip of pictures, TFRecords, .npz, .h5, LMDB, MNIST files.",
 )
-@click.option("--resolution", type=RESOLUTION, help="Image size in pixels.  [default: that of the data or the preset]")
-@click.option("--preset", type=click.Choice(PRESETS), default="celeba", help="Networks and training settings.")
-@click.option("--outdir", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), help="Where runs go.")
-@click.option("--kimg", "total_kimg", type=Finite(), help="Length in thousands of images.")
-@click.option("--batch", type=BATCH, help="Images an update.")
-@click.option("--batch-per-pass", type=BATCH, help="Images through the networks at a time.")
-@click.option("--seed", type=SEED, default=0, help="Of the networks, the codes and the order of the data.")
-@click.option("--snap", "snapshot_kimg", type=Finite(), help="Thousands of images between snapshots.")
-@click.option("--resume", type=click.Path(path_type=Path), help="Network file, or run folder: its newest snapshot.")
-@click.option("--module-list", help="The generator's modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'.")
-@click.option("--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="Which loss on the codes.")
-@click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Distribution of the codes.")
-@click.option("--gamma", "r1_gamma", type=Finite(), help="Weight of R1.")
-@click.option("--code-weight", type=Finite(), help="Weight lambda of the loss on the codes.")
-@click.option("--perturbation", type=Finite(), help="Perturbation eps of the perceptual simplicity loss.")
-@click.option("--lr", "learning_rate", type=Finite(), help="Learning rate.")
+@click.option(
+    "--resolution",
+    type=RESOLUTION,
+    help="Images get this height and width in pixels.  [default: that of the data or the preset]",
+)
+@click.option(
+    "--preset", type=click.Choice(PRESETS), help="Networks and settings are those of this preset.  [default: celeba]"
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Data, networks and settings are those of this file, JSON or YAML, such as a run's training_options.json.",
+)
+@click.option(
+    "--outdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The run gets a folder of its own in this one.  [default: runs; a resumed run keeps its folder]",
+)
+@click.option("--kimg", "total_kimg", type=Finite(), help="Train for so many thousands of images.")
+@click.option("--batch", type=BATCH, help="An update sees so many images.")
+@click.option("--batch-per-pass", type=BATCH, help="So many images go through the networks at a time.")
+@click.option("--seed", type=SEED, help="Fixes the networks, the codes and the order of the data.  [default: 0]")
+@click.option("--snap", "snapshot_kimg", type=Finite(), help="So many thousands of images lie between snapshots.")
+@click.option(
+    "--checkpoint-minutes",
+    type=Finite(),
+    help="A checkpoint to go on from is written every so many minutes, besides one at each snapshot.  [default: 10]",
+)
+@click.option("--keep", type=click.IntRange(1), default=2, help="So many of the newest checkpoints stay.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="Go on in a run's folder, with its data, networks and settings, or from a network file.",
+)
+@click.option(
+    "--module-list", help="The generator has these modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'."
+)
+@click.option(
+    "--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="The codes are learned by this model's loss."
+)
+@click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Codes are drawn from this distribution.")
+@click.option("--gamma", "r1_gamma", type=Finite(), help="The R1 penalty has this weight.")
+@click.option("--code-weight", type=Finite(), help="The loss on the codes has this weight, the paper's lambda.")
+@click.option(
+    "--perturbation", type=Finite(), help="The perceptual simplicity loss perturbs a code by this, the paper's eps."
+)
+@click.option("--lr", "learning_rate", type=Finite(), help="All networks learn at this rate.")
+@click.option("--ema-kimg", type=Finite(), help="The averaged generator forgets half in so many thousands of images.")
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
-@background_option
+@click.option("--background", help="Transparent pixels show this colour: white, black or #rrggbb.  [default: white]")
 @workers_option
 @click.option("--skip-bad", is_flag=True, help="Train without damaged pictures, and count them.")
 @click.option("--tpl", "tpl_preset", help="Measure TPL after each snapshot with this preset, such as 'tpl_small_0.3'.")
 @with_options(distance_options)
-@click.option("--tensorboard", is_flag=True, help="Write what --tpl measures for TensorBoard as well.")
+@click.option("--tensorboard", is_flag=True, help="Write losses, pictures and what --tpl measures for TensorBoard.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and the size of the networks, and stop.")
 @device_option
 def train(
-    data: str,
-    resolution: int | None,
-    preset: str,
-    outdir: Path,
+    config_file: Path | None,
+    outdir: Path | None,
     resume: Path | None,
-    module_list: str | None,
-    crop: str | None,
-    background: str,
     workers: int | None,
     skip_bad: bool,
     tpl_preset: str | None,
@@ -74,41 +108,125 @@ def train(
     tensorboard: bool,
     dry_run: bool,
     device: str,
-    **settings: Any,
+    keep: int,
+    **options: Any,
 ) -> None:
-    """Train a PS-SC GAN, or the paper's baselines.
+    """Train a PS-SC GAN, or one of the paper's baselines.
 
-    Every option without a default takes its value from the preset.
+    Every option without a default takes its value from the preset, from --config, or from the run to --resume, which
+    goes on in its own folder from its newest whole checkpoint unless --outdir is given. SIGINT and SIGTERM leave a
+    checkpoint.
     """
-    from ..data import open_dataset
-    from ..training import create_run_dir, training_preset
+    from ..training import Interrupted, create_run_dir
     from ..training import train as run
+    from ..training.run_dir import remove_if_empty
 
-    if tensorboard and tpl_preset is None:
-        raise click.UsageError("--tensorboard needs --tpl: it shows what that measures")
-    if resume is not None and module_list is not None:
-        raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is not None and config_file is not None:
+        raise click.UsageError("--config and --resume exclude each other: a run goes on with its own settings")
     tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
-    config = _override(training_preset(preset), settings)
-    dataset = open_dataset(data, resolution, crop, background, skip_bad)
-    _check_data(dataset, skip_bad)
+    source = {name: given.pop(name) for name in _SOURCE if name in given}
     if resume is None:
-        state = _new_training(config, preset, module_list, dataset, pick_device(device))
+        plan = _Plan.of_file(config_file) if config_file is not None else _Plan()
+        plan.source |= source
+        state, dataset = _new_training(plan, given, pick_device(device), skip_bad)
+        meta = plan.meta(dataset)
     else:
-        state = _resumed_training(resume, config, dataset, pick_device(device))
-    meta = {"data": data, "resolution": dataset.resolution, "preset": preset, "crop": crop, "background": background}
+        state, dataset, meta = _resumed_training(resume, source, given, pick_device(device), skip_bad)
     _describe(state, dataset)
     if dry_run:
-        click.echo(json.dumps(config.to_dict(), indent=2))
+        click.echo(json.dumps(state.config.to_dict(), indent=2))
         return
-    run_dir = create_run_dir(outdir, f"{Path(data).stem}{dataset.resolution}-{preset}-{config.model}")
+    if resume is not None and resume.is_dir() and outdir is None:
+        run_dir = resume
+    else:
+        run_dir = create_run_dir(outdir or Path("runs"), _description(meta, state, given))
     click.echo(f"writing to {run_dir}")
-    if tpl is not None and tensorboard:
-        require("tensorboard", "train")
-        tpl.writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(run_dir)
-    hooks = [tpl.after_snapshot] if tpl is not None else []
-    path = run(state, dataset, run_dir, meta, hooks, workers=workers, skip_bad=skip_bad)
+    hooks = _hooks(tpl, tensorboard, run_dir)
+    try:
+        path = run(state, dataset, run_dir, meta, hooks, workers=workers, skip_bad=skip_bad, keep=keep)
+    except Interrupted as interrupted:
+        click.echo(f"{interrupted}; to go on: sc-layers train --resume {run_dir}", err=True)
+        sys.exit(128 + interrupted.signal)
+    finally:
+        remove_if_empty(run_dir)
     click.echo(f"finished: {path}")
+
+
+@dataclass
+class _Plan:
+    """Where a new training's images come from, and what it starts with.
+
+    Attributes:
+        source: options that say which images, and the preset.
+        networks: configurations as `to_dict` writes them, where a file names them; else the preset's.
+        training: settings as `to_dict` writes them, where a file names them; else the preset's.
+    """
+
+    source: dict[str, Any] = field(default_factory=dict)
+    networks: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+
+    @classmethod
+    def of_file(cls, path: Path) -> _Plan:
+        """What a run's `training_options.json`, or a file like it, says."""
+        text = bytes(read_file(path)).decode()
+        try:
+            content = require("yaml", "train").safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+        except Exception as error:  # of either library
+            raise click.UsageError(f"{path} is no valid {path.suffix or 'JSON'}: {error!s:.200}") from error
+        parts = (
+            {name: content.pop(name, None) for name in ("networks", "training")} if isinstance(content, dict) else {}
+        )
+        unknown = set(content) - set(_SOURCE) if isinstance(content, dict) else {"no mapping"}
+        if unknown or not all(isinstance(part, dict | None) for part in parts.values()):
+            raise click.UsageError(
+                f"{path} must hold {', '.join((*_SOURCE, 'networks', 'training'))}, got {', '.join(sorted(unknown))}"
+            )
+        return cls({name: value for name, value in content.items() if value is not None}, **parts)
+
+    @property
+    def preset(self) -> str:
+        """The preset for what no file names."""
+        return str(self.source.get("preset", "celeba"))
+
+    def meta(self, dataset: Dataset) -> dict[str, Any]:
+        """What to keep beside the networks, to find the images again."""
+        return {**dict.fromkeys(_SOURCE), **self.source, "preset": self.preset, "resolution": dataset.resolution}
+
+
+def _open(source: dict[str, Any], skip_bad: bool) -> Dataset:
+    from ..data import open_dataset
+
+    if "data" not in source:
+        raise click.UsageError("--data is missing: shapes3d, dsprites, clevr, or where the pictures are")
+    background = source.get("background") or "white"
+    dataset = open_dataset(source["data"], source.get("resolution"), source.get("crop"), background, skip_bad)
+    _check_data(dataset, skip_bad)
+    return dataset
+
+
+def _description(meta: dict[str, Any], state: TrainingState, given: dict[str, Any]) -> str:
+    """The name of a run's folder: data, preset, model, and every setting that was given and changes the result."""
+    names = [name for name in given if name not in _NO_DIFFERENCE]
+    settings = [f"{name}{given[name]}" for name in sorted(names) if name != "module_list"]
+    if "module_list" in given:
+        settings.append(f"modules{zlib.crc32(given['module_list'].encode()):08x}")
+    name = f"{Path(meta['data']).stem}{meta['resolution']}-{meta['preset']}-{state.config.model}"
+    return "-".join([name, *settings])
+
+
+def _hooks(tpl: TraversalLengthHook | None, tensorboard: bool, run_dir: Path) -> list[SnapshotHook]:
+    from ..training.board import Board
+
+    hooks: list[SnapshotHook] = []
+    board = Board(run_dir) if tensorboard else None
+    if tpl is not None:
+        tpl.writer = board.writer if board is not None else None
+        hooks.append(tpl.after_snapshot)
+    if board is not None:
+        hooks.append(board.after_snapshot)
+    return hooks
 
 
 def _tpl_hook(preset: str, distance: str, weights: Path | None) -> TraversalLengthHook:
@@ -133,54 +251,87 @@ def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
             dataset.picture(index)
 
 
-def _override(config: TrainingConfig, settings: dict[str, Any]) -> TrainingConfig:
-    given = {name: value for name, value in settings.items() if value is not None}
-    if "batch" in given and "batch_per_pass" not in given and given["batch"] % config.batch_per_pass:
-        given["batch_per_pass"] = given["batch"]
-    return config.replace(**given)
+def _override(config: TrainingConfig, given: dict[str, Any]) -> TrainingConfig:
+    return config.replace(**_with_pass(config, given))
+
+
+def _with_pass(config: TrainingConfig, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given; a batch that is no multiple of the passes goes through at once."""
+    changes = {name: value for name, value in given.items() if name != "module_list"}
+    if "batch" in changes and "batch_per_pass" not in changes and changes["batch"] % config.batch_per_pass:
+        changes["batch_per_pass"] = changes["batch"]
+    return changes
 
 
 def _new_training(
-    config: TrainingConfig, preset: str, module_list: str | None, dataset: Dataset, device: Any
-) -> TrainingState:
+    plan: _Plan, given: dict[str, Any], device: torch.device, skip_bad: bool
+) -> tuple[TrainingState, Dataset]:
     import torch
 
     from ..models import Discriminator, Generator, Recognizer, network_preset, parse_module_list
-    from ..training import TrainingState
+    from ..models.discriminator import DiscriminatorConfig, RecognizerConfig
+    from ..models.generator import GeneratorConfig
+    from ..training import TrainingConfig, TrainingState, training_preset
 
-    torch.manual_seed(config.seed)
-    networks = network_preset(preset, dataset.resolution, dataset.num_channels)
-    generator, recognizer = networks.generator, networks.recognizer
-    if module_list is not None:
-        generator = dataclasses.replace(generator, module_list=parse_module_list(module_list))
+    before = training_preset(plan.preset) if plan.training is None else TrainingConfig.from_dict(plan.training)
+    config = _override(before, given)
+    dataset = _open(plan.source, skip_bad)
+    if plan.networks is None:
+        networks = network_preset(plan.preset, dataset.resolution, dataset.num_channels)
+        generator, discriminator, recognizer = networks.generator, networks.discriminator, networks.recognizer
+    else:
+        generator = GeneratorConfig.from_dict(plan.networks.get("generator") or {})
+        discriminator = DiscriminatorConfig.from_dict(plan.networks.get("discriminator") or {})
+        recognizer = RecognizerConfig.from_dict(
+            plan.networks.get("recognizer") or {**discriminator.to_dict(), "num_codes": generator.num_codes}
+        )
+    if "module_list" in given:
+        generator = dataclasses.replace(generator, module_list=parse_module_list(given["module_list"]))
         recognizer = dataclasses.replace(recognizer, num_codes=generator.num_codes)
-    return TrainingState.create(
+    torch.manual_seed(config.seed)
+    state = TrainingState.create(
         config,
         Generator(generator).to(device),
-        Discriminator(networks.discriminator).to(device),
+        Discriminator(discriminator).to(device),
         Recognizer(recognizer).to(device) if config.model != "gan" else None,
     )
+    _check_images(state, dataset, "the configuration")
+    return state, dataset
 
 
-def _resumed_training(path: Path, config: TrainingConfig, dataset: Dataset, device: Any) -> TrainingState:
-    import torch
-
-    from ..checkpoints.snapshots import find_snapshot
-    from ..training import resume_training
-
-    torch.manual_seed(config.seed)
-    path = find_snapshot(path)
-    state, messages = resume_training(path, config, device)
+def _check_images(state: TrainingState, dataset: Dataset, what: object) -> None:
     expected = (state.G.img_channels, state.G.img_resolution)
     if expected != (dataset.num_channels, dataset.resolution):
         raise click.UsageError(
-            f"{path} makes images with {expected[0]} channels and {expected[1]} pixels, "
+            f"{what} makes images with {expected[0]} channels and {expected[1]} pixels, "
             f"the data has {dataset.num_channels} and {dataset.resolution}"
         )
+
+
+def _resumed_training(
+    path: Path, source: dict[str, Any], given: dict[str, Any], device: torch.device, skip_bad: bool
+) -> tuple[TrainingState, Dataset, dict[str, Any]]:
+    import torch
+
+    from ..training import resume_training, training_preset
+
+    if "module_list" in given:
+        raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
+    default = training_preset(source.get("preset", "celeba"))
+    torch.manual_seed(given.get("seed", 0))
+    resumed = resume_training(path, device, _with_pass(default, given), default)
+    state, before = resumed.state, {name: resumed.meta.get(name) for name in _SOURCE}
+    for name in ("preset", "resolution"):
+        if before[name] is not None and source.get(name, before[name]) != before[name]:
+            raise click.UsageError(f"--{name} cannot change from {before[name]} to {source[name]}")
+    meta = {**resumed.meta, **before, **source}
+    changed = [f"{name} {before[name]} -> {source[name]}" for name in source if source[name] != before[name]]
+    dataset = _open({name: value for name, value in meta.items() if value is not None}, skip_bad)
+    _check_images(state, dataset, path)
     click.echo(f"resuming from {path} at {state.images_seen / 1000:g} kimg")
-    for message in messages:
+    for message in [*resumed.messages, *changed]:
         click.echo(f"note: {message}")
-    return state
+    return state, dataset, {**meta, "preset": meta["preset"] or "celeba", "resolution": dataset.resolution}
 
 
 def _describe(state: TrainingState, dataset: Dataset) -> None:

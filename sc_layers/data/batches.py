@@ -47,7 +47,7 @@ def batch_at(dataset: Dataset, batch_size: int, seed: int, number: int, mirror: 
     Args:
         dataset: rendered sets are drawn from uniformly, others in shuffled epochs.
         batch_size: images a batch.
-        seed: of the stream, 0 or more.
+        seed: integer from 0 that fixes the stream.
         number: place in the stream, from 0.
         mirror: flip every image left to right with probability 1/2.
 
@@ -130,13 +130,13 @@ def batches(
     Args:
         dataset: rendered sets are drawn from uniformly, others in shuffled epochs.
         batch_size: images a batch, at least 1.
-        seed: of the stream, 0 or more. Equal seeds give equal streams, whatever the number of workers.
+        seed: integer from 0 that fixes the stream. Equal seeds give equal streams, whatever the number of workers.
         mirror: flip every image left to right with probability 1/2.
         start: number of the first batch. To go on after n batches, start at n; what came before is not computed.
         workers: processes that read ahead; None means up to 4 where images are decoded from files, and none elsewhere.
         pin_memory: whether batches come in memory that a GPU copies from by itself.
         skip_bad: take the next image for one that is damaged, and warn once of each, instead of raising.
-        start_method: of the processes, see `in_order`.
+        start_method: how the processes start, see `in_order`.
 
     Returns:
         Iterator over uint8 [batch_size, C, H, W].

@@ -50,7 +50,7 @@ class BackgroundCheck:
 
     Args:
         source: data set or picture files.
-        start_method: of the process, "fork", "spawn" or "forkserver"; None takes the platform's.
+        start_method: how the process starts: "fork", "spawn" or "forkserver"; None takes the platform's way.
     """
 
     def __init__(self, source: Source, start_method: str | None = None) -> None:

@@ -129,7 +129,7 @@ def convert(
         source: the pictures.
         destination: a `.zip`, else a folder.
         recipe: from `make_recipe`.
-        labels: of the pictures, [N] classes or [N, L] vectors; None writes none.
+        labels: the pictures' classes [N] or vectors [N, L]; None writes none.
         skip_bad: leave out damaged pictures, instead of raising.
         workers: processes that read and write PNGs; None means up to 4.
 

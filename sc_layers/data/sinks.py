@@ -65,7 +65,7 @@ class FolderSink:
     """A folder of pictures.
 
     Args:
-        path: of the folder; it may hold what an earlier run of the same recipe wrote.
+        path: the folder; it may hold what an earlier run of the same recipe wrote.
         recipe: how the pictures are made, in JSON.
 
     Raises:
@@ -97,7 +97,7 @@ class ZipSink:
     """A zip of pictures, written beside its place and moved there at the end.
 
     Args:
-        path: of the zip; `NAME.part` beside it may hold what an earlier run of the same recipe wrote.
+        path: the zip; `NAME.part` beside it may hold what an earlier run of the same recipe wrote.
         recipe: how the pictures are made, in JSON.
 
     Raises:

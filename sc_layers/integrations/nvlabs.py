@@ -83,7 +83,7 @@ def configure(arguments: MutableMapping[str, Any], flags: Mapping[str, Any]) -> 
     written.
 
     Args:
-        arguments: of `training_loop`.
+        arguments: the keyword arguments of `training_loop`, changed in place.
         flags: values of the command line.
 
     Raises:
@@ -183,9 +183,9 @@ class Training:
 
     Args:
         G: the fresh generator, to which constriction is attached.
-        device: of the training.
+        device: where the networks are trained.
         num_gpus: ranks.
-        rank: of this process.
+        rank: this process's number, 0 for the one that writes.
         options: fields of `ConstrictionOptions`.
     """
 
@@ -305,7 +305,7 @@ class PerceptualSimplicityStep:
     differ in one code and share z, style mixing and noise.
 
     Args:
-        loss: of either code base; its `run_G` is replaced.
+        loss: the loss object of either code base; its `run_G` is replaced.
         G: attached.
         Q: recogniser, wrapped where ranks synchronise it by wrapping.
         options: weight and perturbation.

@@ -66,8 +66,8 @@ class ConstrictionOptions:
         """A fresh recogniser; without minibatch statistics, so that a prediction does not depend on its batch.
 
         Args:
-            resolution: of the images.
-            num_channels: of the images.
+            resolution: height and width of the images in pixels.
+            num_channels: channels of the images, 1 or 3.
         """
         config = RecognizerConfig(
             resolution=resolution, num_channels=num_channels, num_codes=self.sc_codes, minibatch_std=False
@@ -114,7 +114,7 @@ def options_of_flags(
     """Arguments of `ConstrictionOptions` by the values of the flags; None where there is nothing to constrict.
 
     Args:
-        values: by the names of the flags, None where a flag was not given; other entries are left alone.
+        values: what was given, by the names of the flags, None where a flag was not; other entries are left alone.
         resumed: whether the training starts from a network.
         found: settings of the constriction that this network has, see `settings_of_checkpoint`. They count where no
             flag says otherwise.

@@ -87,7 +87,7 @@ def add_pair_loss(
     differentiated, which has to happen exactly once.
 
     Args:
-        images: of `codes`, with a trace to the generator.
+        images: [B, C, H, W], made of `codes`, with a trace to the generator.
         codes: what they were made of.
         generate: codes [B, K] -> their partners [B, C, H, W], everything else as in `images`.
         recognizer: images -> codes.

@@ -63,7 +63,7 @@ class Insertion:
 
     Args:
         position: number of the line after which they go.
-        neighbours: of that place, where the patch tells them: those of this code base, and of others like it.
+        neighbours: lines around that place, where the patch tells them: those of this code base, and of others like it.
         lines: with their line ends.
     """
 
@@ -245,7 +245,7 @@ def state(name: str, directory: Path) -> str:
     """Whether the directory is "clean" (the patch fits) or "patched".
 
     Args:
-        name: of the code base.
+        name: the code base's name, a key of `CODE_BASES`.
         directory: its checkout.
 
     Raises:
@@ -285,7 +285,7 @@ def apply_patch(name: str, directory: Path) -> list[str]:
     """Patch a code base, all files or none; returns the paths.
 
     Args:
-        name: of the code base.
+        name: the code base's name, a key of `CODE_BASES`.
         directory: its checkout.
 
     Raises:
@@ -308,7 +308,7 @@ class FuzzyPatch:
     """What `fuzzy_patch` found.
 
     Args:
-        contents: by path, the files before and after.
+        contents: each file before and after, by its path.
         left_out: files of the patch that stay as they are, with the reason.
     """
 
@@ -330,7 +330,7 @@ def fuzzy_patch(name: str, directory: Path) -> FuzzyPatch:
     Files that training needs must take it; others may be missing or have no place, and are left out.
 
     Args:
-        name: of the code base.
+        name: the code base's name, a key of `CODE_BASES`.
         directory: top of the fork.
 
     Raises:
@@ -359,7 +359,7 @@ def apply_fuzzily(name: str, directory: Path) -> FuzzyPatch:
     """Patch a fork, all files that `fuzzy_patch` found places in or none; returns what it did.
 
     Args:
-        name: of the code base.
+        name: the code base's name, a key of `CODE_BASES`.
         directory: top of the fork.
 
     Raises:
@@ -375,7 +375,7 @@ def revert_patch(name: str, directory: Path) -> list[str]:
     """Take out every line with our mark, whatever else was edited since; returns the paths.
 
     Args:
-        name: of the code base.
+        name: the code base's name, a key of `CODE_BASES`.
         directory: its top.
 
     Raises:

@@ -22,8 +22,8 @@ class Neighbours:
     """Hashes of the lines around an insertion, blank ones left out.
 
     Args:
-        before: of the lines above it, the nearest last.
-        after: of the lines below it, the nearest first.
+        before: hashes of the lines above it, the nearest last.
+        after: hashes of the lines below it, the nearest first.
         detached: whether a blank line parts it from the line above it.
     """
 
@@ -101,7 +101,7 @@ def find_places(lines: Sequence[bytes], insertions: Sequence[Sequence[Neighbours
     """The line after which each insertion goes, in order, so that as many neighbours as possible agree; 0 for the top.
 
     Args:
-        lines: of the file.
+        lines: all lines of the file.
         insertions: the possible neighbours of each, in the order of the patch.
 
     Raises:
@@ -145,7 +145,7 @@ def check_names(text: str, inserted: set[int]) -> None:
     """Compile, and see that names read by inserted lines are bound above them: by a parameter, a statement, an import.
 
     Args:
-        text: of the whole file.
+        text: the whole file's text.
         inserted: numbers of the inserted lines, from 1.
 
     Raises:

@@ -77,7 +77,7 @@ def setup(
         generator: the one in training.
         g_ema: its moving average.
         g_optim: the optimiser of `generator`.
-        device: of the training.
+        device: where the networks are trained.
 
     Raises:
         SystemExit: flags that do not fit one another or the checkpoint, with what is wrong.
@@ -123,11 +123,11 @@ class Training:
 
     Args:
         options: what the flags say.
-        size: of the images.
+        size: height and width of the images in pixels.
         generator: fresh, on its device, not wrapped.
         g_ema: its average, of equal weights.
-        g_optim: of the generator's parameters, one group.
-        device: of the training.
+        g_optim: the generator's optimiser, with one parameter group.
+        device: where the networks are trained.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class Training:
 
         Args:
             g_ema: average of the generator, attached.
-            iteration: of the training; the sheet is `sample/codes{iteration}.png`.
+            iteration: number of the training step; the sheet is `sample/codes{iteration}.png`.
         """
         draw_sheet(g_ema, Path("sample") / f"codes{iteration:06d}.png")
         recognizer = {} if self.recognizer is None else {"q": self.recognizer.state_dict()}

@@ -6,17 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._optional import require
 from ..attach import AttachedGenerator, attachment_of, constriction_layers
 from ..images import save_png
 from ..pictures.sweeps import sweep_codes
-
-_LABEL_WIDTH = 110  # pixels
-_LABEL_HEIGHT = 14
 
 
 def gains(generator: nn.Module) -> Tensor:
@@ -49,23 +44,15 @@ def draw_sheet(generator: nn.Module, path: Path) -> None:
 
     Args:
         generator: attached.
-        path: of the PNG file.
+        path: the PNG file to write.
     """
     record = attachment_of(generator)
     view = AttachedGenerator(generator).eval()
-    picture = sweep_codes(view, view.z.new_zeros(record.num_codes)).picture()
-    height = picture.shape[1] // record.num_codes
     names = [
         layer for layer, (start, stop) in zip(record.layers, record.groups(), strict=True) for _ in range(start, stop)
     ]
-    texts = [f"{code} {name} {gain:.2f}" for code, (name, gain) in enumerate(zip(names, gains(generator), strict=True))]
-    margin = torch.cat([_label(text, height, picture.shape[0]) for text in texts], dim=1)
-    save_png(torch.cat([margin, picture], dim=2), path)
-
-
-def _label(text: str, height: int, channels: int) -> Tensor:
-    """White text on black, uint8 [channels, height, _LABEL_WIDTH]; cut where it is longer."""
-    draw = require("PIL.ImageDraw", "train")
-    image = require("PIL.Image", "train").new("L", (_LABEL_WIDTH, height))
-    draw.Draw(image).text((2, max(height - _LABEL_HEIGHT, 0) // 2), text, fill=255)
-    return torch.from_numpy(np.asarray(image).copy()).expand(channels, -1, -1)
+    labels = [
+        f"code {code}\n{name}\ngain {gain:.2f}"
+        for code, (name, gain) in enumerate(zip(names, gains(generator), strict=True))
+    ]
+    save_png(sweep_codes(view, view.z.new_zeros(record.num_codes)).sheet(labels), path)

@@ -149,7 +149,7 @@ def kid_from_features(
         fake: features [M, D] of generated ones.
         num_subsets: subsets.
         subset_size: real and generated images in each.
-        seed: of the subsets.
+        seed: integer that fixes which rows each subset draws.
 
     Raises:
         ValueError: fewer rows on a side than a subset has.

@@ -24,7 +24,7 @@ class Sampling:
 
     Attributes:
         latents: distribution of the codes, "normal" or "uniform" (-2..2); that of the training.
-        seed: of every random draw.
+        seed: integer that fixes every random draw.
         batch_size: images a pass.
         device: where to compute; None takes that of the generator's parameters, or the CPU.
         progress: show a progress bar with the time left.

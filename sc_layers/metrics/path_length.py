@@ -94,7 +94,7 @@ def ppl(
         num_codes: K; None takes the generator's `num_codes`.
         num_samples: pairs; the standard is 50,000.
         epsilon: step.
-        percentiles: of the distances that are kept.
+        percentiles: lowest and highest percentile, 0 to 100; distances outside are dropped.
         distance: see `traversal_perceptual_length`.
         sampling: distribution and seed of the codes, pairs a pass, device, progress.
 

@@ -90,7 +90,7 @@ class CorrelationTable:
 
     Attributes:
         columns: the supervised metrics.
-        rows: by method: the number of models and a correlation for each column, None where there is none.
+        rows: the number of models and a correlation for each column (None where there is none), by the method's name.
     """
 
     columns: tuple[str, ...]

@@ -131,7 +131,7 @@ class MeasureSettings:
 
     Attributes:
         data: data set of the metrics that look at real images, see `open_factor_data`.
-        resolution: of the data set; None takes its default.
+        resolution: height and width of the images in pixels; None takes the data set's default.
         crop: "celeba" for its aligned images of 178x218 pixels.
         attributes: table of attributes of the images, in place of their labels.
         bins: cut continuous factors of the data set into so many bins.
@@ -143,7 +143,7 @@ class MeasureSettings:
             None is the standard: 50,000, and all real images.
         latents: distribution of the codes; None takes that which each file records.
         effort: factor on the number of samples of the metrics that look at factors.
-        seed: of every random draw.
+        seed: integer that fixes every random draw.
         batch_size: images a pass.
         progress: show progress bars, of those metrics that generate images.
         cache: folder for the features of real images.
@@ -196,8 +196,8 @@ class Measures:
     Attributes:
         settings: how is measured.
         data: data set; None where no metric looks at data.
-        distance: of TPL and PPL; None where neither is measured.
-        features: of FID and KID; None where neither is measured.
+        distance: images, images -> distances [B], by which TPL and PPL measure; None where neither is measured.
+        features: images -> features [B, D], which FID and KID compare; None where neither is measured.
     """
 
     settings: MeasureSettings
@@ -263,7 +263,7 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
     """The value of one metric.
 
     Args:
-        name: of `METRICS`.
+        name: a key of `METRICS`.
         networks: what is measured.
         measures: what `prepare` returned for it.
 

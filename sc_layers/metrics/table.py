@@ -50,7 +50,7 @@ def score_table(scores: Sequence[Score], higher: Mapping[str, bool], arrows: Map
 
     Args:
         scores: what was measured.
-        higher: by metric, whether more is better.
+        higher: whether more is better, by the metric's name.
         arrows: what stands for more and for less.
     """
     lines = [f"{'metric':<14} {'value':>10}  better"]
@@ -82,7 +82,7 @@ def write_csv(path: Path, scores: Sequence[Score], higher: Mapping[str, bool]) -
     Args:
         path: the file.
         scores: what was measured.
-        higher: by metric, whether more is better.
+        higher: whether more is better, by the metric's name.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
@@ -100,7 +100,7 @@ def latex_row(name: str, scores: Sequence[Score], higher: Mapping[str, bool]) ->
     Args:
         name: first column of the row.
         scores: the other columns.
-        higher: by metric, whether more is better.
+        higher: whether more is better, by the metric's name.
 
     >>> print(latex_row("ours_1", [Score("fid", 12.345)], {"fid": False}))
     % model & fid $\\downarrow$ \\\\

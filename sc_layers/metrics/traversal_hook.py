@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints.snapshots import snapshot_name
+from ..checkpoints.snapshots import kimg_label, snapshot_name
 from ..images import check_images, image_grid, save_png, to_uint8
 from ..models.latents import traversal_codes
 from .distances import DistanceFunction, FeatureDistance, as_feature_distance
@@ -83,7 +83,7 @@ class TraversalLengthHook:
             run_dir: folder to write to instead of the hook's.
             snapshot: the network file that holds the generator, noted in the line.
         """
-        return None if step % self.every else self._measure(generator, step, run_dir, snapshot)
+        return None if step % self.every else self._measure(generator, step, run_dir, snapshot, f"{step:06d}")
 
     def after_snapshot(self, state: Any, run_dir: Path) -> TraversalLength | None:
         """The hook of this package's training loop: measures the averaged generator of `state`.
@@ -96,10 +96,11 @@ class TraversalLengthHook:
         self._snapshots += 1
         if not due:
             return None
-        return self._measure(state.G_ema, state.images_seen // 1000, run_dir, snapshot_name(state.images_seen))
+        seen = state.images_seen
+        return self._measure(state.G_ema, seen, run_dir, snapshot_name(seen), kimg_label(seen))
 
     def _measure(
-        self, generator: GeneratorFunction, step: int, run_dir: str | Path | None, snapshot: str | None
+        self, generator: GeneratorFunction, step: int, run_dir: str | Path | None, snapshot: str | None, label: str
     ) -> TraversalLength:
         start = time.perf_counter()
         result = traversal_perceptual_length(
@@ -113,7 +114,7 @@ class TraversalLengthHook:
             for name, value in self._scalars(result).items():
                 self.writer.add_scalar(f"Metrics/{name}", value, global_step=step)
         if self.pictures and (folder is not None or self.writer is not None):
-            self._show(generator, result, step, folder)
+            self._show(generator, result, step, folder, label)
         return result
 
     def _scalars(self, result: TraversalLength) -> dict[str, float]:
@@ -122,10 +123,12 @@ class TraversalLengthHook:
     def _results(self, result: TraversalLength) -> dict[str, Any]:
         return {**self._scalars(result), "interval": list(result.interval), "per_dim": result.per_dim.tolist()}
 
-    def _show(self, generator: GeneratorFunction, result: TraversalLength, step: int, folder: Path | None) -> None:
+    def _show(
+        self, generator: GeneratorFunction, result: TraversalLength, step: int, folder: Path | None, label: str
+    ) -> None:
         picture = traversal_picture(generator, result, self.picture_points)
         if folder is not None:
-            save_png(picture, folder / f"traversal-{step:06d}.png")
+            save_png(picture, folder / f"traversal-{label}.png")
         if self.writer is not None:
             self.writer.add_image(f"Traversal/{self.metric}", picture, global_step=step)
 

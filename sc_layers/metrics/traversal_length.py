@@ -108,7 +108,7 @@ class TraversalLength:
         base_codes: the codes [T, K] around which was swept.
         settings: what was measured.
         num_resamples: bootstrap resamples behind `interval`.
-        seed: of the bootstrap.
+        seed: integer that fixes what the bootstrap draws.
     """
 
     pair_distances: Tensor

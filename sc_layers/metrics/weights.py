@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..checkpoints import CheckpointError
 from ..checkpoints.pickles.torch_files import read_torch_file
+from ..files import check_regular
 
 # ImageNet classifiers of torchvision that the `lpips` package builds on. The name's suffix is the start of the SHA-256.
 BACKBONE_URLS = {
@@ -70,8 +71,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         ValueError: the file is damaged, or no state dict.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such weights file: {str(path)!r}")
     if is_torchscript(path):
         raise ValueError(f"{str(path)!r} is a TorchScript archive, expected a state dict of tensors")
     try:
@@ -84,7 +83,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def is_torchscript(path: str | Path) -> bool:
-    """Whether `path` is a TorchScript archive, which holds code besides tensors."""
+    """Whether `path`, a regular file, is a TorchScript archive, which holds code besides tensors."""
+    check_regular(path)
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -98,8 +98,6 @@ def load_torchscript(path: str | Path, device: torch.device | str = "cpu") -> to
         FileNotFoundError: there is no such file.
         ValueError: the file is no TorchScript archive.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such weights file: {str(path)!r}")
     if not is_torchscript(path):
         raise ValueError(f"{str(path)!r} is no TorchScript archive")
     with warnings.catch_warnings():

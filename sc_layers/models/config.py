@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from ..messages import shown
+
 _Config = TypeVar("_Config", bound="NetworkConfig")
 
 # Types that a value read from JSON may have, by the annotation of its field.
@@ -86,5 +88,5 @@ class NetworkConfig:
         if kind == "float" and type(value) is int:
             return float(value)
         if type(value) not in _JSON_TYPES[kind]:
-            raise ValueError(f"{cls.__name__}: field {name} must be {kind}, got {value!r}")
+            raise ValueError(f"{cls.__name__}: field {name} must be {kind}, got {shown(value)}")
         return value

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..functional import layout_of
 from ..layers import SoftmaxConstriction, SpatialConstriction
+from ..messages import shown
 from . import functional
 from .config import NetworkConfig
 from .module_list import (
@@ -81,7 +82,7 @@ class GeneratorConfig(NetworkConfig):
     def _read_field(cls, name: str, kind: str, value: Any) -> Any:
         if name == "module_list":
             if not isinstance(value, str):
-                raise ValueError(f"{cls.__name__}: field module_list must be text, got {value!r}")
+                raise ValueError(f"{cls.__name__}: field module_list must be text, got {shown(value)}")
             return parse_module_list(value)
         return super()._read_field(name, kind, value)
 

@@ -69,13 +69,15 @@ def draw_codes(
     return torch.randn(count, num_codes, generator=draws, device=device)
 
 
-def traversal_codes(base: Tensor, points: int, bound: float = 2.0, dims: list[int] | None = None) -> Tensor:
+def traversal_codes(
+    base: Tensor, points: int, bound: float | tuple[float, float] = 2.0, dims: list[int] | None = None
+) -> Tensor:
     """Codes in which one entry after the other sweeps `linspace(-bound, bound)` while the rest keep `base`.
 
     Args:
         base: [K].
         points: codes a sweep, at least 2.
-        bound: half of the sweep's range.
+        bound: half of the sweep's range, or its two ends.
         dims: which codes to sweep, in this order; all of them when None.
 
     Returns:
@@ -94,7 +96,8 @@ def traversal_codes(base: Tensor, points: int, bound: float = 2.0, dims: list[in
         if not 0 <= dim < len(base):
             raise ValueError(f"code {dim} does not exist: there are {len(base)} codes, 0 to {len(base) - 1}")
     codes = base.repeat(len(dims), points, 1)
-    sweep = torch.linspace(-bound, bound, points, dtype=base.dtype, device=base.device)
+    low, high = bound if isinstance(bound, tuple) else (-bound, bound)
+    sweep = torch.linspace(low, high, points, dtype=base.dtype, device=base.device)
     for row, dim in enumerate(dims):
         codes[row, :, dim] = sweep
     return codes

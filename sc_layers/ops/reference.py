@@ -204,7 +204,7 @@ def gate_logits(
     """Logits of the bands' starts and ends, linear in the average-pooled features (Eq. 1 and 2).
 
     Args:
-        mean: of every plane, [N, C].
+        mean: mean over the pixels of every plane, [N, C].
         gate_weight: [K, J, 2, H, C] or [K, J, 2, W, C], initialised with variance 1.
 
     Returns:

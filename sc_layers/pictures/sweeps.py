@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..images import check_images, image_grid, shown_masks, to_uint8
 from ..models.latents import traversal_codes
+from .sheet import draw_sheet, overlaid, written
 
 _BATCH = 64
 
@@ -23,16 +25,42 @@ class Sweep:
         images: uint8 [D, P, C, H, W], P points a sweep.
         masks: uint8 [D, C, H, W], the mean mask of each code over its sweep, all on the scale of `shown_masks`; black
             for a code that no mask constricts. None where the generator has no masks at all.
+        values: the P values of a swept code.
     """
 
     dims: list[int]
     images: Tensor
     masks: Tensor | None
+    values: list[float]
 
     def picture(self) -> Tensor:
         """Each row a code, its mask at the end; uint8 [C, height, width]."""
         rows = self.images if self.masks is None else torch.cat([self.images, self.masks.unsqueeze(1)], dim=1)
         return image_grid(rows.flatten(0, 1), rows.shape[1])
+
+    def sheet(self, labels: Sequence[str] | None = None, title: str = "", overlay: bool = False) -> Tensor:
+        """The same on white, each row and column labelled, with the scale of the masks; uint8 [3, height, width].
+
+        Args:
+            labels: what stands before each row; "code 3" and so on when None.
+            title: what stands over it all.
+            overlay: add a column of the middle image in which orange shows where the mask is open.
+
+        Raises:
+            ImportError: pillow is missing.
+        """
+        rows = self.images.expand(-1, -1, 3, -1, -1)
+        heads = [written(value) for value in self.values]
+        if self.masks is not None:
+            rows = torch.cat([rows, self.masks.unsqueeze(1).expand(-1, -1, 3, -1, -1)], dim=1)
+            heads = [*heads, "mask"]
+        if self.masks is not None and overlay:
+            middle = self.images[:, self.images.shape[1] // 2]
+            masks = (self.masks[:, 0] / 255) ** 2  # brightness is the root
+            where = torch.stack([overlaid(image, mask) for image, mask in zip(middle, masks, strict=True)])
+            rows, heads = torch.cat([rows, where.unsqueeze(1)], dim=1), [*heads, "where"]
+        labels = [f"code {dim}" for dim in self.dims] if labels is None else labels
+        return draw_sheet(rows, labels, heads, title, mask_scale=self.masks is not None)
 
     def frames(self) -> list[Tensor]:
         """The sweep to and fro, all codes side by side in one row, above their masks."""
@@ -44,7 +72,11 @@ class Sweep:
 
 @torch.no_grad()
 def sweep_codes(
-    generator: Any, base: Tensor, points: int = 7, bound: float = 2.0, dims: list[int] | None = None
+    generator: Any,
+    base: Tensor,
+    points: int = 7,
+    bound: float | tuple[float, float] = 2.0,
+    dims: list[int] | None = None,
 ) -> Sweep:
     """Sweep codes of a generator, one after the other, with fixed noise.
 
@@ -53,7 +85,7 @@ def sweep_codes(
             code of each mask.
         base: the other codes' values, [K].
         points: images a sweep.
-        bound: each code sweeps `linspace(-bound, bound)`.
+        bound: each code sweeps `linspace(-bound, bound)`, or from the first of two numbers to the second.
         dims: which codes; all when None.
 
     Raises:
@@ -67,7 +99,8 @@ def sweep_codes(
     images = to_uint8(made).cpu().unflatten(0, codes.shape[:2])
     masks = torch.cat([part[1] for part in parts]).unflatten(0, codes.shape[:2]).mean(1)
     dims = list(range(len(base))) if dims is None else dims
-    return Sweep(dims, images, _masks_of(generator, masks, dims, images.shape[2]))
+    values = [float(codes[0, point, dims[0]]) for point in range(points)] if dims else []
+    return Sweep(dims, images, _masks_of(generator, masks, dims, images.shape[2]), values)
 
 
 def _masks_of(generator: Any, masks: Tensor, dims: list[int], channels: int) -> Tensor | None:

@@ -43,6 +43,7 @@ class TrainingConfig:
         channels_last: keep features in channels_last memory format.
         tick_kimg: thousands of images between two lines of statistics.
         snapshot_kimg: thousands of images between two snapshots.
+        checkpoint_minutes: minutes after which the training can go on from where it stands, between snapshots too.
         seed: decides how the networks start, which codes are drawn and the order of the data.
     """
 
@@ -69,6 +70,7 @@ class TrainingConfig:
     channels_last: bool = True
     tick_kimg: float = 4
     snapshot_kimg: float = 100
+    checkpoint_minutes: float = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +85,7 @@ class TrainingConfig:
             "ema_kimg",
             "tick_kimg",
             "snapshot_kimg",
+            "checkpoint_minutes",
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -122,8 +125,18 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """The settings whose `values` `to_dict` wrote."""
-        return cls(**values)
+        """The settings whose `values` `to_dict` wrote.
+
+        Raises:
+            ValueError: one is unknown, or of a type or size that it can't have.
+        """
+        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown settings of a training: {', '.join(sorted(map(str, unknown)))}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"a setting of a training has a value of the wrong type: {error}") from error
 
 
 # The command line of the authors' README for CelebA.

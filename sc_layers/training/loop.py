@@ -1,11 +1,13 @@
-"""The loop around the training step: data, snapshots, pictures, statistics."""
+"""The loop around the training step: data, snapshots, checkpoints, pictures, statistics, signals."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,72 @@ import torch
 from torch import Tensor
 
 from .._optional import require
+from ..checkpoints.snapshots import kimg_label
 from ..data import Dataset, batches
 from ..data.batches import readable_images_at
 from ..data.checking import BackgroundCheck
-from ..files import write_file
+from ..files import append_line, write_file
 from ..images import image_grid, save_png, shown_masks, to_network_range, to_uint8
 from ..models.latents import draw_codes
-from .snapshots import CONFIG_FILE, DivergedError, append_stats, save_snapshot
+from .run_dir import CONFIG_FILE, LOG_FILE, append_stats, cut_stats, locked
+from .snapshots import DivergedError, save_checkpoint, save_snapshot, states_in
 from .step import TrainingState, training_step
 
 PICTURE_COLUMNS = 8
 PICTURE_ROWS = 6
 MOST_SKIPPED_STEPS = 20  # in a row
 
+SKIPPED_SHARE = 0.05  # of the updates between two lines of statistics
+
 SnapshotHook = Callable[[TrainingState, Path], object]
+
+
+class Interrupted(Exception):
+    """A signal asked the training to end. It has, with a checkpoint to go on from.
+
+    Attributes:
+        signal: the signal's number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"ended by signal {signal}")
+        self.signal = signal
+
+
+class _Signals:
+    """Notes SIGINT and SIGTERM while a training runs in the main thread; the second one ends the process as ever."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._at_once = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = number
+        self.__exit__()
+        if self._at_once:
+            raise Interrupted(number)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A block in which there is nothing to save: a signal ends it where it stands."""
+        if self.received is not None:
+            raise Interrupted(self.received)
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
 
 class _Statistics:
@@ -34,25 +88,42 @@ class _Statistics:
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
-        self._losses: dict[str, list[Tensor]] = {}
-        self._start, self._seen = time.perf_counter(), state.images_seen
+        self._start, self._seen, self._waited = time.perf_counter(), state.images_seen, 0.0
+        self._updates, self._skipped = state.updates, state.skipped_updates
 
-    def add(self, losses: dict[str, Tensor]) -> None:
+    def add(self, losses: dict[str, Tensor], waited: float) -> None:
+        self._waited += waited
         for name, loss in losses.items():
-            self._losses.setdefault(name, []).append(loss)
+            self._state.losses.setdefault(name, []).append(loss)
 
     def pop(self) -> dict[str, float]:
-        """The line, after which a new one begins."""
-        now, seen = time.perf_counter(), self._state.images_seen
+        """The line, after which a new one begins.
+
+        Raises:
+            DivergedError: of the updates since the last line more than one in twenty was skipped.
+        """
+        state = self._state
+        now, seen = time.perf_counter(), state.images_seen
+        skipped, updates = state.skipped_updates - self._skipped, state.updates - self._updates
+        if skipped >= MOST_SKIPPED_STEPS and skipped > SKIPPED_SHARE * 2 * updates:  # of G and D in each step
+            raise DivergedError(
+                f"the training has diverged: in the last {updates} steps, up to {seen} images, {skipped} updates were "
+                f"skipped for gradients that were not finite, over {SKIPPED_SHARE:.0%}"
+            )
         line = {
             "kimg": seen / 1000,
             "images_per_second": (seen - self._seen) / (now - self._start),
-            "skipped_updates": self._state.skipped_updates,
+            "data_waiting_share": self._waited / (now - self._start),
+            "skipped_updates": state.skipped_updates,
+            "learning_rate": state.config.learning_rate,
             "timestamp": time.time(),
-            **{name: float(torch.stack(values).mean()) for name, values in self._losses.items()},
+            **{name: float(torch.stack(values).mean()) for name, values in state.losses.items()},
         }
-        self._losses.clear()
-        self._start, self._seen = now, seen
+        if torch.cuda.is_available():
+            line["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        state.losses.clear()
+        self._start, self._seen, self._waited = now, seen, 0.0
+        self._updates, self._skipped = state.updates, state.skipped_updates
         return line
 
 
@@ -69,7 +140,7 @@ class _Patience:
         if self._steps == MOST_SKIPPED_STEPS:
             raise DivergedError(
                 f"the training has diverged: in {self._steps} steps in a row, up to {state.images_seen} images, "
-                "gradients were not finite; go on from the last snapshot with a smaller learning rate or gamma"
+                "gradients were not finite"
             )
 
 
@@ -98,7 +169,7 @@ class Pictures:
         Args:
             state: the training, whose averaged generator draws.
         """
-        kimg = f"{state.images_seen // 1000:06d}"
+        kimg = kimg_label(state.images_seen)
         device = next(state.G_ema.parameters()).device
         with torch.no_grad():
             images, masks = state.G_ema(self.codes.to(device), noise_mode="const", return_masks=True)
@@ -145,6 +216,56 @@ def _real_images(
         yield to_network_range(batch.to(device, non_blocking=True)).contiguous(memory_format=memory_format)
 
 
+class _Run:
+    """A training in its folder: what is written when."""
+
+    def __init__(
+        self, state: TrainingState, run_dir: Path, meta: dict[str, Any], hooks: Sequence[SnapshotHook], keep: int
+    ) -> None:
+        self.state, self.run_dir, self.meta, self.hooks, self.keep = state, run_dir, meta, hooks, keep
+        self._saved_at, self._saved = time.monotonic(), -1
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint, unless one of this moment was written."""
+        if self._saved != self.state.images_seen:
+            save_checkpoint(self.run_dir, self.state, self.meta, self.keep)
+            self._saved_at, self._saved = time.monotonic(), self.state.images_seen
+
+    def checkpoint_is_due(self) -> bool:
+        """Whether the last one is as many minutes ago as the settings say."""
+        return time.monotonic() - self._saved_at > 60 * self.state.config.checkpoint_minutes
+
+    def snapshot(self, pictures: Pictures, signals: _Signals) -> Path:
+        """Write the networks, a checkpoint and pictures, and call the hooks."""
+        path = save_snapshot(self.run_dir, self.state, self.meta)
+        self.checkpoint()
+        with signals.at_once():
+            pictures.save(self.state)
+            for hook in self.hooks:
+                hook(self.state, self.run_dir)
+        return path
+
+    def log(self, line: dict[str, float]) -> None:
+        """Add the statistics to their file and, as people read them, to the log."""
+        append_stats(self.run_dir, line)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        append_line(self.run_dir / LOG_FILE, f"{now}  " + "  ".join(f"{name} {line[name]:.4g}" for name in line))
+
+    def configuration(self) -> bytes:
+        """All that a training needs to be repeated: data, networks, settings."""
+        state = self.state
+        networks = {"generator": state.G, "discriminator": state.D, "recognizer": state.Q}
+        configs: dict[str, Any] = {name: net.config.to_dict() for name, net in networks.items() if net is not None}
+        content = {**self.meta, "networks": configs, "training": state.config.to_dict()}
+        return (json.dumps(content, indent=2) + "\n").encode()
+
+    def diverged(self, error: DivergedError) -> DivergedError:
+        """The error, with the checkpoint to go on from."""
+        states = states_in(self.run_dir)
+        advice = f"go on from {states[-1]}" if states else "start again"
+        return DivergedError(f"{error}; {advice} with a smaller learning rate or gamma")
+
+
 def train(
     state: TrainingState,
     dataset: Dataset,
@@ -154,57 +275,89 @@ def train(
     progress: bool = True,
     workers: int | None = None,
     skip_bad: bool = False,
+    keep: int = 2,
 ) -> Path:
     """Train until `config.total_kimg` thousand images were seen.
 
     Images that are decoded from files are all read once, in a process beside the first part of the training, so that a
-    damaged one ends it soon rather than late.
+    damaged one ends it soon rather than late. Whatever ends the training between two steps, a signal or an image,
+    leaves a checkpoint; statistics of a training that had been further are cut back to where it goes on.
 
     Args:
         state: the training; its networks are on the device to train on.
         dataset: real images of the networks' resolution and channels.
-        run_dir: existing folder for snapshots, pictures and statistics.
+        run_dir: existing folder for snapshots, checkpoints, pictures and statistics.
         meta: kept in each snapshot beside the networks, must fit into JSON.
         hooks: called with the state and the folder after each snapshot.
         progress: show a progress bar with images/s and the time left.
         workers: processes that read images ahead; None means up to 4 where images are decoded from files.
         skip_bad: train on with the next image where one is damaged, and warn of it.
+        keep: how many of the newest checkpoints stay.
 
     Returns:
         Path of the last snapshot.
 
     Raises:
         ValueError: the training is at its end already, or an image is damaged.
-        DivergedError: gradients were not finite in 20 steps in a row.
+        DivergedError: gradients were not finite in 20 steps in a row, or in 5 % of the updates of a line of statistics.
+        Interrupted: by SIGINT or SIGTERM.
+        RuntimeError: another process trains in the folder.
+        WriteError: the disk is full, or the folder can't be written.
     """
     config = state.config
     total = int(config.total_kimg * 1000)
     if state.images_seen >= total:
         raise ValueError(f"nothing to do: {state.images_seen} images were seen, total_kimg is {config.total_kimg}")
     memory_format = _lay_out(state)
-    write_file(run_dir / CONFIG_FILE, (json.dumps({**meta, "training": config.to_dict()}, indent=2) + "\n").encode())
-    pictures = Pictures(run_dir, state, dataset)
-    stream = _real_images(state, dataset, memory_format, workers, skip_bad)
-    statistics, patience = _Statistics(state), _Patience(state)
-    bar = require("tqdm", "train").tqdm(
-        total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.05, disable=not progress
-    )
-    with bar, BackgroundCheck(dataset) if dataset.decodes and not skip_bad else nullcontext() as check:
+    run = _Run(state, run_dir, meta, hooks, keep)
+    tqdm = require("tqdm", "train").tqdm
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(run_dir))
+        write_file(run_dir / CONFIG_FILE, run.configuration())
+        cut_stats(run_dir, state.images_seen)
+        pictures = Pictures(run_dir, state, dataset)
+        signals = stack.enter_context(_Signals())
+        bar = stack.enter_context(
+            tqdm(
+                total=total,
+                initial=state.images_seen,
+                unit="img",
+                unit_scale=True,
+                smoothing=0.05,
+                disable=not progress,
+            )
+        )
+        decoded = dataset.decodes and not skip_bad
+        check = stack.enter_context(BackgroundCheck(dataset)) if decoded else None
+        stream = _real_images(state, dataset, memory_format, workers, skip_bad)
+        statistics, patience = _Statistics(state), _Patience(state)
         while True:
-            if check is not None:
-                check.raise_if_damaged()
-            statistics.add(training_step(state, next(stream)))
-            patience.check(state)
-            bar.update(config.batch)
-            finished = state.images_seen >= total
-            if finished or _is_due(state, config.tick_kimg):
-                line = statistics.pop()
-                append_stats(run_dir, line)
-                bar.set_postfix({name.removeprefix("loss/"): f"{line[name]:.3f}" for name in line if "/" in name})
-            if finished or _is_due(state, config.snapshot_kimg):
-                path = save_snapshot(run_dir, state, meta)
-                pictures.save(state)
-                for hook in hooks:
-                    hook(state, run_dir)
-                if finished:
-                    return path
+            start = time.perf_counter()
+            try:
+                if check is not None:
+                    check.raise_if_damaged()
+                images = next(stream)
+            except (ValueError, OSError):
+                run.checkpoint()
+                raise
+            try:
+                waited = time.perf_counter() - start
+                statistics.add(training_step(state, images), waited)
+                patience.check(state)
+                bar.update(config.batch)
+                finished = state.images_seen >= total
+                if finished or _is_due(state, config.tick_kimg):
+                    line = statistics.pop()
+                    run.log(line)
+                    bar.set_postfix({name.removeprefix("loss/"): f"{line[name]:.3f}" for name in line if "/" in name})
+                if finished or _is_due(state, config.snapshot_kimg):
+                    path = run.snapshot(pictures, signals)
+                    if finished:
+                        return path
+                elif run.checkpoint_is_due():
+                    run.checkpoint()
+            except DivergedError as error:
+                raise run.diverged(error) from error
+            if signals.received is not None:
+                run.checkpoint()
+                raise Interrupted(signals.received)

@@ -54,11 +54,31 @@ class Adam(torch.optim.Adam):
         return True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take moments and counters from the `state_dict` of another optimiser of this class; settings stay ours."""
+        """Take moments and counters from the `state_dict` of another optimiser of this class; settings stay ours.
+
+        Raises:
+            ValueError: it belongs to parameters of other shapes or number, or lacks something.
+        """
+        self._check(state_dict)
         settings = {name: self._group[name] for name in ("lr", "betas", "base_eps")}
         super().load_state_dict(state_dict)
         (self._group,) = self.param_groups
         self._group.update(settings)
+
+    def _check(self, state_dict: Any) -> None:
+        groups = state_dict.get("param_groups") if isinstance(state_dict, dict) else None
+        moments = state_dict.get("state") if isinstance(state_dict, dict) else None
+        if not isinstance(groups, list) or len(groups) != 1 or not isinstance(moments, dict):
+            raise ValueError("no state of an optimiser with one group of parameters")
+        for name in ("updates", "base_eps"):
+            if not isinstance(groups[0], dict) or not isinstance(groups[0].get(name), (int, float)):
+                raise ValueError(f"the state of an optimiser lacks {name}")
+        for index, parameter in enumerate(self._group["params"]):
+            entry = moments.get(index, {} if groups[0]["updates"] == 0 else None)
+            for name in ("exp_avg", "exp_avg_sq") if entry != {} else ():
+                moment = entry.get(name) if isinstance(entry, dict) else None
+                if not isinstance(moment, Tensor) or moment.shape != parameter.shape:
+                    raise ValueError(f"the state of an optimiser does not fit its parameter {index}: {name}")
 
 
 def lazy_adam(params: Iterable[nn.Parameter], lr: float, beta2: float, eps: float, interval: int) -> Adam:

@@ -1,52 +1,34 @@
-"""What a training leaves on disk: network snapshots, the state to go on from, statistics."""
+"""What a training leaves on disk: network snapshots, and checkpoints to go on from."""
 
 from __future__ import annotations
 
 import io
-import json
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..checkpoints import CheckpointError, load_network, save_network
+from ..checkpoints.errors import naming
 from ..checkpoints.networks import NetworkRecord
+from ..checkpoints.ours import read_pt
 from ..checkpoints.pickles.torch_files import read_torch_file
-from ..checkpoints.snapshots import snapshot_name
-from ..files import append_line, write_file
+from ..checkpoints.snapshots import find_snapshot, kimg_label, kimg_of, snapshot_name
+from ..checkpoints.state import NETWORKS, NetworkState
+from ..checkpoints.write import pt_content
+from ..files import write_file
+from ..messages import shown
 from .config import TrainingConfig
 from .optimizer import are_finite
 from .step import TrainingState
 
-STATE_FILE = "training-state.pt"
-STATS_FILE = "stats.jsonl"
-CONFIG_FILE = "training_options.json"
-# What the state to go on from holds.
-_STORED = (
-    "snapshot", "images_seen", "updates", "skipped_updates", "g_optimizer", "d_optimizer", "rng", "rng_cuda"
-)  # fmt: skip
-
-
-def create_run_dir(outdir: str | Path, description: str) -> Path:
-    """Make the folder `outdir/NNNNN-description`, NNNNN one above the highest there."""
-    outdir = Path(outdir)
-    outdir.mkdir(parents=True, exist_ok=True)
-    while True:
-        taken = _numbers(outdir)
-        number = outdir / f"{max(taken, default=-1) + 1:05d}"
-        try:
-            number.mkdir()  # of several processes one gets it at a time
-        except FileExistsError:
-            continue
-        if _numbers(outdir).count(int(number.name)) == 1:
-            return number.rename(outdir / f"{number.name}-{description}")
-        number.rmdir()  # another process had it and has renamed it
-
-
-def _numbers(outdir: Path) -> list[int]:
-    return [int(match[1]) for path in outdir.iterdir() if (match := re.match(r"(\d{5})(?:-|$)", path.name))]
+STATE_PREFIX = "training-state-"
+_FIXED = ("model", "latents")  # what networks were made for
+_COUNTERS = ("images_seen", "updates", "skipped_updates")
+_STORED = (*_COUNTERS, "losses", "g_optimizer", "d_optimizer", "rng", "rng_cuda")
 
 
 class DivergedError(RuntimeError):
@@ -54,21 +36,14 @@ class DivergedError(RuntimeError):
 
 
 def _check_finite(state: TrainingState) -> None:
-    for name in ("G", "D", "Q", "G_ema", "Q_ema"):
+    for name in NETWORKS:
         network = getattr(state, name)
         if network is not None and not are_finite(network.parameters()):
             raise DivergedError(f"after {state.images_seen} images {name} has weights that are not finite: not written")
 
 
-def append_stats(run_dir: Path, stats: dict[str, Any]) -> None:
-    """Add one line of JSON with `stats` to the statistics in the folder `run_dir`."""
-    append_line(run_dir / STATS_FILE, json.dumps(stats))
-
-
 def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> Path:
-    """Write the networks under the name that `snapshot_name` gives them, then the state to go on from.
-
-    Only the newest snapshot has a state to go on from: it is twice as large as the networks.
+    """Write the networks under the name that `snapshot_name` gives them.
 
     Args:
         run_dir: folder of the run.
@@ -80,90 +55,212 @@ def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> 
 
     Raises:
         DivergedError: a parameter is not finite; nothing is written.
+        WriteError: the disk is full, or the folder can't be written.
     """
     _check_finite(state)
     path = run_dir / snapshot_name(state.images_seen)
     meta = meta | {"images_seen": state.images_seen, "training": state.config.to_dict()}
     save_network(path, G=state.G, D=state.D, G_ema=state.G_ema, Q=state.Q, Q_ema=state.Q_ema, meta=meta)
-    content = {
-        "snapshot": path.name,
-        "images_seen": state.images_seen,
-        "updates": state.updates,
-        "skipped_updates": state.skipped_updates,
+    return path
+
+
+def states_in(run_dir: Path) -> list[Path]:
+    """The checkpoints in the folder `run_dir`, oldest first; an empty list where there are none."""
+    return sorted(run_dir.glob(f"{STATE_PREFIX}*.pt"), key=kimg_of)
+
+
+def save_checkpoint(run_dir: Path, state: TrainingState, meta: dict[str, Any], keep: int) -> Path:
+    """Write all that a training needs to go on as if it had not ended, into one file, and remove old ones.
+
+    Args:
+        run_dir: folder of the run.
+        state: the training.
+        meta: as for `save_snapshot`.
+        keep: so many of the newest checkpoints stay.
+
+    Returns:
+        Path of the checkpoint.
+
+    Raises:
+        DivergedError: a parameter is not finite; nothing is written.
+        WriteError: the disk is full, or the folder can't be written; the checkpoints before it are there still.
+    """
+    _check_finite(state)
+    networks = {
+        name: NetworkState.of(name, getattr(state, name)) for name in NETWORKS if getattr(state, name) is not None
+    }
+    meta = meta | {"images_seen": state.images_seen, "training": state.config.to_dict()}
+    training = {
+        **{name: getattr(state, name) for name in _COUNTERS},
+        "losses": {name: torch.stack(values).cpu() for name, values in state.losses.items()},
         "g_optimizer": state.g_optimizer.state_dict(),
         "d_optimizer": state.d_optimizer.state_dict(),
         "rng": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
-    torch.save(content, buffer)
-    write_file(run_dir / STATE_FILE, buffer.getbuffer())
+    torch.save({**pt_content(networks, meta), "training": training}, buffer)
+    path = run_dir / f"{STATE_PREFIX}{kimg_label(state.images_seen)}.pt"
+    write_file(path, buffer.getbuffer())
+    for old in states_in(run_dir)[:-keep]:
+        old.unlink()
     return path
 
 
-def resume_training(path: Path, config: TrainingConfig, device: torch.device) -> tuple[TrainingState, list[str]]:
-    """Go on from a network file, with the optimisers' state where it lies beside it.
+@dataclass
+class Resumed:
+    """A training to go on with.
+
+    Attributes:
+        state: the training.
+        meta: what was kept beside its networks, such as the data set.
+        messages: what a user should know: settings that changed, what was not found.
+    """
+
+    state: TrainingState
+    meta: dict[str, Any]
+    messages: list[str] = field(default_factory=list)
+
+
+def resume_training(
+    path: Path, device: torch.device, changes: Mapping[str, Any] | None = None, default: TrainingConfig | None = None
+) -> Resumed:
+    """Go on from the newest whole checkpoint of a run, or from a network file.
 
     Args:
-        path: file with G, D, and the recogniser if the model has one.
-        config: settings of the training to come.
+        path: folder of a run, or a network file with G, D, and the recogniser if the model has one. Beside a snapshot
+            of a run, the checkpoint of the same moment is taken.
         device: where to train.
-
-    Returns:
-        The training, and messages about what the file did not hold.
+        changes: settings to change, by name; each that differs is told.
+        default: settings for networks whose file holds none.
 
     Raises:
-        ValueError: the file lacks the generator or the discriminator.
-        CheckpointError: the file, or the state beside it, is damaged.
+        FileNotFoundError: no such file or folder, or one without networks.
+        ValueError: the file lacks a network, holds no settings while there is no default, or a change is asked for that
+            these networks can't take.
+        CheckpointError: the file is damaged, or weights in it are not finite.
     """
-    networks = load_network(path)
-    _check_resumable(path, networks, config)
-
-    def trainable(name: str) -> Any:
-        return networks[name].to(device).train().requires_grad_(True)
-
-    recognizer = trainable("Q") if config.model != "gan" else None
-    state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer)
-    state.images_seen = int(networks["meta"].get("images_seen", 0))
-    messages = []
-    if "G_ema" in networks:
-        state.G_ema.load_state_dict(networks["G_ema"].state_dict())
-    else:
-        messages.append(f"{path.name} holds no averaged generator: the average starts from G")
-    if state.Q_ema is not None and "Q_ema" in networks:
-        state.Q_ema.load_state_dict(networks["Q_ema"].state_dict())
-    if not _restore(state, path):
-        messages.append(f"no {STATE_FILE} of {path.name} beside it: the optimisers start afresh")
-    return state, messages
+    messages: list[str] = []
+    for candidate in _candidates(path):
+        try:
+            found = _read_checkpoint(candidate)
+        except CheckpointError as error:
+            messages.append(f"{error}: not taken, the one before it is")
+            continue
+        if path.is_dir() or snapshot_name(found.meta["images_seen"]) == path.name:
+            return found.resume(device, changes or {}, messages)
+    source = find_snapshot(path)
+    loaded = load_network(source)
+    found = _Found(source, {name: loaded[name] for name in NETWORKS if name in loaded}, loaded["meta"])
+    if "training" not in found.meta and default is not None:
+        found.meta["training"] = default.to_dict()
+    messages.append(f"no checkpoint of {source.name} beside it: the optimisers start afresh")
+    return found.resume(device, changes or {}, messages)
 
 
-def _check_resumable(path: Path, networks: Mapping[str, Any], config: TrainingConfig) -> None:
-    missing = [name for name in ("G", "D") if name not in networks]
-    if missing:
-        raise ValueError(f"cannot resume from {path}: it holds no {' and no '.join(missing)}")
-    if any(isinstance(network, NetworkRecord) for network in networks.values()):
-        raise ValueError(f"cannot resume from {path}: it holds networks of another program")
-    if "Q" not in networks and config.model != "gan":
-        raise ValueError(f"cannot resume model {config.model!r} from {path}: it holds no recogniser Q")
+def _candidates(path: Path) -> list[Path]:
+    """Checkpoints, the newest first, from which to go on."""
+    if path.is_dir():
+        return states_in(path)[::-1]
+    beside = path.with_name(f"{STATE_PREFIX}{path.stem.rpartition('-')[2]}.pt")
+    return [beside] if beside.is_file() else []
 
 
-def _restore(state: TrainingState, path: Path) -> bool:
-    """Take up counters, optimisers and random numbers as they were when `path` was written, if they lie beside it."""
-    state_path = path.with_name(STATE_FILE)
-    if not state_path.is_file():
-        return False
-    stored = read_torch_file(state_path)
-    missing = [name for name in _STORED if not isinstance(stored, dict) or name not in stored]
-    if missing:
-        raise CheckpointError(f"{state_path} is no state of a training: it lacks {', '.join(missing)}")
-    # Several snapshots of one thousand of images have one name.
-    if stored["snapshot"] != path.name or stored["images_seen"] != state.images_seen:
-        return False
-    state.updates = stored["updates"]
-    state.skipped_updates = stored["skipped_updates"]
-    state.g_optimizer.load_state_dict(stored["g_optimizer"])
-    state.d_optimizer.load_state_dict(stored["d_optimizer"])
-    torch.set_rng_state(stored["rng"])
-    if stored["rng_cuda"] and torch.cuda.device_count() == len(stored["rng_cuda"]):
-        torch.cuda.set_rng_state_all(stored["rng_cuda"])
-    return True
+def _read_checkpoint(path: Path) -> _Found:
+    content = read_torch_file(path)
+    with naming(path):
+        training = content.get("training") if isinstance(content, dict) else None
+        training = training if isinstance(training, dict) else {}
+        missing = [name for name in _STORED if name not in training]
+        if missing:
+            raise CheckpointError(f"this is no checkpoint of a training: it lacks {', '.join(missing)}")
+        states, meta = read_pt(content)
+        networks = {name: state.build() for name, state in states.items() if isinstance(state, NetworkState)}
+        if not all(type(training[name]) is int for name in _COUNTERS):
+            raise CheckpointError("a counter of the training is no integer")
+        if meta.get("images_seen") != training["images_seen"]:
+            raise CheckpointError("its networks and its state are of different moments")
+        return _Found(path, networks, meta, training)
+
+
+@dataclass
+class _Found:
+    """What a file holds of a training; `training` is all but the networks, where it holds that."""
+
+    path: Path
+    networks: dict[str, Any]
+    meta: dict[str, Any]
+    training: dict[str, Any] | None = None
+
+    def resume(self, device: torch.device, changes: Mapping[str, Any], messages: list[str]) -> Resumed:
+        config = self._config(changes, messages)
+        self._check_networks(config)
+        with naming(self.path):
+            state = self._state(config, device, messages)
+            if self.training is not None:
+                _restore(state, self.training)
+        meta = {name: value for name, value in self.meta.items() if name not in ("training", "images_seen")}
+        return Resumed(state, meta, messages)
+
+    def _config(self, changes: Mapping[str, Any], messages: list[str]) -> TrainingConfig:
+        stored = self.meta.get("training")
+        if not isinstance(stored, dict):
+            raise ValueError(f"{self.path} holds no settings of a training")
+        with naming(self.path):
+            before = TrainingConfig.from_dict(stored)
+        for name, value in changes.items():
+            old = getattr(before, name)
+            if value == old:
+                continue
+            if name in _FIXED:
+                raise ValueError(f"{name} cannot change from {old} to {value}: {self.path} was trained with the former")
+            messages.append(f"{name} {old} -> {value}")
+        return before.replace(**changes)
+
+    def _check_networks(self, config: TrainingConfig) -> None:
+        missing = [name for name in ("G", "D") if name not in self.networks]
+        if missing:
+            raise ValueError(f"cannot resume from {self.path}: it holds no {' and no '.join(missing)}")
+        if any(isinstance(network, NetworkRecord) for network in self.networks.values()):
+            raise ValueError(f"cannot resume from {self.path}: it holds networks of another program")
+        if "Q" not in self.networks and config.model != "gan":
+            raise ValueError(f"cannot resume model {config.model!r} from {self.path}: it holds no recogniser Q")
+        for name, network in self.networks.items():
+            if not are_finite(network.parameters()):
+                raise CheckpointError(f"{self.path}: {name} has weights that are not finite, take an older one")
+
+    def _state(self, config: TrainingConfig, device: torch.device, messages: list[str]) -> TrainingState:
+        def trainable(name: str) -> Any:
+            return self.networks[name].to(device).train().requires_grad_(True)
+
+        recognizer = trainable("Q") if config.model != "gan" else None
+        state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer)
+        images_seen = self.meta.get("images_seen", 0)
+        if type(images_seen) is not int or images_seen < 0:
+            raise CheckpointError(f"images_seen is {shown(images_seen)}")
+        state.images_seen = images_seen
+        if "G_ema" in self.networks:
+            _copy(self.networks["G_ema"], state.G_ema)
+        else:
+            messages.append(f"{self.path.name} holds no averaged generator: the average starts from G")
+        if state.Q_ema is not None and "Q_ema" in self.networks:
+            _copy(self.networks["Q_ema"], state.Q_ema)
+        return state
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    target.load_state_dict(source.state_dict())
+
+
+def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
+    """Take up counters, optimisers and random numbers."""
+    for name in _COUNTERS:
+        setattr(state, name, training[name])
+    device = next(state.G.parameters()).device
+    losses: dict[str, Tensor] = training["losses"]
+    state.losses = {name: list(values.to(device).unbind()) for name, values in losses.items()}
+    state.g_optimizer.load_state_dict(training["g_optimizer"])
+    state.d_optimizer.load_state_dict(training["d_optimizer"])
+    torch.set_rng_state(training["rng"])
+    if training["rng_cuda"] and torch.cuda.device_count() == len(training["rng_cuda"]):
+        torch.cuda.set_rng_state_all(training["rng_cuda"])

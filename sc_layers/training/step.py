@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class TrainingState:
     images_seen: int = 0
     updates: int = 0
     skipped_updates: int = 0
+    losses: dict[str, list[Tensor]] = field(default_factory=dict)  # since the last line of statistics
 
     @classmethod
     def create(cls, config: TrainingConfig, G: Generator, D: Discriminator, Q: Recognizer | None) -> TrainingState:

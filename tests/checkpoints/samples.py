@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import pickle
 import sys
@@ -91,6 +92,9 @@ class Persistent:
 
     def __reduce__(self) -> Any:
         return reconstruct, (self.meta,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Persistent:
+        return Persistent(self.meta["class_name"], copy.deepcopy(self.meta["state"], memo))
 
 
 in_modules("dnnlib.tflib.network", "Network", Network)

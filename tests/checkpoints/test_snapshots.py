@@ -32,8 +32,10 @@ def test_a_file_stands_for_itself(tmp_path: Path) -> None:
 
 
 def test_the_name_that_is_written_is_found(tmp_path: Path) -> None:
-    make(tmp_path, snapshot_name(72_999))
+    make(tmp_path, snapshot_name(72_000))
     assert find_snapshot(str(tmp_path)).name == "network-snapshot-000072.safetensors"
+    make(tmp_path, snapshot_name(72_016), snapshot_name(72_999), snapshot_name(9_000))
+    assert find_snapshot(str(tmp_path)).name == "network-snapshot-000072.999.safetensors"
 
 
 def test_missing_snapshots_are_named(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from sc_layers import CheckpointError
-from sc_layers.checkpoints.pickles.limits import Budget
 from sc_layers.checkpoints.state import NetworkState, check_module_list, num_parameters
 from tests.checkpoints import samples
 from tests.checkpoints.samples import assert_same
@@ -19,7 +18,7 @@ from tests.checkpoints.samples import assert_same
 def test_a_network_becomes_data_and_comes_back(name: str) -> None:
     network = samples.networks()[name]
     state = NetworkState.of(name, network)
-    made = state.build(Budget(1 << 20))
+    made = state.build()
     assert_same(made, network)
     assert not made.training
     assert not any(parameter.requires_grad for parameter in made.parameters())
@@ -29,7 +28,7 @@ def test_a_network_becomes_data_and_comes_back(name: str) -> None:
 def test_building_leaves_the_random_numbers_alone() -> None:
     state = samples.states()["G"]
     before = torch.get_rng_state()
-    state.build(Budget(1 << 20))
+    state.build()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -43,16 +42,15 @@ def test_what_is_not_ours_is_refused() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     state = samples.states()["D"]
-    budget = Budget(1 << 20)
     with pytest.raises(CheckpointError, match="unknown class of network 'Encoder'"):
-        replace(state, kind="Encoder").build(budget)
+        replace(state, kind="Encoder").build()
     with pytest.raises(
         CheckpointError, match=r"configuration of the Discriminator is not valid: .*unknown field depth"
     ):
-        replace(state, config={**state.config, "depth": 3}).build(budget)
+        replace(state, config={**state.config, "depth": 3}).build()
     tensors = {name: tensor for name, tensor in state.state.items() if name != "output.bias"}
     with pytest.raises(CheckpointError, match=r"do not fit the Discriminator: output\.bias is missing"):
-        replace(state, state=tensors).build(budget)
+        replace(state, state=tensors).build()
 
 
 @pytest.mark.parametrize(

@@ -16,5 +16,5 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run(*TINY_TRAINING, "--outdir", outdir, "--snap", "0.008", "--seed", "3")
     assert result.exit_code == 0, result.output
     (folder,) = outdir.iterdir()
-    assert f"finished: {folder / 'network-snapshot-000000.safetensors'}" in result.output
+    assert f"finished: {folder / 'network-snapshot-000000.016.safetensors'}" in result.output
     return folder

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from sc_layers import cli
-from sc_layers.cli import COMMANDS
+from sc_layers.cli import COMMANDS, PURPOSES
 from tests.cli.running import assert_mistake, run
 
 
@@ -86,7 +86,7 @@ def test_no_option_takes_a_number_that_is_not_finite() -> None:
     commands = [cli.main.get_command(context, command) for command in COMMANDS]
     options = [option for command in commands if command is not None for option in _options(command)]
     real = [option for option in options if isinstance(option.type, (click.FloatRange, type(click.FLOAT)))]
-    assert {"learning_rate", "truncation", "effort", "bound", "step"} <= {option.name for option in real}
+    assert {"learning_rate", "truncation", "effort", "extent", "step"} <= {option.name for option in real}
     for option in real:
         for text in ("inf", "nan"):
             with pytest.raises(click.BadParameter):
@@ -103,10 +103,40 @@ def test_warnings_are_one_line_without_code(monkeypatch: pytest.MonkeyPatch) -> 
     assert run("patch").stderr == "warning: something odd\n"
 
 
-def test_help_does_not_wait_for_pytorch() -> None:
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_does_not_wait_for_pytorch(command: str | None) -> None:
+    arguments = [command, "--help"] if command else ["--help"]
     program = (
-        "import sys; from sc_layers.cli import main\n"
-        "try: main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+        f"import sys; from sc_layers.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: print('torch' in sys.modules)"
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "False"
+
+
+def test_commands_are_listed_by_purpose() -> None:
+    lines = run("--help").output.splitlines()
+    for purpose, commands in PURPOSES.items():
+        start = lines.index(f"{purpose}:") + 1
+        names = [line.split()[0] for line in lines[start:] if line.startswith("  ") and line[2] != " "]
+        assert names[: len(commands)] == list(commands)
+
+
+def _groups(command: click.Command) -> list[click.Command]:
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [command, *(part for group in below for part in _groups(group))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_in_whole_sentences(command: str) -> None:
+    found = cli.main.get_command(click.Context(cli.main), command)
+    assert found is not None
+    for part in _groups(found):
+        if isinstance(part, click.Group):
+            assert "..." not in part.get_help(click.Context(part)).partition("Commands:")[2]
+        for option in part.params:
+            if isinstance(option, click.Option):
+                text = (option.help or "").partition("  [default")[0]
+                assert text.endswith("."), f"{option.opts[0]}: {text!r}"
+                assert text[0].isupper(), f"{option.opts[0]}: {text!r}"
+                assert "None" not in (option.get_help_record(click.Context(part)) or ("", ""))[1], option.opts[0]

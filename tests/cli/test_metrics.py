@@ -15,6 +15,7 @@ from sc_layers.cli import main
 from sc_layers.cli import metrics as command
 from sc_layers.metrics import distances, registry
 from tests.networks import save_small_networks
+from tests.tolerances import REVERSED
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_a_terminal_without_arrows_gets_words(monkeypatch: pytest.MonkeyPatch) -
         (["--metrics", "mig"], "a data set is needed (--data)"),
         (["--metrics", "mig", "--data", "nowhere"], "no data set 'nowhere'"),
         (["--metrics", "mig", "--data", "dsprites", "--plot", "x.png"], "--plot shows TPL"),
-        (["--distance", "lpips", "--weights", "none.pth"], "no such weights file: 'none.pth'"),
+        (["--distance", "lpips", "--weights", "none.pth"], "no such file: 'none.pth'"),
         (["--device", "gpu9", "--distance", "mse"], "device 'gpu9' cannot be used"),
         (["--effort", "0", "--distance", "mse"], "effort must be positive"),
         (["--batch", "0", "--distance", "mse"], "0 is not in the range 1<=x<=65536"),
@@ -165,7 +166,7 @@ def test_the_rotation_curve_as_json(network: Path, tmp_path: Path) -> None:
     assert curve["codes"] == [0, 1]
     assert curve["angles"] == [-90, 0, 90, 180]
     # Half a turn runs through the same images backwards.
-    assert curve["distances"][0] == pytest.approx(curve["distances"][2], rel=1e-3)
+    assert curve["distances"][0] == pytest.approx(curve["distances"][2], rel=REVERSED)
 
 
 @pytest.mark.parametrize(

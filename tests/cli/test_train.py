@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
+import pytest
+import torch
+import yaml
 from click.testing import Result
 from PIL import Image
 
+from sc_layers import load_network
 from tests.cli.running import TINY_TRAINING, assert_mistake, run
 
 
@@ -17,7 +23,9 @@ def test_run_uses_the_settings_given(run_dir: Path) -> None:
     assert options["training"]["seed"] == 3
     assert options["training"]["batch"] == 8
     assert options["training"]["r1_gamma"] == 1.0
-    assert run_dir.name == "00000-shapes3d32-demo-ps_sc"
+    assert options["preset"] == "demo"
+    assert "C_spgroup-2-2" in options["networks"]["generator"]["module_list"]
+    assert re.fullmatch(r"00000-shapes3d32-demo-ps_sc-batch8-seed3-modules[0-9a-f]{8}", run_dir.name)
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -28,13 +36,81 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_resume_goes_on_from_the_newest_snapshot(run_dir: Path, tmp_path: Path) -> None:
-    arguments = ("train", "--data", "shapes3d", "--resolution", "32", "--preset", "demo", "--batch", "8")
-    result = run(*arguments, "--kimg", "0.024", "--resume", run_dir, "--outdir", tmp_path)
+@pytest.fixture
+def own_run(run_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to go on in."""
+    return shutil.copytree(run_dir, tmp_path / "run")
+
+
+def test_resume_takes_everything_from_the_run_and_goes_on_in_its_folder(own_run: Path) -> None:
+    result = run("train", "--resume", own_run, "--kimg", "0.024", "--gamma", "2")
     assert result.exit_code == 0, result.output
     assert "at 0.016 kimg" in result.output
+    assert "note: r1_gamma 1.0 -> 2.0" in result.output
+    assert f"finished: {own_run / 'network-snapshot-000000.024.safetensors'}" in result.output
+    options = json.loads((own_run / "training_options.json").read_text())
+    assert options["preset"] == "demo"
+    assert options["training"]["batch"] == 8
+    assert options["training"]["seed"] == 3
+    assert options["training"]["r1_gamma"] == 2
+    assert [json.loads(line)["kimg"] for line in (own_run / "stats.jsonl").read_text().splitlines()] == [0.016, 0.024]
+
+
+def test_resume_with_an_outdir_begins_a_folder(run_dir: Path, tmp_path: Path) -> None:
+    result = run("train", "--resume", run_dir, "--kimg", "0.024", "--outdir", tmp_path)
+    assert result.exit_code == 0, result.output
     (resumed,) = tmp_path.iterdir()
     assert json.loads((resumed / "stats.jsonl").read_text())["kimg"] == 0.024
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (("--model", "gan"), ("model cannot change from ps_sc to gan",)),
+        (("--latents", "normal"), ("latents cannot change from uniform to normal",)),
+        (("--preset", "celeba"), ("--preset cannot change from demo to celeba",)),
+        (("--resolution", "64"), ("--resolution cannot change from 32 to 64",)),
+        (("--module-list", "[Const-8]"), ("--module-list and --resume exclude each other",)),
+        (("--config", "x.json"), ("--config and --resume exclude each other",)),
+        ((), ("nothing to do: 16 images were seen",)),
+    ],
+)
+def test_what_cannot_change_on_resuming_is_named(own_run: Path, flags: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in own_run.iterdir()}
+    assert_mistake(run("train", "--resume", own_run, *flags), *parts)
+    assert {path: path.stat().st_mtime_ns for path in own_run.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_a_run_is_repeated_from_its_configuration(run_dir: Path, tmp_path: Path, suffix: str) -> None:
+    text = (run_dir / "training_options.json").read_text()
+    config = tmp_path / f"config{suffix}"
+    config.write_text(text if suffix == ".json" else yaml.safe_dump(json.loads(text)))
+    result = run("train", "--config", config, "--outdir", tmp_path / "runs")
+    assert result.exit_code == 0, result.output
+    (repeated,) = (tmp_path / "runs").iterdir()
+    assert json.loads((repeated / "training_options.json").read_text()) == json.loads(text)
+    name = "network-snapshot-000000.016.safetensors"
+    ours, theirs = (load_network(folder / name)["G_ema"].state_dict() for folder in (repeated, run_dir))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("{", ("config.json is no valid .json",)),
+        ("[1]", ("config.json must hold data, resolution", "networks, training")),
+        ('{"data": "shapes3d", "colour": 1}', ("got colour",)),
+        ('{"data": "shapes3d", "training": 3}', ("must hold",)),
+        ('{"data": "shapes3d", "training": {"speed": 3}}', ("unknown settings of a training: speed",)),
+        ('{"data": "shapes3d", "training": {"batch": "many"}}', ("a setting of a training has a value of the wrong",)),
+        ('{"preset": "demo"}', ("--data is missing",)),
+    ],
+)
+def test_a_wrong_configuration_is_named(tmp_path: Path, content: str, parts: tuple[str, ...]) -> None:
+    (tmp_path / "config.json").write_text(content)
+    assert_mistake(run("train", "--config", tmp_path / "config.json", "--outdir", tmp_path / "runs"), *parts)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_tpl_is_measured_after_each_snapshot(tmp_path: Path) -> None:
@@ -44,8 +120,8 @@ def test_tpl_is_measured_after_each_snapshot(tmp_path: Path) -> None:
     (folder,) = tmp_path.iterdir()
     lines = (folder / "metric-tpl_small_0.3.jsonl").read_text().splitlines()
     assert len(lines) == 2
-    assert json.loads(lines[-1])["snapshot_pkl"] == "network-snapshot-000000.safetensors"
-    assert (folder / "traversal-000000.png").exists()
+    assert json.loads(lines[-1])["snapshot_pkl"] == "network-snapshot-000000.016.safetensors"
+    assert (folder / "traversal-000000.016.png").exists()
     assert list(folder.glob("events.out.tfevents.*"))
 
 

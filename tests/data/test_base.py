@@ -30,7 +30,8 @@ def test_sampled_factors_take_every_value_equally_often(data: RenderedDataset) -
     factors = data.sample_factors(count, torch.Generator().manual_seed(0))
     for column, size in zip(factors.T, data.factor_sizes, strict=True):
         expected = count / size
-        np.testing.assert_allclose(np.bincount(column, minlength=size), expected, atol=5 * expected**0.5)
+        five_deviations = 5 * expected**0.5  # of a Poisson count
+        np.testing.assert_allclose(np.bincount(column, minlength=size), expected, atol=five_deviations)
 
 
 @over_rendered

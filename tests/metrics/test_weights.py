@@ -54,7 +54,7 @@ def test_without_a_connection_the_error_says_what_to_put_where(tmp_path: Path, m
 
 
 def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such weights file: '.*absent\.pth'"):
+    with pytest.raises(FileNotFoundError, match=r"no such file: '.*absent\.pth'"):
         read_state_dict(tmp_path / "absent.pth")
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(ValueError, match=r"no state dict: .*text\.pth: not a file of torch\.save"):

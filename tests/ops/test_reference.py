@@ -22,7 +22,7 @@ from tests.ops.samples import (
     sample_inputs,
     weights_for,
 )
-from tests.tolerances import GOLDEN_LAYER_RELATIVE, assert_close_to_largest
+from tests.tolerances import GOLDEN_LAYER_RELATIVE, OFFSET_DEVIATION, OFFSET_MEAN, assert_close_to_largest
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 HALVES = [torch.float16, torch.bfloat16]
@@ -240,8 +240,8 @@ def test_statistics_survive_a_large_offset() -> None:
         x = (10_001 + 2 * torch.randn(4, 35, 32, 32)).contiguous(memory_format=layout)
         mean, rstd = F.statistics(x, EPS, "fused")
         variance, expected = torch.var_mean(x.double(), (2, 3), correction=0)
-        torch.testing.assert_close(mean.double(), expected, rtol=1e-7, atol=0)
-        torch.testing.assert_close(rstd.double(), variance.rsqrt(), rtol=2e-6, atol=0)
+        torch.testing.assert_close(mean.double(), expected, **OFFSET_MEAN)
+        torch.testing.assert_close(rstd.double(), variance.rsqrt(), **OFFSET_DEVIATION)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from sc_layers import functional as F
 from sc_layers.models import Generator
 from sc_layers.models.generator import GeneratorConfig
 from tests.ops.samples import EPS, layer_inputs, result_and_gradients, sample_inputs, weights_for
-from tests.tolerances import SAME_FORMULA, assert_close_to_largest
+from tests.tolerances import FUSED_GRADIENT, SAME_FORMULA, assert_close_to_largest
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -252,7 +254,7 @@ def test_inductor_runs_the_layer_between_other_layers() -> None:
     torch.testing.assert_close(compiled, function(x, codes), **SAME_FORMULA[torch.float32])
     (ours,) = torch.autograd.grad(compiled.sum(), [x])
     (eager,) = torch.autograd.grad(function(x, codes).sum(), [x])
-    torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours, eager, **FUSED_GRADIENT)
 
 
 @pytest.mark.usefixtures("_fresh_dynamo")
@@ -397,3 +399,32 @@ def test_checkpointing_recomputes_the_same() -> None:
     grads = torch.autograd.grad(y, inputs, weights_for(y))
     for ours, expected in zip((y, *grads), result_and_gradients(inputs, "fused"), strict=True):
         assert torch.equal(ours, expected)
+
+
+# A layer whose result does not fit into the memory that is left, forward and backward.
+_WITHOUT_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch
+from sc_layers import SpatialConstriction
+torch.set_num_threads(1)
+layer = SpatialConstriction(64, 256, 2, impl="fused")
+layer(torch.randn(1, 64, 256, 256), torch.randn(1, 2)).sum().backward()
+x, codes = torch.randn(16, 64, 256, 256, requires_grad=True), torch.randn(16, 2)
+y = layer(x, codes) if sys.argv[1] == "backward" else None
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (100 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+try:
+    layer(x, codes) if y is None else torch.autograd.grad(y.mean(), [x])
+except (RuntimeError, MemoryError) as error:
+    print(str(error).splitlines()[0])
+"""
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_want_of_memory_is_a_python_exception_and_nothing_else(way: str) -> None:
+    command = [sys.executable, "-c", _WITHOUT_MEMORY, way]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "allocate memory" in result.stdout
+    assert result.stderr == ""

@@ -1,72 +1,100 @@
-"""What a run leaves on disk, and going on from it."""
+"""What a training leaves on disk, and going on from it."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from sc_layers import CheckpointError, UntrustedCheckpointError
-from sc_layers.training import create_run_dir, resume_training
-from sc_layers.training.snapshots import STATE_FILE, DivergedError, save_snapshot
+from sc_layers import CheckpointError
+from sc_layers.checkpoints import load_network
+from sc_layers.training import resume_training
+from sc_layers.training.snapshots import DivergedError, save_checkpoint, save_snapshot, states_in
 from tests.training.tiny import TINY, tiny_state
 
 CPU = torch.device("cpu")
 
 
-def test_run_dirs_are_numbered(tmp_path: Path) -> None:
-    assert create_run_dir(tmp_path / "runs", "a").name == "00000-a"
-    assert create_run_dir(tmp_path / "runs", "b").name == "00001-b"
-
-
-def test_processes_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: create_run_dir(tmp_path, "a"), range(24)))
-    assert sorted(folder.name for folder in folders) == [f"{number:05d}-a" for number in range(24)]
-
-
 @pytest.fixture
-def snapshot(tmp_path: Path) -> Path:
+def run_dir(tmp_path: Path) -> Path:
+    """A run of which two snapshots and two checkpoints were written, after 16 and 32 images."""
     state = tiny_state()
-    state.images_seen, state.updates = 32, 4
-    return save_snapshot(tmp_path, state, {})
+    for images_seen in (16, 32):
+        state.images_seen, state.updates = images_seen, images_seen // 8
+        save_snapshot(tmp_path, state, {"data": "shapes3d"})
+        save_checkpoint(tmp_path, state, {"data": "shapes3d"}, keep=2)
+    return tmp_path
 
 
-def test_a_training_comes_back_with_its_counters(snapshot: Path) -> None:
-    resumed, messages = resume_training(snapshot, TINY, CPU)
-    assert messages == []
-    assert (resumed.images_seen, resumed.updates) == (32, 4)
+def test_a_training_comes_back_with_its_counters_and_settings(run_dir: Path) -> None:
+    resumed = resume_training(run_dir, CPU)
+    assert resumed.messages == []
+    assert resumed.meta == {"data": "shapes3d"}
+    assert (resumed.state.images_seen, resumed.state.updates) == (32, 4)
+    assert resumed.state.config == TINY
 
 
-def test_resuming_without_optimizer_state_says_so(snapshot: Path) -> None:
-    (snapshot.parent / STATE_FILE).unlink()
-    _, messages = resume_training(snapshot, TINY, CPU)
-    assert messages == [f"no {STATE_FILE} of {snapshot.name} beside it: the optimisers start afresh"]
+def test_names_tell_every_moment(run_dir: Path) -> None:
+    assert [path.name for path in states_in(run_dir)] == [
+        "training-state-000000.016.pt",
+        "training-state-000000.032.pt",
+    ]
+    assert (run_dir / "network-snapshot-000000.016.safetensors").is_file()
 
 
-def test_a_state_of_other_networks_with_the_same_name_is_not_taken(snapshot: Path) -> None:
+def test_so_many_checkpoints_stay(run_dir: Path) -> None:
     state = tiny_state()
-    state.images_seen = 16  # of the same thousand
-    folder = snapshot.parent / "other"
-    folder.mkdir()
-    other = save_snapshot(folder, state, {})
-    assert other.name == snapshot.name
-    (other.parent / STATE_FILE).replace(snapshot.parent / STATE_FILE)
-    _, messages = resume_training(snapshot, TINY, CPU)
-    assert messages == [f"no {STATE_FILE} of {snapshot.name} beside it: the optimisers start afresh"]
+    state.images_seen = 1000
+    save_checkpoint(run_dir, state, {}, keep=1)
+    assert [path.name for path in states_in(run_dir)] == ["training-state-000001.pt"]
 
 
-def test_settings_that_are_given_hold_after_resuming(snapshot: Path) -> None:
-    config = TINY.replace(learning_rate=0.5, adam_beta2=0.5, adam_eps=1e-3, g_reg_interval=7)
-    resumed, _ = resume_training(snapshot, config, CPU)
-    fresh = tiny_state(config)
+def test_a_checkpoint_is_a_file_of_networks_too(run_dir: Path) -> None:
+    networks = load_network(states_in(run_dir)[-1])
+    assert set(networks) == {"G", "D", "G_ema", "Q", "meta"}
+    assert networks["meta"]["images_seen"] == 32
+
+
+def test_from_a_snapshot_the_checkpoint_of_its_moment_is_taken(run_dir: Path) -> None:
+    resumed = resume_training(run_dir / "network-snapshot-000000.016.safetensors", CPU)
+    assert resumed.messages == []
+    assert (resumed.state.images_seen, resumed.state.updates) == (16, 2)
+
+
+def test_resuming_without_a_checkpoint_says_so(run_dir: Path) -> None:
+    for path in states_in(run_dir):
+        path.unlink()
+    name = "network-snapshot-000000.032.safetensors"
+    for source in (run_dir, run_dir / name):
+        resumed = resume_training(source, CPU)
+        assert resumed.messages == [f"no checkpoint of {name} beside it: the optimisers start afresh"]
+        assert (resumed.state.images_seen, resumed.state.updates) == (32, 0)
+
+
+def test_settings_that_are_given_hold_and_are_told(run_dir: Path) -> None:
+    changes = {"learning_rate": 0.5, "adam_beta2": 0.5, "adam_eps": 1e-3, "g_reg_interval": 7, "batch": 8}
+    resumed = resume_training(run_dir, CPU, changes)
+    assert resumed.messages == [
+        "learning_rate 0.002 -> 0.5",
+        "adam_beta2 0.99 -> 0.5",
+        "adam_eps 1e-08 -> 0.001",
+        "g_reg_interval 4 -> 7",
+    ]
+    fresh = tiny_state(TINY.replace(**changes))
     for name in ("g_optimizer", "d_optimizer"):
-        ours, expected = (getattr(state, name).param_groups[0] for state in (resumed, fresh))
+        ours, expected = (getattr(state, name).param_groups[0] for state in (resumed.state, fresh))
         assert {key: ours[key] for key in ("lr", "betas", "base_eps")} == {
             key: expected[key] for key in ("lr", "betas", "base_eps")
         }
+
+
+@pytest.mark.parametrize(("name", "value"), [("model", "gan"), ("latents", "normal")])
+def test_what_networks_were_made_for_does_not_change(run_dir: Path, name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} cannot change from .* to {value}"):
+        resume_training(run_dir, CPU, {name: value})
 
 
 def test_networks_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
@@ -74,27 +102,82 @@ def test_networks_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     next(state.D.parameters()).data.flatten()[0] = float("nan")
     with pytest.raises(DivergedError, match="after 0 images D has weights that are not finite"):
         save_snapshot(tmp_path, state, {})
+    with pytest.raises(DivergedError, match="after 0 images D has weights that are not finite"):
+        save_checkpoint(tmp_path, state, {}, keep=2)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_state_of_a_stranger_is_read_by_the_machine_that_runs_nothing(snapshot: Path) -> None:
+def _changed(path: Path, change: Callable[[Any], object]) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+def test_networks_that_are_not_finite_are_not_taken(run_dir: Path) -> None:
+    def spoil(content: Any) -> None:
+        next(iter(content["networks"]["G"]["state"].values())).fill_(float("inf"))
+
+    _changed(states_in(run_dir)[-1], spoil)
+    with pytest.raises(CheckpointError, match=r"000000\.032\.pt: G has weights that are not finite, take an older one"):
+        resume_training(run_dir, CPU)
+
+
+def _shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": _shorten,
+    "no state": lambda path: torch.save([1, 2], path),
+    "no optimiser": lambda path: _changed(path, lambda content: content["training"].pop("g_optimizer")),
+    "no networks": lambda path: _changed(path, lambda content: content.pop("networks")),
+    "a counter that is none": lambda path: _changed(path, lambda content: content["training"].update(updates="many")),
+    "of two moments": lambda path: _changed(path, lambda content: content["training"].update(images_seen=8)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(run_dir: Path, damage: str) -> None:
+    newest = states_in(run_dir)[-1]
+    DAMAGE[damage](newest)
+    resumed = resume_training(run_dir, CPU)
+    (message,) = resumed.messages
+    assert message.startswith(str(newest))
+    assert message.endswith(": not taken, the one before it is")
+    assert (resumed.state.images_seen, resumed.state.updates) == (16, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda training: training["g_optimizer"]["param_groups"][0].pop("updates"),
+        lambda training: training["g_optimizer"].update(param_groups=[]),
+        lambda training: training.update(g_optimizer=[1]),
+        lambda training: training["d_optimizer"]["state"].clear(),
+        lambda training: training["d_optimizer"]["state"][0].update(exp_avg=torch.zeros(7)),
+        lambda training: training.update(rng=torch.zeros(3)),
+        lambda training: training.update(losses=[1]),
+    ],
+)
+def test_a_state_that_does_not_fit_is_one_clear_error(run_dir: Path, change: Callable[[Any], object]) -> None:
+    state = tiny_state()
+    for optimizer in (state.g_optimizer, state.d_optimizer):
+        optimizer.update()
+    state.images_seen = 48
+    path = save_checkpoint(run_dir, state, {}, keep=1)
+    _changed(path, lambda content: change(content["training"]))
+    with pytest.raises(CheckpointError, match=f"^{path}: "):
+        resume_training(run_dir, CPU)
+
+
+def test_the_state_of_a_stranger_is_read_by_the_machine_that_runs_nothing(run_dir: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return exec, ("raise SystemExit",)
 
-    torch.save({"snapshot": snapshot.name, "g_optimizer": Hostile()}, snapshot.parent / STATE_FILE)
-    with pytest.raises(UntrustedCheckpointError, match=r"training-state.pt: the checkpoint asks for __builtin__.exec"):
-        resume_training(snapshot, TINY, CPU)
-
-
-def test_a_damaged_state_is_named(snapshot: Path) -> None:
-    (snapshot.parent / STATE_FILE).write_bytes(b"PK half a file")
-    with pytest.raises(CheckpointError, match=r"training-state.pt: not a file of torch.save"):
-        resume_training(snapshot, TINY, CPU)
-
-
-@pytest.mark.parametrize("content", [[1, 2], {"snapshot": "network-snapshot-000000.safetensors"}])
-def test_a_file_that_is_no_state_is_named(snapshot: Path, content: object) -> None:
-    torch.save(content, snapshot.parent / STATE_FILE)
-    with pytest.raises(CheckpointError, match=r"training-state\.pt is no state of a training: it lacks .*g_optimizer"):
-        resume_training(snapshot, TINY, CPU)
+    (old, newest) = states_in(run_dir)
+    old.unlink()
+    torch.save({"training": Hostile()}, newest)
+    messages = resume_training(run_dir, CPU).messages
+    assert "the checkpoint asks for __builtin__.exec" in messages[0]

@@ -35,7 +35,7 @@ class Site:
     Args:
         name: what the user calls it.
         module: dotted path of the module that owns the layer.
-        channels: of its features.
+        channels: number of channels of its features.
         size: height and width of its features.
         resolution: the nominal one, by which `resolutions` chooses.
         row: index of the row of w that its module gets.
@@ -78,7 +78,7 @@ class Adapter(ABC):
 
         Args:
             generator: has the layers already.
-            record: of this attachment.
+            record: what this attachment keeps.
         """
 
     def uninstall(self, generator: nn.Module, record: Attachment) -> None:  # noqa: B027
@@ -86,7 +86,7 @@ class Adapter(ABC):
 
         Args:
             generator: attached.
-            record: of its attachment.
+            record: what its attachment keeps.
         """
 
     def copies(self, record: Attachment) -> list[list[str]]:
@@ -156,7 +156,7 @@ def add_layer_hooks(generator: nn.Module, record: Attachment, rows: Mapping[str,
 
     Args:
         generator: has the layers already.
-        record: of this attachment.
+        record: what this attachment keeps.
         rows: name of the argument that holds the row (or rows, of which the last counts), by the module's path.
     """
     for path, (start, stop) in zip(record.modules, record.groups(), strict=True):
@@ -170,7 +170,7 @@ def strip_styles(network: nn.Module, record: Attachment, names: Sequence[str] = 
 
     Args:
         network: all parts of it are looked at.
-        record: of this attachment.
+        record: what this attachment keeps.
         names: attributes under which such parts are known.
     """
     for module in network.modules():
@@ -192,8 +192,8 @@ def let_wide_w_pass(network: nn.Module, record: Attachment, name: str | None = N
 
     Args:
         network: synthesis network.
-        record: of this attachment.
-        name: of the argument that is w; its first one when None.
+        record: what this attachment keeps.
+        name: name of the argument that is w; None takes the first one.
     """
     ws = argument(network, name)
     add_pre_hook(network, WidenW(record.w_dim, record.num_codes, ws, record.codes_in_path_length))
@@ -355,8 +355,8 @@ def take_codes(network: nn.Module, generator: nn.Module, record: Attachment, wid
     Args:
         network: runs all layers during its forward.
         generator: `network`, or what it is a part of; has the layers already.
-        record: of this attachment.
-        width: of the argument before the codes.
+        record: what this attachment keeps.
+        width: number of entries of the argument before the codes.
         what: the argument's name in errors, "z" or "w".
     """
     flight = InFlight()

@@ -21,7 +21,7 @@ class _Layout:
         repository: what people call it.
         marker: file by which a checkout is recognised.
         modules: names of modules by the beginning of a tensor's name that only their generators have, tried in order.
-        arguments: of the constructor of its generators alone.
+        arguments: names of constructor arguments that its generators alone have.
     """
 
     repository: str

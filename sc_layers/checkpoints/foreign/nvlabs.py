@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..networks import NetworkRecord, module_state
+from ..pickles.limits import Budget
 from ..pickles.records import Record
 from ..state import AnyNetwork, NetworkState
 
@@ -25,7 +26,7 @@ def is_persistence(content: Any) -> bool:
     )
 
 
-def _network_of(record: Record) -> NetworkRecord:
+def _network_of(record: Record, budget: Budget) -> NetworkRecord:
     args, kwargs = record.state.get("_init_args", ()), record.state.get("_init_kwargs", {})
     if not isinstance(args, tuple) or not isinstance(kwargs, dict) or not all(isinstance(k, str) for k in kwargs):
         raise CheckpointError(f"{record.name:.80} was stored without the arguments that it was made with")
@@ -33,23 +34,24 @@ def _network_of(record: Record) -> NetworkRecord:
     if attachment is not None and not isinstance(attachment, dict):
         raise CheckpointError(f"{_ATTACHMENT} of {record.name:.80} is not a set of arguments")
     kwargs = {name: value for name, value in kwargs.items() if name != _ATTACHMENT}
-    return NetworkRecord(record.name, args, kwargs, module_state(record), attachment=attachment)
+    return NetworkRecord(record.name, args, kwargs, module_state(record, budget), attachment=attachment)
 
 
-def _recognizer_of(record: Any) -> NetworkState:
+def _recognizer_of(record: Any, budget: Budget) -> NetworkState:
     """Our recogniser, which the patched training scripts keep beside the networks."""
     state = record.state if isinstance(record, Record) and record.name == "Recognizer" else None
     config = state.get("config") if isinstance(state, dict) else None
     if not isinstance(config, Record) or not isinstance(config.state, dict):
         raise CheckpointError("Q is not a recogniser of sc_layers")
-    return NetworkState("Recognizer", config.state, module_state(record))
+    return NetworkState("Recognizer", config.state, module_state(record, budget))
 
 
-def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
+def networks_of(content: dict[str, Any], budget: Budget) -> tuple[dict[str, AnyNetwork], dict[str, Any]]:
     """The networks of such a file as records, our recogniser where there is one, and `meta`.
 
     Args:
         content: what the file held.
+        budget: pays for the names of the tensors.
 
     Raises:
         CheckpointError: a network without arguments or tensors.
@@ -61,8 +63,8 @@ def networks_of(content: dict[str, Any]) -> tuple[dict[str, AnyNetwork], dict[st
             continue
         if not isinstance(record, Record) or not isinstance(record.state, dict):
             raise CheckpointError(f"{name} is not a network")
-        networks[name] = _network_of(record)
+        networks[name] = _network_of(record, budget)
     if content.get("Q") is not None:
-        networks["Q"] = _recognizer_of(content["Q"])
+        networks["Q"] = _recognizer_of(content["Q"], budget)
     meta = {name: content.get(name) for name in ("training_set_kwargs", SETTINGS)}
     return networks, {name: value for name, value in meta.items() if name != SETTINGS or isinstance(value, dict)}

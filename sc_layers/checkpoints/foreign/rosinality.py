@@ -42,7 +42,7 @@ def _makes_wavelets(state: dict[str, Tensor]) -> bool:
 
 def _blocks(state: dict[str, Tensor], prefix: str) -> int:
     """Modules of a list with tensors; no image has as many as 60 doublings."""
-    return min(60, len({name.split(".")[1] for name in state if name.startswith(prefix)}))
+    return min(60, len({name.split(".", 2)[1] for name in state if name.startswith(prefix)}))
 
 
 def _generator_arguments(state: dict[str, Tensor]) -> dict[str, Any]:

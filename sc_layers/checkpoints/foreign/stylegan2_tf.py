@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ...messages import shown
 from ..errors import CheckpointError
 from ..networks import NetworkRecord
 
@@ -176,11 +177,11 @@ def _arguments(
         if name in _IGNORED or (name in _FIXED and value == _FIXED[name]):
             continue
         if name not in places:
-            raise CheckpointError(f"StyleGAN2 with {name:.80}={value!r:.80} is not known to stylegan2-ada-pytorch")
+            raise CheckpointError(f"StyleGAN2 with {name:.80}={shown(value)} is not known to stylegan2-ada-pytorch")
         place, ours = places[name]
         if name == "fmap_base":
             if not isinstance(value, int):
-                raise CheckpointError(f"fmap_base must be an integer, got {value!r:.80}")
+                raise CheckpointError(f"fmap_base must be an integer, got {shown(value)}")
             value = 2 * value
         (kwargs[place] if place else kwargs)[ours] = value
     return kwargs
@@ -192,7 +193,7 @@ def record_of(function: str, given: Mapping[str, Any], variables: Mapping[str, A
     Args:
         function: the function that builds it in TensorFlow, one of `BUILDERS`.
         given: its keyword arguments.
-        variables: by name; those of components under `synthesis/` and `mapping/`.
+        variables: the network's variables by name; those of components stand under `synthesis/` and `mapping/`.
 
     Raises:
         CheckpointError: arguments or variables that the other program does not have.

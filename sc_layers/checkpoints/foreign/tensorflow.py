@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...messages import shown
 from ..errors import CheckpointError
 from ..networks import NetworkRecord
 from ..pickles.limits import AllocationLimit, Budget
@@ -43,8 +44,9 @@ def _state_of(network: Record) -> dict[str, Any]:
     kinds = {"static_kwargs": dict, "components": dict, "build_func_name": str, "variables": list}
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
         raise CheckpointError(f"a TensorFlow network without {', '.join(kinds)}")
-    if state.get("version") not in _VERSIONS:
-        raise CheckpointError(f"a TensorFlow network of version {state.get('version')!r:.40}, known are 2 to 4")
+    version = state.get("version")
+    if not isinstance(version, (int, float)) or version not in _VERSIONS:
+        raise CheckpointError(f"a TensorFlow network of version {shown(state.get('version'))}, known are 2 to 4")
     if not all(isinstance(name, str) for name in state["static_kwargs"]):
         raise CheckpointError("an argument of a TensorFlow network has a name that is no text")
     return state
@@ -67,10 +69,10 @@ def _variables_of(network: Record, scopes: Mapping[str, str]) -> Variables:
     variables = _own_variables(state)
     for name, component in state["components"].items():
         if not isinstance(component, Record) or name not in scopes:
-            raise CheckpointError(f"unknown component {name!r:.80}, known are {', '.join(scopes)}")
+            raise CheckpointError(f"unknown component {shown(name)}, known are {', '.join(scopes)}")
         part = _state_of(component)
         if part["components"]:
-            raise CheckpointError(f"the component {name!r:.80} has components itself")
+            raise CheckpointError(f"the component {shown(name)} has components itself")
         variables.update({scopes[name] + key: value for key, value in _own_variables(part).items()})
     return variables
 
@@ -84,7 +86,7 @@ def _checked_arguments(state: Mapping[str, Any], num_variables: int) -> dict[str
         if not all(isinstance(item, plain) for item in items):
             raise CheckpointError(f"the argument {name:.80} is no plain value")
     modules = arguments.get("module_list", "")
-    check_module_list(modules if isinstance(modules, str) else ",".join(map(str, modules)), num_variables)
+    check_module_list(",".join(map(str, modules)) if isinstance(modules, (list, tuple)) else modules, num_variables)
     return arguments
 
 

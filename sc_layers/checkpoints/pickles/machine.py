@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import io
 import pickletools
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CheckpointError, UntrustedCheckpointError
-from .limits import Budget
+from .limits import OBJECT, Budget
 
 _LARGEST_KEY = 2**63
+_LONGEST_INTEGER = 1024  # bits: the older files of torch.save begin with a number of 77
 
 Construct = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
@@ -114,15 +116,16 @@ class Machine:
 
     def _step(self, opcode: str, argument: Any) -> None:
         if opcode in _LITERALS:
-            self.stack.append(argument)
+            self._literal(argument)
         elif opcode in _CONSTANTS:
+            self.budget.charge(OBJECT)
             self.stack.append(_CONSTANTS[opcode]())
         elif opcode in _GETS:
             self._get(int(argument))
         elif opcode == "MEMOIZE":
-            self.memo[len(self.memo)] = self._top()
+            self._put(len(self.memo))
         elif opcode in _PUTS:
-            self.memo[int(argument)] = self._top()
+            self._put(int(argument))
         elif opcode in _SHORT_TUPLES:
             self.stack.append(tuple(self._pop_several(_SHORT_TUPLES[opcode])))
         elif opcode in _EXTENSIONS:
@@ -131,6 +134,12 @@ class Machine:
             raise CheckpointError("the pickle needs buffers that are not in the file")
         elif opcode not in _IGNORED:
             getattr(self, f"_op_{opcode.lower()}")(argument)
+
+    def _literal(self, value: Any) -> None:
+        if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
+            raise CheckpointError(f"an integer of {value.bit_length()} bits")
+        self.budget.charge(sys.getsizeof(value))
+        self.stack.append(value)
 
     def _top(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:
@@ -150,9 +159,14 @@ class Machine:
         while self.stack:
             item = self.stack.pop()
             if item is _MARK:
+                self.budget.charge(OBJECT * (1 + len(items)))
                 return items[::-1]
             items.append(item)
         raise CheckpointError("not a valid pickle: no mark on the stack")
+
+    def _put(self, index: int) -> None:
+        self.budget.charge(OBJECT)
+        self.memo[index] = self._top()
 
     def _get(self, index: int) -> None:
         if index not in self.memo:
@@ -170,6 +184,7 @@ class Machine:
         return entry.value if isinstance(entry, Constant) else Name(module, name, entry)
 
     def _make(self, target: Any, args: Any, kwargs: Any) -> Any:
+        self.budget.charge(OBJECT)
         if not isinstance(target, Name):
             raise CheckpointError(f"the pickle calls a {type(target).__name__}")
         if not isinstance(args, tuple) or not isinstance(kwargs, dict):

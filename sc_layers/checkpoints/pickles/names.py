@@ -85,20 +85,20 @@ class _Constructors:
         self.read_storage = read_storage
 
     def ndarray(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArrayRecord:
-        return ArrayRecord()
+        return ArrayRecord(self.budget)
 
     def dtype(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DtypeRecord:
         return DtypeRecord(_arguments("dtype", args, 1, 3)[0])
 
     def scalar(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> np.generic:
         dtype, raw = _arguments("a numpy scalar", args, 2, 2)
-        value: Any = make_array(raw, dtype, (), False)[()]
+        value: Any = make_array(raw, dtype, (), False, self.budget)[()]
         return cast("np.generic", value)
 
     def frombuffer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArrayRecord:
         raw, dtype, shape, order = _arguments("frombuffer", args, 4, 4)
-        record = ArrayRecord()
-        record.array = make_array(raw, dtype, shape, order == "F")
+        record = ArrayRecord(self.budget)
+        record.array = make_array(raw, dtype, shape, order == "F", self.budget)
         return record
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...messages import shown
 from ..errors import CheckpointError
-from .limits import Budget
+from .limits import OBJECT, Budget
 
 MAX_DEPTH = 128
-MAX_UNFOLDED = 4_000_000
+MAX_UNFOLDED = 1_000_000
+_TEXT = 16  # characters that count as one value
+_MOST_NUMBERS = 2**48  # that a shape may ask for, even where one of its sizes is 0
 MAX_DIMENSIONS = 16
 _SCALARS = (str, bytes, bytearray, bool, int, float, complex, type(None), np.ndarray, np.generic, Tensor)
 _DTYPE_NAME = re.compile(r"b1|[iu][1248]|f[248]")
@@ -55,7 +58,7 @@ class DtypeRecord:
     def __init__(self, name: Any) -> None:
         order = name[:1] if isinstance(name, str) and name[:1] in "<>=|" else ""
         if not isinstance(name, str) or not _DTYPE_NAME.fullmatch(name[len(order) :]):
-            raise CheckpointError(f"arrays of {name!r:.40} are not read, only plain numbers are")
+            raise CheckpointError(f"arrays of {shown(name)} are not read, only plain numbers are")
         self.dtype = np.dtype(name)
 
     def build(self, state: Any) -> None:
@@ -72,12 +75,14 @@ def check_shape(shape: Any) -> tuple[int, ...]:
         CheckpointError: it is not.
     """
     sizes = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
-    if not sizes or not all(type(size) is int and 0 <= size < 2**48 for size in shape):
-        raise CheckpointError(f"{_short(shape)} is not the shape of an array")
+    if not sizes or not all(type(size) is int and 0 <= size < _MOST_NUMBERS for size in shape):
+        raise CheckpointError(f"{shown(shape)} is not the shape of an array")
+    if math.prod(max(size, 1) for size in shape) > _MOST_NUMBERS:
+        raise CheckpointError(f"nobody has an array of shape {shape}")
     return tuple(shape)
 
 
-def make_array(raw: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray[Any, Any]:
+def make_array(raw: Any, dtype: Any, shape: Any, fortran: bool, budget: Budget) -> np.ndarray[Any, Any]:
     """An array over the bytes `raw`, whose number must be what shape and dtype ask for.
 
     Args:
@@ -85,11 +90,13 @@ def make_array(raw: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray[An
         dtype: a `DtypeRecord`.
         shape: a tuple of sizes.
         fortran: whether the first index runs fastest.
+        budget: pays where numbers are copied.
 
     Raises:
         CheckpointError: it is not, or one of the arguments is not what it should be.
     """
     if isinstance(raw, str):
+        budget.charge(len(raw))
         raw = encode_latin1(raw)
     if not isinstance(raw, (bytes, bytearray)) or not isinstance(dtype, DtypeRecord):
         raise CheckpointError("an array is not made of bytes and a dtype")
@@ -97,6 +104,8 @@ def make_array(raw: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray[An
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise CheckpointError(f"an array of shape {shape} and {dtype.dtype} cannot have {len(raw)} bytes")
     array: np.ndarray[Any, Any] = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
+    if not dtype.dtype.isnative:
+        budget.charge(len(raw))
     return array.astype(dtype.dtype.newbyteorder("="), copy=False)
 
 
@@ -113,16 +122,22 @@ def encode_latin1(text: str) -> bytes:
 
 
 class ArrayRecord:
-    """A numpy array: empty when announced, filled by the state that follows."""
+    """A numpy array: empty when announced, filled by the state that follows.
 
-    array: np.ndarray[Any, Any] | None = None
+    Args:
+        budget: pays where numbers are copied.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.array: np.ndarray[Any, Any] | None = None
 
     def build(self, state: Any) -> None:
         """Fill the array from `state`, which is (version, shape, dtype, order, bytes)."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise CheckpointError("the state of an array is not (version, shape, dtype, order, bytes)")
         _, shape, dtype, fortran, raw = state
-        self.array = make_array(raw, dtype, shape, bool(fortran))
+        self.array = make_array(raw, dtype, shape, bool(fortran), self.budget)
 
     def settle(self) -> np.ndarray[Any, Any]:
         """The array; raises CheckpointError if it was never filled."""
@@ -139,14 +154,22 @@ class StorageRecord:
     count: int
     flat: Tensor | None = None
 
-    def fill(self, raw: bytes | memoryview) -> None:
-        """Take the numbers from their bytes `raw`; raises CheckpointError if they are not as many as announced."""
+    def fill(self, raw: memoryview) -> None:
+        """Take the numbers from their bytes, without a copy where these are aligned.
+
+        Args:
+            raw: bytes that may be written.
+
+        Raises:
+            CheckpointError: they are not as many as announced.
+        """
         if len(raw) != self.count * self.dtype.itemsize:
-            raise CheckpointError(f"a storage of {self.count} {self.dtype} cannot have {len(raw)} bytes")
+            raise CheckpointError(f"a storage of {shown(self.count)} {self.dtype} cannot have {len(raw)} bytes")
         if self.count == 0:
             self.flat = torch.empty(0, dtype=self.dtype)
-        else:
-            self.flat = torch.frombuffer(bytearray(raw), dtype=self.dtype)
+            return
+        flat = torch.frombuffer(raw, dtype=self.dtype)
+        self.flat = flat.clone() if flat.data_ptr() % self.dtype.itemsize else flat
 
 
 @dataclass(eq=False)
@@ -181,13 +204,6 @@ class TensorRecord:
         return self.storage.flat.as_strided(self.shape, self.stride, self.offset)
 
 
-def _short(value: Any) -> str:
-    """`value` for a message; only the type of anything that may be large."""
-    if isinstance(value, (int, float, str, bytes, type(None))):
-        return f"{value!r:.60}"
-    return f"a {type(value).__name__}"
-
-
 class _Settler:
     """Turns what was read into plain Python, arrays, tensors and records, and refuses loops and deep nesting."""
 
@@ -199,7 +215,7 @@ class _Settler:
 
     def settle(self, value: Any) -> Any:
         if isinstance(value, _SCALARS):
-            self.count(1)
+            self.count(1 + len(value) // _TEXT if isinstance(value, (str, bytes, bytearray)) else 1)
             return value
         if id(value) in self.done:
             settled, size = self.done[id(value)]
@@ -226,12 +242,12 @@ class _Settler:
     def convert(self, value: Any) -> Any:
         if isinstance(value, (ArrayRecord, TensorRecord)):
             settled = value.settle()
-            self.budget.charge(settled.nbytes)
+            self.budget.charge(settled.nbytes + 10 * OBJECT)
             return settled
         if isinstance(value, DtypeRecord):
             return str(value.dtype)
         if isinstance(value, dict):
-            return {key: self.settle(item) for key, item in value.items()}
+            return {self.settle(key): self.settle(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self.settle(item) for item in value]
         if isinstance(value, (tuple, set, frozenset)):

@@ -56,7 +56,7 @@ def read_npy(file: IO[bytes], size: int, where: object) -> Array:
 
     Args:
         file: open for reading.
-        size: of all that it holds.
+        size: bytes that it holds in all.
         where: what messages call it.
 
     Raises:

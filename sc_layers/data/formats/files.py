@@ -29,7 +29,7 @@ class Files(Protocol):
     """Picture files by name.
 
     Attributes:
-        path: of the folder or archive.
+        path: the folder or archive.
         left_out: why other files there are no pictures of the set, and how many.
         has_labels: whether a label file lies beside them.
     """
@@ -82,7 +82,7 @@ class FolderFiles(Files):
     """The files below a folder, subfolders included; a folder that is linked to is entered once.
 
     Args:
-        path: of the folder.
+        path: the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,7 +139,7 @@ class ZipFiles(Files):
     """The files in a zip archive, which stays open; several threads and processes may read from it.
 
     Args:
-        path: of the archive.
+        path: the archive.
 
     Raises:
         ValueError: it is no zip archive.

@@ -38,7 +38,7 @@ class PictureFiles:
     pictures are grey if all files are, else RGB. Hidden files are left out; the order is that of sorted names.
 
     Attributes:
-        headers: of the pictures, in their order.
+        headers: the pictures' headers, in the pictures' order.
         damaged: what is wrong with the files that were left out for it, by name.
         num_channels: 1 (grey) or 3 (RGB).
 

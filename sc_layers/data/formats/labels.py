@@ -43,7 +43,7 @@ def read_labels(files: Files, names: list[str]) -> npt.NDArray[Any] | None:
 
     Args:
         files: with a label file beside them.
-        names: of the pictures.
+        names: the pictures' file names.
 
     Raises:
         ValueError: the label file is too large or damaged, lacks one of the files, or has labels that are no numbers.

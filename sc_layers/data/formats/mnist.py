@@ -81,7 +81,7 @@ class IdxImages(Dataset):
     `resolution` asks for the stored size.
 
     Args:
-        path: of the file of images.
+        path: the file of images.
         resolution: height and width, the stored one or the next power of two; None takes that.
 
     Raises:

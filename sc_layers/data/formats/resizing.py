@@ -33,7 +33,7 @@ def side_after_crop(width: int, height: int, crop: str | int | None) -> int:
     """Height and width of what a crop leaves of a picture.
 
     Args:
-        width: of the picture, in pixels.
+        width: the picture's width in pixels.
         height: likewise.
         crop: "center" (all that fits in the middle), "celeba", the side of a square in the middle, or None.
 

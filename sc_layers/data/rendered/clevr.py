@@ -120,7 +120,7 @@ class Clevr(RenderedDataset):
     """One object of CLEVR: colour, shape and place on the floor in all 9,600 combinations.
 
     Args:
-        resolution: of the images, one of `RESOLUTIONS`.
+        resolution: height and width of the images in pixels, one of `RESOLUTIONS`.
 
     Raises:
         ValueError: another resolution.

@@ -78,8 +78,8 @@ class DSprites(RenderedDataset):
     orientation as its last). A square looks the same after a quarter turn, an ellipse after half a turn.
 
     Args:
-        resolution: of the images: 64 (as the original) or 128, black and white; or 32, the 2x2 means of 64, with grey
-            edges, since positions are half a pixel apart there.
+        resolution: height and width of the images in pixels: 64 (as the original) or 128, black and white; or 32, the
+            2x2 means of 64, with grey edges, since positions are half a pixel apart there.
 
     Raises:
         ValueError: another resolution.

@@ -157,7 +157,7 @@ class Shapes3D(RenderedDataset):
     Differs from the original in being smooth at edges and free of its faint wall texture.
 
     Args:
-        resolution: of the images, one of `RESOLUTIONS`; the original has 64.
+        resolution: height and width of the images in pixels, one of `RESOLUTIONS`; the original has 64.
 
     Raises:
         ValueError: another resolution.

@@ -20,8 +20,8 @@ class Solid:
 
     Attributes:
         name: what a person calls it.
-        height: of its highest point.
-        bounding_radius: of a ball around (0, 0, height / 2) that contains it.
+        height: z of its highest point.
+        bounding_radius: radius of a ball around (0, 0, height / 2) that contains it.
         entry: origins, directions -> distance [P] at which a ray enters, in units of the direction's length;
             infinite for a ray that misses. Rays start outside.
         normal: points [3, P] on the surface -> outward unit normals [3, P].

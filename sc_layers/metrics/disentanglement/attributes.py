@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import check_regular
 from ..score import Floats
 
 
@@ -29,8 +30,7 @@ def read_attributes(path: str | os.PathLike[str], files: Sequence[str]) -> tuple
         ValueError: not such a table; an image that it lacks, or has twice; a value that is no number.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such table of attributes: {str(path)!r}")
+    check_regular(path)
     header, rows = _table(path)
     by_name = {row[0]: row[1:] for row in rows}
     if len(by_name) != len(rows):

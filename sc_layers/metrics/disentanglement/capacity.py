@@ -24,8 +24,8 @@ def explicitness_of_curve(capacities: Sequence[float], losses: Floats, baseline:
     has 1; one whose loss falls along a straight line from `baseline` to 0 has 0.
 
     Args:
-        capacities: of the probes, increasing, at least two.
-        losses: of each probe.
+        capacities: the probes' capacities, at least two, increasing.
+        losses: the loss of each probe, as many as there are capacities.
         baseline: loss of a constant guess.
 
     Source: Eastwood et al. 2023, section 4.1 (the least attainable loss taken as 0, as in their tables).
@@ -53,7 +53,7 @@ def dci_es_from_codes(
         test: the same of other images.
         depths: greatest depths of the trees, increasing: the capacity of the probes.
         num_trees: in each forest.
-        seed: of the forests.
+        seed: integer, or numpy's generator, that fixes the forests.
 
     Raises:
         ValueError: fewer than two depths, or depths that do not increase.

@@ -20,7 +20,7 @@ def normalized_information(codes: Floats, factors: Ints, seed: int = 0) -> Float
     Args:
         codes: continuous representations [N, K].
         factors: factor indices [N, F], each of two values or more.
-        seed: of the noise that scikit-learn adds to tell equal codes apart.
+        seed: integer that fixes the noise which scikit-learn adds to tell equal codes apart.
 
     Returns:
         [F, K], not negative.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sc_layers.data import DSprites
+from tests.tolerances import HALF_PIXEL, LEVEL
 
 SQUARE, ELLIPSE, HEART = range(3)
 
@@ -46,7 +47,7 @@ def test_images_are_black_and_white(resolution: int) -> None:
 def test_small_images_are_average_pools() -> None:
     factors = DSprites().sample_factors(100, torch.Generator().manual_seed(1))
     pooled = torch.nn.functional.avg_pool2d(DSprites(64).images(factors).float(), 2)
-    torch.testing.assert_close(DSprites(32).images(factors).float(), pooled, atol=0.5, rtol=0)
+    torch.testing.assert_close(DSprites(32).images(factors).float(), pooled, atol=LEVEL / 2, rtol=0)
 
 
 @pytest.mark.parametrize("resolution", [64, 128])
@@ -71,8 +72,8 @@ def test_all_sprites_have_their_centre_of_mass_at_their_position() -> None:
     pixels = torch.arange(64) + 0.5
     across = (images.sum(-2) * pixels).sum(-1) / mass
     down = (images.sum(-1) * pixels).sum(-1) / mass
-    torch.testing.assert_close(across, torch.full_like(across, 4 + 16), atol=0.5, rtol=0)
-    torch.testing.assert_close(down, torch.full_like(down, 20 + 16), atol=0.5, rtol=0)
+    torch.testing.assert_close(across, torch.full_like(across, 4 + 16), **HALF_PIXEL)
+    torch.testing.assert_close(down, torch.full_like(down, 20 + 16), **HALF_PIXEL)
 
 
 def test_sprites_grow_with_scale() -> None:

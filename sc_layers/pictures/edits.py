@@ -1,0 +1,117 @@
+"""Attributes that images take over from others, or flip, by their codes (paper, Fig. 6 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..images import check_images, to_uint8
+from .sheet import draw_sheet, written
+
+Seeded = tuple[Callable[..., Tensor], Tensor]  # a generator, and the codes [1, K] of one of its pictures
+
+
+def with_codes_of(codes: Tensor, source: Tensor, dims: Sequence[int]) -> Tensor:
+    """`codes` in which some come from another picture.
+
+    Args:
+        codes: [1, K].
+        source: [1, K].
+        dims: which codes are taken from `source`.
+
+    Raises:
+        ValueError: a code that does not exist.
+    """
+    for dim in dims:
+        if not 0 <= dim < codes.shape[1]:
+            raise ValueError(f"code {dim} does not exist: there are {codes.shape[1]}, 0 to {codes.shape[1] - 1}")
+    changed = codes.clone()
+    changed[:, list(dims)] = source[:, list(dims)]
+    return changed
+
+
+@torch.no_grad()
+def _image(generator: Callable[..., Tensor], codes: Tensor) -> Tensor:
+    return to_uint8(check_images(generator(codes, noise_mode="const"), codes)).cpu()[0]
+
+
+def transfer_sheet(
+    sources: Mapping[int, Seeded], targets: Mapping[int, Seeded], attributes: Mapping[str, Sequence[int]], title: str
+) -> Tensor:
+    """A row for each source: as it is, and with each attribute of each target.
+
+    Args:
+        sources: generator and codes by seed.
+        targets: where attributes come from, by seed; the first row shows them.
+        attributes: codes by the attribute's name.
+        title: what stands over the sheet.
+
+    Returns:
+        uint8 [3, height, width].
+
+    Raises:
+        ValueError: a code that does not exist.
+    """
+    columns = [(name, seed) for name in attributes for seed in targets]
+    drawn = {seed: _image(*target) for seed, target in targets.items()}
+    blank = torch.full_like(next(iter(drawn.values())), 255)
+    rows = [torch.stack([blank, *(drawn[seed] for _, seed in columns)])]
+    for generator, codes in sources.values():
+        changed = [with_codes_of(codes, targets[seed][1], attributes[name]) for name, seed in columns]
+        rows.append(torch.stack([_image(generator, one) for one in (codes, *changed)]))
+    labels = ["takes from", *(f"seed {seed}" for seed in sources)]
+    return draw_sheet(torch.stack(rows), labels, ["as it is", *(f"{name} of {seed}" for name, seed in columns)], title)
+
+
+def flip_sheet(sources: Mapping[int, Seeded], dims: Sequence[int], names: Mapping[int, str], title: str) -> Tensor:
+    """A row for each source: as it is, and with the sign of each code turned.
+
+    Args:
+        sources: generator and codes by seed.
+        dims: the codes to turn, one a column.
+        names: what codes are called, as far as they have names.
+        title: what stands over the sheet.
+
+    Returns:
+        uint8 [3, height, width].
+
+    Raises:
+        ValueError: a code that does not exist.
+    """
+    rows = []
+    for generator, codes in sources.values():
+        flipped = [with_codes_of(codes, -codes, [dim]) for dim in dims]
+        rows.append(torch.stack([_image(generator, one) for one in (codes, *flipped)]))
+    heads = ["as it is", *(f"{names.get(dim, f'code {dim}')} flipped" for dim in dims)]
+    return draw_sheet(torch.stack(rows), [f"seed {seed}" for seed in sources], heads, title)
+
+
+def plane_sheet(
+    generator: Callable[..., Tensor], base: Tensor, dims: tuple[int, int], values: Sequence[float]
+) -> Tensor:
+    """The plane of two codes around a picture: one changes down, the other across (paper, Fig. 3).
+
+    Args:
+        generator: images from codes [B, K].
+        base: the codes [1, K] of the picture.
+        dims: the code that changes down, and the one that changes across.
+        values: what they take.
+
+    Returns:
+        uint8 [3, height, width].
+
+    Raises:
+        ValueError: a code that does not exist, or one code twice.
+    """
+    down, across = dims
+    if down == across:
+        raise ValueError(f"the plane needs two codes, got {down} twice")
+    rows = []
+    for first in values:
+        row = with_codes_of(base, torch.full_like(base, first), [down])
+        codes = [with_codes_of(row, torch.full_like(base, second), [across]) for second in values]
+        rows.append(torch.stack([_image(generator, one) for one in codes]))
+    heads = [f"{across}: {written(value)}" for value in values]
+    return draw_sheet(torch.stack(rows), [f"code {down}: {written(value)}" for value in values], heads)

@@ -1,0 +1,59 @@
+"""What a training shows in TensorBoard."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._optional import require
+from ..checkpoints.snapshots import kimg_label
+from .run_dir import STATS_FILE
+from .step import TrainingState
+
+_PICTURES = ("fakes", "masks")
+
+
+class Board:
+    """Losses, learning rate, speed, skipped updates and pictures of a run, for TensorBoard.
+
+    Args:
+        run_dir: folder of the run, where TensorBoard looks.
+
+    Attributes:
+        writer: TensorBoard's `SummaryWriter`.
+
+    Raises:
+        ImportError: TensorBoard is missing.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        require("tensorboard", "train")
+        self.writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter(run_dir)
+        self._shown = -1
+
+    def after_snapshot(self, state: TrainingState, run_dir: Path) -> None:
+        """The hook of the training loop: show the lines of statistics since the last call, and the pictures.
+
+        Args:
+            state: the training.
+            run_dir: folder of the run.
+        """
+        path = run_dir / STATS_FILE
+        for text in path.read_text().splitlines() if path.is_file() else ():
+            line = json.loads(text)
+            step = round(line["kimg"] * 1000)
+            if self._shown < step <= state.images_seen:
+                for name, value in line.items():
+                    if name not in ("kimg", "timestamp") and value is not None:
+                        self.writer.add_scalar(name if "/" in name else f"Progress/{name}", value, step)
+        self._shown = state.images_seen
+        for name in _PICTURES:
+            path = run_dir / f"{name}{kimg_label(state.images_seen)}.png"
+            if path.is_file():
+                image = require("PIL.Image", "train").open(path).convert("RGB")
+                self.writer.add_image(name, np.asarray(image), state.images_seen, dataformats="HWC")
+        self.writer.flush()
