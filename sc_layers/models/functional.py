@@ -53,7 +53,14 @@ def fir_filter(
 
 
 def fir_filter_depthwise(x: Tensor, taps: Tensor, padding: tuple[int, int], stride: int) -> Tensor:
-    """`fir_filter` as a convolution of every channel with the outer product of the taps with themselves."""
+    """`fir_filter` as a convolution of every channel with the outer product of the taps with themselves.
+
+    Args:
+        x: [N, C, H, W].
+        taps: [T], symmetric, of the dtype of x.
+        padding: rows (and columns) of zeros before and after.
+        stride: keep every stride-th row and column.
+    """
     before, after = padding
     if before != after:
         x = F.pad(x, (before, after, before, after))
@@ -63,7 +70,14 @@ def fir_filter_depthwise(x: Tensor, taps: Tensor, padding: tuple[int, int], stri
 
 
 def fir_filter_banded(x: Tensor, taps: Tensor, padding: tuple[int, int], stride: int) -> Tensor:
-    """`fir_filter` as products with banded matrices, in the memory format of x: without a copy of the features."""
+    """`fir_filter` as products with banded matrices, in the memory format of x: without a copy of the features.
+
+    Args:
+        x: [N, C, H, W].
+        taps: [T], symmetric, of the dtype of x.
+        padding: rows (and columns) of zeros before and after.
+        stride: keep every stride-th row and column.
+    """
     batch, channels, height, width = x.shape
     rows, columns = (_band(taps, size, padding, stride) for size in (height, width))
     if layout_of(x) == torch.channels_last:
