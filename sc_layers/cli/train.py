@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from ..metrics.traversal_hook import TraversalLengthHook
     from ..training import TrainingConfig, TrainingState
     from ..training.loop import SnapshotHook
+    from ..training.processes import Processes
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 _SOURCE = ("data", "resolution", "preset", "crop", "background")
@@ -95,6 +99,11 @@ _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_pe
 @with_options(distance_options)
 @click.option("--tensorboard", is_flag=True, help="Write losses, pictures and what --tpl measures for TensorBoard.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and the size of the networks, and stop.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 64),
+    help="So many processes of this machine share every batch, each on a GPU of its own, or all on the CPU.",
+)
 @device_option
 def train(
     config_file: Path | None,
@@ -107,6 +116,7 @@ def train(
     weights: Path | None,
     tensorboard: bool,
     dry_run: bool,
+    gpus: int | None,
     device: str,
     keep: int,
     **options: Any,
@@ -115,42 +125,110 @@ def train(
 
     Every option without a default takes its value from the preset, from --config, or from the run to --resume, which
     goes on in its own folder from its newest whole checkpoint unless --outdir is given. SIGINT and SIGTERM leave a
-    checkpoint.
+    checkpoint. With --gpus, or under torchrun, which does so on several machines, processes share every batch.
     """
-    from ..training import Interrupted, create_run_dir
+    from ..training import Interrupted
     from ..training import train as run
+    from ..training.processes import is_shared, launch
     from ..training.run_dir import remove_if_empty
 
+    if gpus is not None:
+        _check_gpus(gpus, device)
+        if not is_shared():
+            sys.exit(launch(["-m", "sc_layers", *sys.argv[1:]], gpus))
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None and config_file is not None:
         raise click.UsageError("--config and --resume exclude each other: a run goes on with its own settings")
-    tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
     source = {name: given.pop(name) for name in _SOURCE if name in given}
-    if resume is None:
-        plan = _Plan.of_file(config_file) if config_file is not None else _Plan()
-        plan.source |= source
-        state, dataset = _new_training(plan, given, pick_device(device), skip_bad)
-        meta = plan.meta(dataset)
-    else:
-        state, dataset, meta = _resumed_training(resume, source, given, pick_device(device), skip_bad)
-    _describe(state, dataset)
-    if dry_run:
-        click.echo(json.dumps(state.config.to_dict(), indent=2))
-        return
-    if resume is not None and resume.is_dir() and outdir is None:
-        run_dir = resume
-    else:
-        run_dir = create_run_dir(outdir or Path("runs"), _description(meta, state, given))
-    click.echo(f"writing to {run_dir}")
-    hooks = _hooks(tpl, tensorboard, run_dir)
-    try:
-        path = run(state, dataset, run_dir, meta, hooks, workers=workers, skip_bad=skip_bad, keep=keep)
-    except Interrupted as interrupted:
-        click.echo(f"{interrupted}; to go on: sc-layers train --resume {run_dir}", err=True)
-        sys.exit(128 + interrupted.signal)
-    finally:
-        remove_if_empty(run_dir)
-    click.echo(f"finished: {path}")
+    with _Place.found(device) as place:
+        with place.processes.together():
+            tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
+            if resume is None:
+                plan = _Plan.of_file(config_file) if config_file is not None else _Plan()
+                plan.source |= source
+                state, dataset = _new_training(plan, given, place, skip_bad)
+                meta = plan.meta(dataset)
+            else:
+                state, dataset, meta = _resumed_training(resume, source, given, place, skip_bad)
+        _describe(state, dataset, place)
+        if dry_run:
+            place.tell(json.dumps(state.config.to_dict(), indent=2))
+            return
+        with place.processes.together():
+            if resume is not None and resume.is_dir() and outdir is None:
+                run_dir = resume
+            else:
+                run_dir = _new_folder(place, outdir or Path("runs"), _description(meta, state, given))
+            hooks = _hooks(tpl, tensorboard, run_dir) if place.processes.is_first else []
+        place.tell(f"writing to {run_dir}")
+        try:
+            path = run(state, dataset, run_dir, meta, hooks, place.processes.is_first, workers, skip_bad, keep)
+        except Interrupted as interrupted:
+            place.tell(f"{interrupted}; to go on: sc-layers train --resume {run_dir}", err=True)
+            sys.exit(128 + interrupted.signal)
+        finally:
+            remove_if_empty(run_dir)
+        place.tell(f"finished: {path}")
+
+
+def _check_gpus(count: int, device: str) -> None:
+    import torch
+
+    there = torch.cuda.device_count()
+    if device in ("auto", "cuda") and there and count > there:
+        raise click.UsageError(f"--gpus {count}, but there are {there}")
+    if device not in ("auto", "cuda", "cpu"):
+        raise click.UsageError(f"--gpus takes the first {count} GPUs, and excludes --device {device}")
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    if started != count:
+        raise click.UsageError(f"--gpus {count}, but torchrun started {started} processes on this machine")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where this process trains: on which device, and with whom.
+
+    Attributes:
+        device: the device.
+        processes: those that share the training.
+    """
+
+    device: torch.device
+    processes: Processes
+
+    @classmethod
+    @contextlib.contextmanager
+    def found(cls, device: str) -> Iterator[_Place]:
+        """The place in a block; what another process tells the user of is not told again."""
+        import torch
+
+        from ..training.processes import Processes, ProcessLost, is_shared, number_on_machine
+
+        if is_shared() and device in ("auto", "cuda") and torch.cuda.is_available():
+            device = f"cuda:{number_on_machine()}"
+            torch.cuda.set_device(device)
+        where = pick_device(device)
+        try:
+            with Processes.joined(where.type == "cuda") as processes:
+                yield cls(where, processes)
+        except ProcessLost:
+            if torch.distributed.is_torchelastic_launched():  # which tells
+                sys.exit(1)
+            raise
+
+    def tell(self, message: str, err: bool = False) -> None:
+        """Print a message, in the first process."""
+        if self.processes.is_first:
+            click.echo(message, err=err)
+
+
+def _new_folder(place: _Place, outdir: Path, description: str) -> Path:
+    """The folder of a new run, which the first process makes and tells the others."""
+    from ..training import create_run_dir
+
+    made = create_run_dir(outdir, description) if place.processes.is_first else None
+    folder: Path = place.processes.of_first(made)
+    return folder
 
 
 @dataclass
@@ -251,21 +329,16 @@ def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
             dataset.picture(index)
 
 
-def _override(config: TrainingConfig, given: dict[str, Any]) -> TrainingConfig:
-    return config.replace(**_with_pass(config, given))
-
-
-def _with_pass(config: TrainingConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings that were given; a batch that is no multiple of the passes goes through at once."""
+def _with_pass(config: TrainingConfig, given: dict[str, Any], processes: int) -> dict[str, Any]:
+    """The settings that were given; a batch that does not go in the passes of before goes in one pass a process."""
     changes = {name: value for name, value in given.items() if name != "module_list"}
-    if "batch" in changes and "batch_per_pass" not in changes and changes["batch"] % config.batch_per_pass:
-        changes["batch_per_pass"] = changes["batch"]
+    batch = changes.get("batch", config.batch)
+    if "batch_per_pass" not in changes and batch % (config.batch_per_pass * processes) and batch % processes == 0:
+        changes["batch_per_pass"] = batch // processes
     return changes
 
 
-def _new_training(
-    plan: _Plan, given: dict[str, Any], device: torch.device, skip_bad: bool
-) -> tuple[TrainingState, Dataset]:
+def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:
     import torch
 
     from ..models import Discriminator, Generator, Recognizer, network_preset, parse_module_list
@@ -274,7 +347,7 @@ def _new_training(
     from ..training import TrainingConfig, TrainingState, training_preset
 
     before = training_preset(plan.preset) if plan.training is None else TrainingConfig.from_dict(plan.training)
-    config = _override(before, given)
+    config = before.replace(**_with_pass(before, given, place.processes.count))
     dataset = _open(plan.source, skip_bad)
     if plan.networks is None:
         networks = network_preset(plan.preset, dataset.resolution, dataset.num_channels)
@@ -291,9 +364,10 @@ def _new_training(
     torch.manual_seed(config.seed)
     state = TrainingState.create(
         config,
-        Generator(generator).to(device),
-        Discriminator(discriminator).to(device),
-        Recognizer(recognizer).to(device) if config.model != "gan" else None,
+        Generator(generator).to(place.device),
+        Discriminator(discriminator).to(place.device),
+        Recognizer(recognizer).to(place.device) if config.model != "gan" else None,
+        place.processes,
     )
     _check_images(state, dataset, "the configuration")
     return state, dataset
@@ -309,7 +383,7 @@ def _check_images(state: TrainingState, dataset: Dataset, what: object) -> None:
 
 
 def _resumed_training(
-    path: Path, source: dict[str, Any], given: dict[str, Any], device: torch.device, skip_bad: bool
+    path: Path, source: dict[str, Any], given: dict[str, Any], place: _Place, skip_bad: bool
 ) -> tuple[TrainingState, Dataset, dict[str, Any]]:
     import torch
 
@@ -319,7 +393,9 @@ def _resumed_training(
         raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
     default = training_preset(source.get("preset", "celeba"))
     torch.manual_seed(given.get("seed", 0))
-    resumed = resume_training(path, device, _with_pass(default, given), default)
+    resumed = resume_training(
+        path, place.device, _with_pass(default, given, place.processes.count), default, place.processes
+    )
     state, before = resumed.state, {name: resumed.meta.get(name) for name in _SOURCE}
     for name in ("preset", "resolution"):
         if before[name] is not None and source.get(name, before[name]) != before[name]:
@@ -328,19 +404,19 @@ def _resumed_training(
     changed = [f"{name} {before[name]} -> {source[name]}" for name in source if source[name] != before[name]]
     dataset = _open({name: value for name, value in meta.items() if value is not None}, skip_bad)
     _check_images(state, dataset, path)
-    click.echo(f"resuming from {path} at {state.images_seen / 1000:g} kimg")
+    place.tell(f"resuming from {path} at {state.images_seen / 1000:g} kimg")
     for message in [*resumed.messages, *changed]:
-        click.echo(f"note: {message}")
+        place.tell(f"note: {message}")
     return state, dataset, {**meta, "preset": meta["preset"] or "celeba", "resolution": dataset.resolution}
 
 
-def _describe(state: TrainingState, dataset: Dataset) -> None:
+def _describe(state: TrainingState, dataset: Dataset, place: _Place) -> None:
     def size(network: nn.Module | None) -> str:
         return f"{sum(p.numel() for p in network.parameters()):,}" if network is not None else "none"
 
-    click.echo(f"data: {dataset}")
+    place.tell(f"data: {dataset}")
     for note in dataset.notes:
-        click.echo(f"note: {note}")
+        place.tell(f"note: {note}")
     if dataset.label_file is not None:
-        click.echo(f"note: {dataset.label_file} is not read: training uses no labels")
-    click.echo(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")
+        place.tell(f"note: {dataset.label_file} is not read: training uses no labels")
+    place.tell(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")

@@ -22,7 +22,7 @@ from ..data.checking import BackgroundCheck
 from ..files import append_line, write_file
 from ..images import image_grid, save_png, shown_masks, to_network_range, to_uint8
 from ..models.latents import draw_codes
-from .processes import ProcessLost
+from .processes import ToldElsewhere
 from .run_dir import CONFIG_FILE, LOG_FILE, append_stats, cut_stats, locked
 from .snapshots import DivergedError, save_checkpoint, save_snapshot, states_in
 from .step import TrainingState, training_step
@@ -258,22 +258,21 @@ class _Run:
             ValueError, OSError: an image is damaged.
             Interrupted: by a signal.
         """
-        error, images = None, None
+        processes = self.state.processes
+        is_due = processes.is_first and self._checkpoint_is_due()
         try:
             if check is not None:
                 check.raise_if_damaged()
             images = next(stream)
-        except (ValueError, OSError) as problem:
-            error = problem
-        processes = self.state.processes
-        is_due = processes.is_first and self._checkpoint_is_due()
-        failed, number, due = processes.largest(error is not None, signals.received or 0, is_due)
+        except (ValueError, OSError):
+            processes.largest(True, signals.received or 0, is_due)
+            self.checkpoint()
+            raise
+        failed, number, due = processes.largest(False, signals.received or 0, is_due)
         if failed or number or due:
             self.checkpoint()
-        if error is not None:
-            raise error
-        if failed or images is None:
-            raise ProcessLost("another process of this training has no more images")
+        if failed:
+            raise ToldElsewhere("another process of this training has no more images")
         if number:
             raise Interrupted(number)
         return images
@@ -329,8 +328,8 @@ def train(
 
     Images that are decoded from files are all read once, in a process beside the first part of the training, so that a
     damaged one ends it soon rather than late. Of several processes, which all call this function alike, the first
-    writes, shows and measures while the others wait. Whatever ends the training between two steps, a signal or an image,
-    leaves a checkpoint; statistics of a training that had been further are cut back to where it goes on.
+    writes, shows and measures while the others wait. Whatever ends the training between two steps leaves a
+    checkpoint; statistics of a training that had been further are cut back to where it goes on.
 
     Args:
         state: the training; its networks are on the device to train on.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,11 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from ..data.loading import usable_cpus
+
 LONGEST_WAIT = timedelta(hours=24)  # for the first process, which draws pictures and measures; a lost one shows at once
 
 
 class ProcessLost(RuntimeError):
     """Another process of the training has ended by itself."""
+
+
+class ToldElsewhere(ProcessLost):
+    """Another process of the training has raised an error, which its user is told there."""
 
 
 @contextlib.contextmanager
@@ -54,7 +63,7 @@ class Processes:
         Raises:
             ProcessLost: they don't meet.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        if not is_shared():
             yield cls()
             return
         with _noticing_loss():
@@ -68,6 +77,24 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that all processes leave alike: where it fails in some, the first of these raises why.
+
+        Raises:
+            ToldElsewhere: it failed, and another process raises why.
+        """
+        try:
+            yield
+        except ProcessLost:
+            raise
+        except Exception:
+            if self.count - self.largest(self.count - self.rank)[0] == self.rank:
+                raise
+            raise ToldElsewhere("another process of this training has failed") from None
+        if self.largest(0)[0]:
+            raise ToldElsewhere("another process of this training has failed")
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor by its mean over all processes, in place.
@@ -134,3 +161,46 @@ class Processes:
         with _noticing_loss():
             distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
         return values[0]
+
+
+def is_shared() -> bool:
+    """Whether this process was started as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def number_on_machine() -> int:
+    """Number of this process among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def launch(arguments: Sequence[str], count: int) -> int:
+    """Run `python arguments...` in so many processes of this machine, that share a training.
+
+    Args:
+        arguments: of the Python that runs this.
+        count: how many processes.
+
+    Returns:
+        The exit status of the processes: 0 if all ended well.
+
+    Raises:
+        ProcessLost: a process was ended by a signal that this one did not get; so were the others.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what ends is told by us
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // count)))
+    config = LaunchConfig(1, 1, count, run_id="sc-layers", rdzv_backend="c10d", rdzv_endpoint=where, max_restarts=0)
+    try:
+        elastic_launch(config, sys.executable)(*arguments)
+    except SignalException as ended:
+        return 128 + ended.sigval
+    except ChildFailedError as error:
+        for rank, failure in error.failures.items():
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+                name = signal.Signals(-failure.exitcode).name
+                raise ProcessLost(f"process {rank} of {count} was ended by {name}, and the others with it") from None
+        return max(1, *(failure.exitcode for failure in error.failures.values()))
+    return 0
