@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 _SOURCE = ("data", "resolution", "preset", "crop", "background")
 _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass")  # to what is learned
+
+_GRACE = 2  # seconds for the process that tells why it fails to end first: the launcher ends all when one has ended
 
 
 @click.command()
@@ -129,13 +132,13 @@ def train(
     """
     from ..training import Interrupted
     from ..training import train as run
-    from ..training.processes import is_shared, launch
+    from ..training.processes import is_shared
     from ..training.run_dir import remove_if_empty
 
     if gpus is not None:
         _check_gpus(gpus, device)
         if not is_shared():
-            sys.exit(launch(["-m", "sc_layers", *sys.argv[1:]], gpus))
+            sys.exit(_launched(gpus))
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None and config_file is not None:
         raise click.UsageError("--config and --resume exclude each other: a run goes on with its own settings")
@@ -169,6 +172,15 @@ def train(
         finally:
             remove_if_empty(run_dir)
         place.tell(f"finished: {path}")
+
+
+def _launched(count: int) -> int:
+    from ..training.processes import ProcessLost, launch
+
+    try:
+        return launch(["-m", "sc_layers", *sys.argv[1:]], count)
+    except ProcessLost as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _check_gpus(count: int, device: str) -> None:
@@ -213,6 +225,7 @@ class _Place:
                 yield cls(where, processes)
         except ProcessLost:
             if torch.distributed.is_torchelastic_launched():  # which tells
+                time.sleep(_GRACE)
                 sys.exit(1)
             raise
 

@@ -192,6 +192,7 @@ def launch(arguments: Sequence[str], count: int) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what ends is told by us
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cpus() // count)))
+    where = "localhost:0"
     config = LaunchConfig(1, 1, count, run_id="sc-layers", rdzv_backend="c10d", rdzv_endpoint=where, max_restarts=0)
     try:
         elastic_launch(config, sys.executable)(*arguments)
