@@ -122,6 +122,20 @@ def _as_pil_array(image: Tensor) -> np.ndarray:
     return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, 2)
 
 
+def png_bytes(image: Tensor) -> bytes:
+    """A picture as the bytes of a PNG.
+
+    Args:
+        image: uint8 [C, H, W], C = 1 or 3.
+
+    Raises:
+        ImportError: pillow is missing.
+    """
+    buffer = io.BytesIO()
+    require("PIL.Image", "train").fromarray(_as_pil_array(image)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def save_png(image: Tensor, path: str | Path) -> None:
     """Write a picture as PNG, whole or not at all.
 
@@ -133,9 +147,7 @@ def save_png(image: Tensor, path: str | Path) -> None:
         ImportError: pillow is missing.
         WriteError: see `files.write_file`.
     """
-    buffer = io.BytesIO()
-    require("PIL.Image", "train").fromarray(_as_pil_array(image)).save(buffer, format="PNG")
-    write_file(path, buffer.getbuffer())
+    write_file(path, png_bytes(image))
 
 
 def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) -> None:

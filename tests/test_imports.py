@@ -29,7 +29,12 @@ ROWS = (
     ("__main__",),
 )
 # Rooms of one row that use each other, this way round.
-WITHIN_A_ROW = {("integrations", "metrics"), ("integrations", "pictures"), ("pictures", "metrics")}
+WITHIN_A_ROW = {
+    ("integrations", "metrics"),
+    ("integrations", "pictures"),
+    ("pictures", "metrics"),
+    ("pictures", "training"),
+}
 
 
 def _modules() -> dict[str, Path]:

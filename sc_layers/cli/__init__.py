@@ -21,6 +21,7 @@ PURPOSES = {
         "generate": "Draw pictures of random codes.",
         "edit": "Draw pictures with attributes of others, or with codes flipped.",
         "grid2d": "Draw the plane of two codes.",
+        "report": "Write one page about a run: what each code does, and how it got there.",
         "label": "Give codes names, which every command shows.",
         "inspect": "Show what a checkpoint holds, without running anything in it.",
     },
