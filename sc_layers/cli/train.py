@@ -20,20 +20,23 @@ from .._optional import require
 from ..files import read_file
 from ._common import BATCH, RESOLUTION, SEED, Finite, device_option, pick_device
 from .dataset import workers_option
-from .metrics import distance_options, with_options
+from .metrics import Names, distance_options, feature_options, with_options
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from ..data import Dataset
+    from ..metrics.snapshot_metrics import SnapshotMetrics
     from ..metrics.traversal_hook import TraversalLengthHook
     from ..training import TrainingConfig, TrainingState
+    from ..training.board import Board
     from ..training.loop import SnapshotHook
     from ..training.processes import Processes
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 _SOURCE = ("data", "resolution", "preset", "crop", "background")
+_MODULES = ("module_list", "mask", "rects", "codes")
 _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass")  # to what is learned
 
 _GRACE = 2  # seconds for the process that tells why it fails to end first: the launcher ends all when one has ended
@@ -83,6 +86,13 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
     "--module-list", help="The generator has these modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'."
 )
 @click.option(
+    "--mask",
+    type=click.Choice(["sc", "softmax", "none"]),
+    help="Codes act in the rectangles of spatial constriction, in softmax masks, or everywhere.",
+)
+@click.option("--rects", type=click.IntRange(1, 64), help="A mask is made of so many rectangles, the paper's J.")
+@click.option("--codes", type=click.IntRange(1, 4096), help="The modules that read codes share so many in all.")
+@click.option(
     "--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="The codes are learned by this model's loss."
 )
 @click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Codes are drawn from this distribution.")
@@ -99,8 +109,19 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 @workers_option
 @click.option("--skip-bad", is_flag=True, help="Train without damaged pictures, and count them.")
 @click.option("--tpl", "tpl_preset", help="Measure TPL after each snapshot with this preset, such as 'tpl_small_0.3'.")
+@click.option(
+    "--metrics",
+    "metric_names",
+    type=Names(),
+    default=None,
+    help="Measure these after each snapshot, such as 'fid,factor_vae'; `sc-layers metrics measure -h` lists them.",
+)
 @with_options(distance_options)
-@click.option("--tensorboard", is_flag=True, help="Write losses, pictures and what --tpl measures for TensorBoard.")
+@with_options(feature_options)
+@click.option(
+    "--tensorboard", is_flag=True, help="Write losses, pictures and what --tpl and --metrics measure for TensorBoard."
+)
+@click.option("--wandb", "wandb_project", help="Show what --tensorboard writes in this project of Weights & Biases.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and the size of the networks, and stop.")
 @click.option(
     "--gpus",
@@ -115,9 +136,14 @@ def train(
     workers: int | None,
     skip_bad: bool,
     tpl_preset: str | None,
+    metric_names: list[str] | None,
     distance: str,
     weights: Path | None,
+    features: str,
+    feature_weights: Path | None,
+    num_images: int,
     tensorboard: bool,
+    wandb_project: str | None,
     dry_run: bool,
     gpus: int | None,
     device: str,
@@ -132,6 +158,7 @@ def train(
     """
     from ..training import Interrupted
     from ..training import train as run
+    from ..training.board import Board
     from ..training.processes import is_shared
     from ..training.run_dir import remove_if_empty
 
@@ -145,7 +172,6 @@ def train(
     source = {name: given.pop(name) for name in _SOURCE if name in given}
     with _Place.found(device) as place:
         with place.processes.together():
-            tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
             if resume is None:
                 plan = _Plan.of_file(config_file) if config_file is not None else _Plan()
                 plan.source |= source
@@ -153,6 +179,18 @@ def train(
                 meta = plan.meta(dataset)
             else:
                 state, dataset, meta = _resumed_training(resume, source, given, place, skip_bad)
+            watchers = _Watchers()
+            if place.processes.is_first:
+                watchers.tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
+                watchers.metrics = _metrics_hook(
+                    metric_names or [],
+                    meta,
+                    distance=distance,
+                    weights=weights,
+                    features=features,
+                    feature_weights=feature_weights,
+                    num_images=num_images,
+                )
         _describe(state, dataset, place)
         if dry_run:
             place.tell(json.dumps(state.config.to_dict(), indent=2))
@@ -162,7 +200,8 @@ def train(
                 run_dir = resume
             else:
                 run_dir = _new_folder(place, outdir or Path("runs"), _description(meta, state, given))
-            hooks = _hooks(tpl, tensorboard, run_dir) if place.processes.is_first else []
+            watched = place.processes.is_first and (tensorboard or wandb_project is not None)
+            hooks = watchers.hooks(Board(run_dir, wandb_project) if watched else None)
         place.tell(f"writing to {run_dir}")
         try:
             path = run(state, dataset, run_dir, meta, hooks, place.processes.is_first, workers, skip_bad, keep)
@@ -307,17 +346,36 @@ def _description(meta: dict[str, Any], state: TrainingState, given: dict[str, An
     return "-".join([name, *settings])
 
 
-def _hooks(tpl: TraversalLengthHook | None, tensorboard: bool, run_dir: Path) -> list[SnapshotHook]:
-    from ..training.board import Board
+@dataclass
+class _Watchers:
+    """What looks at a training after each snapshot, in the first process.
 
-    hooks: list[SnapshotHook] = []
-    board = Board(run_dir) if tensorboard else None
-    if tpl is not None:
-        tpl.writer = board.writer if board is not None else None
-        hooks.append(tpl.after_snapshot)
-    if board is not None:
-        hooks.append(board.after_snapshot)
-    return hooks
+    Attributes:
+        tpl: measures TPL.
+        metrics: measures others.
+    """
+
+    tpl: TraversalLengthHook | None = None
+    metrics: SnapshotMetrics | None = None
+
+    def hooks(self, board: Board | None) -> list[SnapshotHook]:
+        """The hooks for the training loop; `board` shows what they measure too."""
+        hooks: list[SnapshotHook] = []
+        for watcher in (self.tpl, self.metrics):
+            if watcher is not None:
+                watcher.writer = None if board is None else board.writer
+                hooks.append(watcher.after_snapshot)
+        return hooks if board is None else [*hooks, board.after_snapshot]
+
+
+def _metrics_hook(names: list[str], meta: dict[str, Any], **settings: Any) -> SnapshotMetrics | None:
+    from ..metrics import MeasureSettings
+    from ..metrics.snapshot_metrics import SnapshotMetrics
+
+    if not names:
+        return None
+    source = {name: meta[name] for name in ("data", "resolution", "crop")}
+    return SnapshotMetrics(names, MeasureSettings(**source, **settings))
 
 
 def _tpl_hook(preset: str, distance: str, weights: Path | None) -> TraversalLengthHook:
@@ -344,7 +402,7 @@ def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
 
 def _with_pass(config: TrainingConfig, given: dict[str, Any], processes: int) -> dict[str, Any]:
     """The settings that were given; a batch that does not go in the passes of before goes in one pass a process."""
-    changes = {name: value for name, value in given.items() if name != "module_list"}
+    changes = {name: value for name, value in given.items() if name not in _MODULES}
     batch = changes.get("batch", config.batch)
     if "batch_per_pass" not in changes and batch % (config.batch_per_pass * processes) and batch % processes == 0:
         changes["batch_per_pass"] = batch // processes
@@ -357,6 +415,7 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
     from ..models import Discriminator, Generator, Recognizer, network_preset, parse_module_list
     from ..models.discriminator import DiscriminatorConfig, RecognizerConfig
     from ..models.generator import GeneratorConfig
+    from ..models.module_list import with_constriction
     from ..training import TrainingConfig, TrainingState, training_preset
 
     before = training_preset(plan.preset) if plan.training is None else TrainingConfig.from_dict(plan.training)
@@ -371,9 +430,12 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
         recognizer = RecognizerConfig.from_dict(
             plan.networks.get("recognizer") or {**discriminator.to_dict(), "num_codes": generator.num_codes}
         )
+    modules = generator.module_list
     if "module_list" in given:
-        generator = dataclasses.replace(generator, module_list=parse_module_list(given["module_list"]))
-        recognizer = dataclasses.replace(recognizer, num_codes=generator.num_codes)
+        modules = parse_module_list(given["module_list"])
+    modules = with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
+    generator = dataclasses.replace(generator, module_list=modules)
+    recognizer = dataclasses.replace(recognizer, num_codes=generator.num_codes)
     torch.manual_seed(config.seed)
     state = TrainingState.create(
         config,
@@ -402,8 +464,10 @@ def _resumed_training(
 
     from ..training import resume_training, training_preset
 
-    if "module_list" in given:
-        raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
+    for name in _MODULES:
+        if name in given:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} and --resume exclude each other: the networks come from the file")
     default = training_preset(source.get("preset", "celeba"))
     torch.manual_seed(given.get("seed", 0))
     resumed = resume_training(
