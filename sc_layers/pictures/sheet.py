@@ -21,6 +21,7 @@ _INK, _PAPER, _QUIET = (32, 32, 32), (255, 255, 255), (110, 110, 110)
 _OVERLAY = (230, 159, 0)  # the orange of Okabe and Ito's palette, which the colour-blind tell from what is grey
 _OVERLAY_SHARE = 0.7
 _SCALE_WIDTH = 120
+_SCALE_TEXTS = ("mask 0 ", " 1, the same for all codes; brightness is the root")
 
 
 def overlaid(image: Tensor, mask: Tensor) -> Tensor:
@@ -89,7 +90,8 @@ def draw_sheet(
     top = _MARGIN + _LINE * (1 + bool(title))
     right = margin + len(heads) * column + _MARGIN
     bottom = top + len(labels) * (height + _GAP) + (2 * _LINE if mask_scale else _MARGIN)
-    sheet = images.new("RGB", (max(right, _size_of(ruler, title, font) + 2 * _MARGIN), bottom), _PAPER)
+    legend = margin + _SCALE_WIDTH + _size_of(ruler, "".join(_SCALE_TEXTS), font) + 2 * _MARGIN if mask_scale else 0
+    sheet = images.new("RGB", (max(right, legend, _size_of(ruler, title, font) + 2 * _MARGIN), bottom), _PAPER)
     draw = drawing.Draw(sheet)
     if title:
         draw.text((_MARGIN, _MARGIN // 2), title, fill=_INK, font=font)
@@ -112,8 +114,9 @@ def _draw_scale(draw: Any, images: Any, sheet: Any, font: Any, corner: tuple[int
     """Which grey stands for which value of a mask."""
     bar = (255 * shown_masks(torch.linspace(0, 1, _SCALE_WIDTH))).to(torch.uint8).expand(_FONT_SIZE, -1)
     x, y = corner
-    draw.text((x, y), "mask 0", fill=_QUIET, font=font)
-    x += int(draw.textlength("mask 0 ", font=font))
+    before, after = _SCALE_TEXTS
+    draw.text((x, y), before, fill=_QUIET, font=font)
+    x += int(draw.textlength(before, font=font))
     sheet.paste(images.fromarray(bar.numpy().copy()), (x, y + 2))
     draw.rectangle((x - 1, y + 1, x + _SCALE_WIDTH, y + 2 + _FONT_SIZE), outline=_QUIET)
-    draw.text((x + _SCALE_WIDTH + 6, y), "1, the same for all codes; brightness is the root", fill=_QUIET, font=font)
+    draw.text((x + _SCALE_WIDTH, y), after, fill=_QUIET, font=font)
