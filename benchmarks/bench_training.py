@@ -40,6 +40,7 @@ from sc_layers.models import PRESET_NAMES, Discriminator, Generator, NetworkPres
 from sc_layers.models.latents import draw_codes
 from sc_layers.models.modules import ConvLayer, ConvModule, NoiseConv
 from sc_layers.training import TrainingConfig, TrainingState, training_preset
+from sc_layers.training.precision import PRECISIONS
 from sc_layers.training.step import training_step
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -238,7 +239,9 @@ def peak_memory(step: Step, device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 2**30
 
 
-def measure(preset_name: str, batch: int, channels: int | None, device: torch.device, limit: float) -> list[dict]:
+def measure(
+    preset_name: str, batch: int, channels: int | None, device: torch.device, precisions: list[str], limit: float
+) -> list[dict]:
     """One row of numbers for each contestant.
 
     Args:
@@ -246,17 +249,20 @@ def measure(preset_name: str, batch: int, channels: int | None, device: torch.de
         batch: images a step, all in one pass.
         channels: None, or the width of all networks.
         device: where to train.
+        precisions: of our contestants; the plain one computes as PyTorch does by default.
         limit: seconds that the timed rounds take about; three rounds at least.
     """
     preset = wide(network_preset(preset_name), channels)
     config = training_preset(preset_name).replace(batch=batch, batch_per_pass=batch, d_reg_interval=R1_INTERVAL)
-    state = start(preset, config, device)
-    training = PlainTraining(state)
-    for network in (state.G, state.D, state.Q, state.G_ema):
-        network.to(memory_format=torch.channels_last)
+    states = {name: start(preset, config.replace(precision=name), device) for name in precisions}
+    training = PlainTraining(start(preset, config, device))
+    for state in states.values():
+        for network in (state.G, state.D, state.Q, state.G_ema):
+            network.to(memory_format=torch.channels_last)
     generator = preset.generator
     reals = torch.rand(batch, generator.num_channels, generator.resolution, generator.resolution) * 2 - 1
-    steps = {"plain": plain_step(training, reals.to(device)), "ours": our_step(state, reals.to(device))}
+    steps = {"plain": plain_step(training, reals.to(device))}
+    steps |= {name: our_step(state, reals.to(device)) for name, state in states.items()}
     for step in steps.values():
         mean_seconds(step, device)  # warms up
     rounds: list[dict[str, float]] = []
@@ -297,6 +303,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESET_NAMES, help="by default shapes3d on the CPU, and see above on CUDA")
     parser.add_argument("--channels", type=int, help="give all networks this width")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, help="by default tf32, on CUDA bf16 too")
     parser.add_argument("--seconds", type=float, default=8, help="of timed rounds for each row of presets")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -307,9 +314,10 @@ def main() -> None:
     runs = [(arguments.preset or "shapes3d", arguments.batch)]
     if device.type == "cuda" and arguments.preset is None:
         runs = CUDA_RUNS
+    precisions = arguments.precisions or (["tf32", "bf16"] if device.type == "cuda" else ["tf32"])
     rows = []
     for preset, batch in runs:
-        for row in measure(preset, batch, arguments.channels, device, arguments.seconds):
+        for row in measure(preset, batch, arguments.channels, device, precisions, arguments.seconds):
             print_row(row)
             rows.append(row)
     if arguments.json:
