@@ -103,6 +103,11 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 )
 @click.option("--lr", "learning_rate", type=Finite(), help="All networks learn at this rate.")
 @click.option("--ema-kimg", type=Finite(), help="The averaged generator forgets half in so many thousands of images.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    help="Convolutions compute in this; bf16 is fast on cards, and on CPUs with AMX.",
+)
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
 @click.option("--background", help="Transparent pixels show this colour: white, black or #rrggbb.  [default: white]")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models.latents import check_latents
+from .precision import PRECISIONS
 
 MODELS = ("ps_sc", "info_gan", "gan")
 
@@ -42,6 +43,8 @@ class TrainingConfig:
         average_recognizer: keep an averaged recogniser too.
         mirror: flip half of the real images.
         channels_last: keep features in channels_last memory format.
+        precision: what convolutions compute in, "fp32", "tf32", "bf16" or "fp16"; statistics, gates, losses, R1,
+            averages and parameters are float32. "tf32", PyTorch's own default, is float32 where there is no such card.
         tick_kimg: thousands of images between two lines of statistics.
         snapshot_kimg: thousands of images between two snapshots.
         checkpoint_minutes: minutes after which the training can go on from where it stands, between snapshots too.
@@ -69,6 +72,7 @@ class TrainingConfig:
     average_recognizer: bool = False
     mirror: bool = False
     channels_last: bool = True
+    precision: str = "tf32"
     tick_kimg: float = 4
     snapshot_kimg: float = 100
     checkpoint_minutes: float = 10
@@ -78,6 +82,8 @@ class TrainingConfig:
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
         check_latents(self.latents)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         for name in (
             "total_kimg",
             "batch",

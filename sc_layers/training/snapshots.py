@@ -96,6 +96,7 @@ def save_checkpoint(run_dir: Path, state: TrainingState, meta: dict[str, Any], k
         "losses": {name: torch.stack(values).cpu() for name, values in state.losses.items()},
         "g_optimizer": state.g_optimizer.state_dict(),
         "d_optimizer": state.d_optimizer.state_dict(),
+        "scalers": [state.g_scaler.state_dict(), state.d_scaler.state_dict()],
     }
     buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
     torch.save({**pt_content(networks, meta), "training": training}, buffer)
@@ -270,3 +271,6 @@ def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
     state.losses = {name: list(values.to(device).unbind()) for name, values in losses.items()}
     state.g_optimizer.load_state_dict(training["g_optimizer"])
     state.d_optimizer.load_state_dict(training["d_optimizer"])
+    for scaler, stored in zip((state.g_scaler, state.d_scaler), training.get("scalers", ()), strict=False):
+        if stored:  # empty where the losses were not scaled
+            scaler.load_state_dict(stored)
