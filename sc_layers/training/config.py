@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +125,22 @@ class TrainingConfig:
     def replace(self, **changes: Any) -> TrainingConfig:
         """The same settings with `changes`, by name, in place of theirs; checked as new ones are."""
         return dataclasses.replace(self, **changes)
+
+    def shared(self, changes: Mapping[str, Any], processes: int) -> TrainingConfig:
+        """The same settings with changes, for so many processes.
+
+        Args:
+            changes: settings by name. Where they leave `batch_per_pass` out, and passes of that size don't make up the
+                batch of all processes, each process takes its share of a batch in one pass.
+            processes: how many share a batch.
+
+        >>> TrainingConfig(batch=32, batch_per_pass=16).shared({"batch": 12}, 2).batch_per_pass
+        6
+        """
+        batch = changes.get("batch", self.batch)
+        if "batch_per_pass" not in changes and batch % (self.batch_per_pass * processes) and batch % processes == 0:
+            changes = {**changes, "batch_per_pass": batch // processes}
+        return self.replace(**changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""
