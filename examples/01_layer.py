@@ -44,7 +44,8 @@ def main() -> None:
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
 
     def mask() -> Tensor:
-        return layer(features(), torch.zeros(BATCH, 1), return_masks=True)[1].mean((0, 1)).detach()
+        _, masks = layer(features(), torch.zeros(BATCH, 1), return_masks=True)
+        return torch.mean(masks.detach(), dim=(0, 1))
 
     before = mask()
     for step in range(arguments.steps):

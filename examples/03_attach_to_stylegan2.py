@@ -46,7 +46,8 @@ def main() -> None:
     ws = G.mapping(wide, None)
     print("w and the codes that ride in it:", tuple(ws.shape), tuple(codes_of(G, ws).shape))
     for layer in constriction_layers(G):  # training opens the masks; here they are opened by hand
-        layer.mask_gain.fill_(1)
+        if layer.mask_gain is not None:
+            layer.mask_gain.fill_(1)
     codes = codes_of(G, ws)
     codes[:, 0] = 3
     changed, masks = images_and_masks(G, with_codes(G, ws, codes))

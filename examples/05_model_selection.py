@@ -11,8 +11,7 @@ from pathlib import Path
 
 from sc_layers import load_network, traversal_perceptual_length
 from sc_layers.checkpoints.snapshots import snapshots_in
-from sc_layers.data import open_dataset
-from sc_layers.metrics import Sampling, TPLSettings, factor_vae, make_distance
+from sc_layers.metrics import Sampling, TPLSettings, factor_vae, make_distance, open_factor_data
 
 
 def main() -> None:
@@ -25,7 +24,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    dataset = open_dataset("shapes3d", resolution=32)
+    dataset = open_factor_data("shapes3d", resolution=32)
     distance = make_distance(arguments.distance)
     settings = TPLSettings(num_traversals=arguments.traversals)
     rows = []

@@ -42,7 +42,8 @@ LEFT_OUT = (
     *("test_packaging", "test_imports", "test_makefile", "test_readme", "test_docstrings", "test_mirror", "test_trust"),
     "test_docs",
     # Long ones that no version changes.
-    *("checkpoints/test_fuzz", "examples/test_vae_study"),
+    *("checkpoints/test_fuzz", "checkpoints/test_bombs"),
+    *("examples/test_vae_study", "examples/test_05_model_selection", "examples/test_demo"),
 )
 SWAPPED = (
     "tests/ops/test_reference.py",

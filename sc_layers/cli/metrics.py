@@ -57,21 +57,7 @@ latents_option = click.option(
     type=click.Choice(["normal", "uniform"]),
     help="Codes are drawn from this distribution.  [default: as the file records]",
 )
-data_options = [
-    click.option(
-        "--data",
-        help="Compare with 'shapes3d', 'dsprites', a .npz or .h5 file or images with labels; FID takes any images.",
-    ),
-    click.option(
-        "--resolution", type=RESOLUTION, help="The data's images get this height and width.  [default: the network's]"
-    ),
-    click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces."),
-    click.option(
-        "--attributes",
-        type=click.Path(path_type=Path),
-        help="The images' attributes stand in this table: a CSV file or CelebA's list_attr_celeba.txt.",
-    ),
-    click.option("--bins", type=click.IntRange(2), help="Cut continuous factors into so many bins."),
+feature_options = [
     click.option(
         "--features",
         type=click.Choice(["inception", "efficientnet"]),
@@ -88,6 +74,23 @@ data_options = [
         help="FID and KID take so many images, PPL so many pairs.",
         show_default=True,
     ),
+]
+data_options = [
+    click.option(
+        "--data",
+        help="Compare with 'shapes3d', 'dsprites', a .npz or .h5 file or images with labels; FID takes any images.",
+    ),
+    click.option(
+        "--resolution", type=RESOLUTION, help="The data's images get this height and width.  [default: the network's]"
+    ),
+    click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces."),
+    click.option(
+        "--attributes",
+        type=click.Path(path_type=Path),
+        help="The images' attributes stand in this table: a CSV file or CelebA's list_attr_celeba.txt.",
+    ),
+    click.option("--bins", type=click.IntRange(2), help="Cut continuous factors into so many bins."),
+    *feature_options,
     click.option(
         "--full", is_flag=True, help="Take the standard instead: 50,000 images or pairs, and all real images."
     ),

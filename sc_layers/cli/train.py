@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import sys
+import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +20,26 @@ from .._optional import require
 from ..files import read_file
 from ._common import BATCH, RESOLUTION, SEED, Finite, device_option, pick_device
 from .dataset import workers_option
-from .metrics import distance_options, with_options
+from .metrics import Names, distance_options, feature_options, with_options
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from ..data import Dataset
+    from ..metrics.snapshot_metrics import SnapshotMetrics
     from ..metrics.traversal_hook import TraversalLengthHook
     from ..training import TrainingConfig, TrainingState
+    from ..training.board import Board
     from ..training.loop import SnapshotHook
+    from ..training.processes import Processes
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 _SOURCE = ("data", "resolution", "preset", "crop", "background")
+_MODULES = ("module_list", "mask", "rects", "codes")
 _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass")  # to what is learned
+
+_GRACE = 2  # seconds for the process that tells why it fails to end first: the launcher ends all when one has ended
 
 
 @click.command()
@@ -76,6 +86,13 @@ _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_pe
     "--module-list", help="The generator has these modules, such as '[Const-512, ResConv-up-1, C_spgroup-4-5]'."
 )
 @click.option(
+    "--mask",
+    type=click.Choice(["sc", "softmax", "none"]),
+    help="Codes act in the rectangles of spatial constriction, in softmax masks, or everywhere.",
+)
+@click.option("--rects", type=click.IntRange(1, 64), help="A mask is made of so many rectangles, the paper's J.")
+@click.option("--codes", type=click.IntRange(1, 4096), help="The modules that read codes share so many in all.")
+@click.option(
     "--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="The codes are learned by this model's loss."
 )
 @click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Codes are drawn from this distribution.")
@@ -92,9 +109,25 @@ _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_pe
 @workers_option
 @click.option("--skip-bad", is_flag=True, help="Train without damaged pictures, and count them.")
 @click.option("--tpl", "tpl_preset", help="Measure TPL after each snapshot with this preset, such as 'tpl_small_0.3'.")
+@click.option(
+    "--metrics",
+    "metric_names",
+    type=Names(),
+    default=None,
+    help="Measure these after each snapshot, such as 'fid,factor_vae'; `sc-layers metrics measure -h` lists them.",
+)
 @with_options(distance_options)
-@click.option("--tensorboard", is_flag=True, help="Write losses, pictures and what --tpl measures for TensorBoard.")
+@with_options(feature_options)
+@click.option(
+    "--tensorboard", is_flag=True, help="Write losses, pictures and what --tpl and --metrics measure for TensorBoard."
+)
+@click.option("--wandb", "wandb_project", help="Show what --tensorboard writes in this project of Weights & Biases.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and the size of the networks, and stop.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 64),
+    help="So many processes of this machine share every batch, each on a GPU of its own, or all on the CPU.",
+)
 @device_option
 def train(
     config_file: Path | None,
@@ -103,10 +136,16 @@ def train(
     workers: int | None,
     skip_bad: bool,
     tpl_preset: str | None,
+    metric_names: list[str] | None,
     distance: str,
     weights: Path | None,
+    features: str,
+    feature_weights: Path | None,
+    num_images: int,
     tensorboard: bool,
+    wandb_project: str | None,
     dry_run: bool,
+    gpus: int | None,
     device: str,
     keep: int,
     **options: Any,
@@ -115,42 +154,133 @@ def train(
 
     Every option without a default takes its value from the preset, from --config, or from the run to --resume, which
     goes on in its own folder from its newest whole checkpoint unless --outdir is given. SIGINT and SIGTERM leave a
-    checkpoint.
+    checkpoint. With --gpus, or under torchrun, which does so on several machines, processes share every batch.
     """
-    from ..training import Interrupted, create_run_dir
+    from ..training import Interrupted
     from ..training import train as run
+    from ..training.board import Board
+    from ..training.processes import is_shared
     from ..training.run_dir import remove_if_empty
 
+    if gpus is not None:
+        _check_gpus(gpus, device)
+        if not is_shared():
+            sys.exit(_launched(gpus))
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None and config_file is not None:
         raise click.UsageError("--config and --resume exclude each other: a run goes on with its own settings")
-    tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
     source = {name: given.pop(name) for name in _SOURCE if name in given}
-    if resume is None:
-        plan = _Plan.of_file(config_file) if config_file is not None else _Plan()
-        plan.source |= source
-        state, dataset = _new_training(plan, given, pick_device(device), skip_bad)
-        meta = plan.meta(dataset)
-    else:
-        state, dataset, meta = _resumed_training(resume, source, given, pick_device(device), skip_bad)
-    _describe(state, dataset)
-    if dry_run:
-        click.echo(json.dumps(state.config.to_dict(), indent=2))
-        return
-    if resume is not None and resume.is_dir() and outdir is None:
-        run_dir = resume
-    else:
-        run_dir = create_run_dir(outdir or Path("runs"), _description(meta, state, given))
-    click.echo(f"writing to {run_dir}")
-    hooks = _hooks(tpl, tensorboard, run_dir)
+    with _Place.found(device) as place:
+        with place.processes.together():
+            if resume is None:
+                plan = _Plan.of_file(config_file) if config_file is not None else _Plan()
+                plan.source |= source
+                state, dataset = _new_training(plan, given, place, skip_bad)
+                meta = plan.meta(dataset)
+            else:
+                state, dataset, meta = _resumed_training(resume, source, given, place, skip_bad)
+            watchers = _Watchers()
+            if place.processes.is_first:
+                watchers.tpl = None if tpl_preset is None else _tpl_hook(tpl_preset, distance, weights)
+                watchers.metrics = _metrics_hook(
+                    metric_names or [],
+                    meta,
+                    distance=distance,
+                    weights=weights,
+                    features=features,
+                    feature_weights=feature_weights,
+                    num_images=num_images,
+                )
+        _describe(state, dataset, place)
+        if dry_run:
+            place.tell(json.dumps(state.config.to_dict(), indent=2))
+            return
+        with place.processes.together():
+            if resume is not None and resume.is_dir() and outdir is None:
+                run_dir = resume
+            else:
+                run_dir = _new_folder(place, outdir or Path("runs"), _description(meta, state, given))
+            watched = place.processes.is_first and (tensorboard or wandb_project is not None)
+            hooks = watchers.hooks(Board(run_dir, wandb_project) if watched else None)
+        place.tell(f"writing to {run_dir}")
+        try:
+            path = run(state, dataset, run_dir, meta, hooks, place.processes.is_first, workers, skip_bad, keep)
+        except Interrupted as interrupted:
+            place.tell(f"{interrupted}; to go on: sc-layers train --resume {run_dir}", err=True)
+            sys.exit(128 + interrupted.signal)
+        finally:
+            remove_if_empty(run_dir)
+        place.tell(f"finished: {path}")
+
+
+def _launched(count: int) -> int:
+    from ..training.processes import ProcessLost, launch
+
     try:
-        path = run(state, dataset, run_dir, meta, hooks, workers=workers, skip_bad=skip_bad, keep=keep)
-    except Interrupted as interrupted:
-        click.echo(f"{interrupted}; to go on: sc-layers train --resume {run_dir}", err=True)
-        sys.exit(128 + interrupted.signal)
-    finally:
-        remove_if_empty(run_dir)
-    click.echo(f"finished: {path}")
+        return launch(["-m", "sc_layers", *sys.argv[1:]], count)
+    except ProcessLost as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _check_gpus(count: int, device: str) -> None:
+    import torch
+
+    there = torch.cuda.device_count()
+    if device in ("auto", "cuda") and there and count > there:
+        raise click.UsageError(f"--gpus {count}, but there are {there}")
+    if device not in ("auto", "cuda", "cpu"):
+        raise click.UsageError(f"--gpus takes the first {count} GPUs, and excludes --device {device}")
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    if started != count:
+        raise click.UsageError(f"--gpus {count}, but torchrun started {started} processes on this machine")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where this process trains: on which device, and with whom.
+
+    Attributes:
+        device: the device.
+        processes: those that share the training.
+    """
+
+    device: torch.device
+    processes: Processes
+
+    @classmethod
+    @contextlib.contextmanager
+    def found(cls, device: str) -> Iterator[_Place]:
+        """The place in a block; what another process tells the user of is not told again."""
+        import torch
+
+        from ..training.processes import Processes, ProcessLost, is_shared, number_on_machine
+
+        if is_shared() and device in ("auto", "cuda") and torch.cuda.is_available():
+            device = f"cuda:{number_on_machine()}"
+            torch.cuda.set_device(device)
+        where = pick_device(device)
+        try:
+            with Processes.joined(where.type == "cuda") as processes:
+                yield cls(where, processes)
+        except ProcessLost:
+            if torch.distributed.is_torchelastic_launched():  # which tells
+                time.sleep(_GRACE)
+                sys.exit(1)
+            raise
+
+    def tell(self, message: str, err: bool = False) -> None:
+        """Print a message, in the first process."""
+        if self.processes.is_first:
+            click.echo(message, err=err)
+
+
+def _new_folder(place: _Place, outdir: Path, description: str) -> Path:
+    """The folder of a new run, which the first process makes and tells the others."""
+    from ..training import create_run_dir
+
+    made = create_run_dir(outdir, description) if place.processes.is_first else None
+    folder: Path = place.processes.of_first(made)
+    return folder
 
 
 @dataclass
@@ -216,17 +346,36 @@ def _description(meta: dict[str, Any], state: TrainingState, given: dict[str, An
     return "-".join([name, *settings])
 
 
-def _hooks(tpl: TraversalLengthHook | None, tensorboard: bool, run_dir: Path) -> list[SnapshotHook]:
-    from ..training.board import Board
+@dataclass
+class _Watchers:
+    """What looks at a training after each snapshot, in the first process.
 
-    hooks: list[SnapshotHook] = []
-    board = Board(run_dir) if tensorboard else None
-    if tpl is not None:
-        tpl.writer = board.writer if board is not None else None
-        hooks.append(tpl.after_snapshot)
-    if board is not None:
-        hooks.append(board.after_snapshot)
-    return hooks
+    Attributes:
+        tpl: measures TPL.
+        metrics: measures others.
+    """
+
+    tpl: TraversalLengthHook | None = None
+    metrics: SnapshotMetrics | None = None
+
+    def hooks(self, board: Board | None) -> list[SnapshotHook]:
+        """The hooks for the training loop; `board` shows what they measure too."""
+        hooks: list[SnapshotHook] = []
+        for watcher in (self.tpl, self.metrics):
+            if watcher is not None:
+                watcher.writer = None if board is None else board.writer
+                hooks.append(watcher.after_snapshot)
+        return hooks if board is None else [*hooks, board.after_snapshot]
+
+
+def _metrics_hook(names: list[str], meta: dict[str, Any], **settings: Any) -> SnapshotMetrics | None:
+    from ..metrics import MeasureSettings
+    from ..metrics.snapshot_metrics import SnapshotMetrics
+
+    if not names:
+        return None
+    source = {name: meta[name] for name in ("data", "resolution", "crop")}
+    return SnapshotMetrics(names, MeasureSettings(**source, **settings))
 
 
 def _tpl_hook(preset: str, distance: str, weights: Path | None) -> TraversalLengthHook:
@@ -251,30 +400,26 @@ def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
             dataset.picture(index)
 
 
-def _override(config: TrainingConfig, given: dict[str, Any]) -> TrainingConfig:
-    return config.replace(**_with_pass(config, given))
-
-
-def _with_pass(config: TrainingConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings that were given; a batch that is no multiple of the passes goes through at once."""
-    changes = {name: value for name, value in given.items() if name != "module_list"}
-    if "batch" in changes and "batch_per_pass" not in changes and changes["batch"] % config.batch_per_pass:
-        changes["batch_per_pass"] = changes["batch"]
+def _with_pass(config: TrainingConfig, given: dict[str, Any], processes: int) -> dict[str, Any]:
+    """The settings that were given; a batch that does not go in the passes of before goes in one pass a process."""
+    changes = {name: value for name, value in given.items() if name not in _MODULES}
+    batch = changes.get("batch", config.batch)
+    if "batch_per_pass" not in changes and batch % (config.batch_per_pass * processes) and batch % processes == 0:
+        changes["batch_per_pass"] = batch // processes
     return changes
 
 
-def _new_training(
-    plan: _Plan, given: dict[str, Any], device: torch.device, skip_bad: bool
-) -> tuple[TrainingState, Dataset]:
+def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:
     import torch
 
     from ..models import Discriminator, Generator, Recognizer, network_preset, parse_module_list
     from ..models.discriminator import DiscriminatorConfig, RecognizerConfig
     from ..models.generator import GeneratorConfig
+    from ..models.module_list import with_constriction
     from ..training import TrainingConfig, TrainingState, training_preset
 
     before = training_preset(plan.preset) if plan.training is None else TrainingConfig.from_dict(plan.training)
-    config = _override(before, given)
+    config = before.replace(**_with_pass(before, given, place.processes.count))
     dataset = _open(plan.source, skip_bad)
     if plan.networks is None:
         networks = network_preset(plan.preset, dataset.resolution, dataset.num_channels)
@@ -285,15 +430,19 @@ def _new_training(
         recognizer = RecognizerConfig.from_dict(
             plan.networks.get("recognizer") or {**discriminator.to_dict(), "num_codes": generator.num_codes}
         )
+    modules = generator.module_list
     if "module_list" in given:
-        generator = dataclasses.replace(generator, module_list=parse_module_list(given["module_list"]))
-        recognizer = dataclasses.replace(recognizer, num_codes=generator.num_codes)
+        modules = parse_module_list(given["module_list"])
+    modules = with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
+    generator = dataclasses.replace(generator, module_list=modules)
+    recognizer = dataclasses.replace(recognizer, num_codes=generator.num_codes)
     torch.manual_seed(config.seed)
     state = TrainingState.create(
         config,
-        Generator(generator).to(device),
-        Discriminator(discriminator).to(device),
-        Recognizer(recognizer).to(device) if config.model != "gan" else None,
+        Generator(generator).to(place.device),
+        Discriminator(discriminator).to(place.device),
+        Recognizer(recognizer).to(place.device) if config.model != "gan" else None,
+        place.processes,
     )
     _check_images(state, dataset, "the configuration")
     return state, dataset
@@ -309,17 +458,21 @@ def _check_images(state: TrainingState, dataset: Dataset, what: object) -> None:
 
 
 def _resumed_training(
-    path: Path, source: dict[str, Any], given: dict[str, Any], device: torch.device, skip_bad: bool
+    path: Path, source: dict[str, Any], given: dict[str, Any], place: _Place, skip_bad: bool
 ) -> tuple[TrainingState, Dataset, dict[str, Any]]:
     import torch
 
     from ..training import resume_training, training_preset
 
-    if "module_list" in given:
-        raise click.UsageError("--module-list and --resume exclude each other: the networks come from the file")
+    for name in _MODULES:
+        if name in given:
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} and --resume exclude each other: the networks come from the file")
     default = training_preset(source.get("preset", "celeba"))
     torch.manual_seed(given.get("seed", 0))
-    resumed = resume_training(path, device, _with_pass(default, given), default)
+    resumed = resume_training(
+        path, place.device, _with_pass(default, given, place.processes.count), default, place.processes
+    )
     state, before = resumed.state, {name: resumed.meta.get(name) for name in _SOURCE}
     for name in ("preset", "resolution"):
         if before[name] is not None and source.get(name, before[name]) != before[name]:
@@ -328,19 +481,19 @@ def _resumed_training(
     changed = [f"{name} {before[name]} -> {source[name]}" for name in source if source[name] != before[name]]
     dataset = _open({name: value for name, value in meta.items() if value is not None}, skip_bad)
     _check_images(state, dataset, path)
-    click.echo(f"resuming from {path} at {state.images_seen / 1000:g} kimg")
+    place.tell(f"resuming from {path} at {state.images_seen / 1000:g} kimg")
     for message in [*resumed.messages, *changed]:
-        click.echo(f"note: {message}")
+        place.tell(f"note: {message}")
     return state, dataset, {**meta, "preset": meta["preset"] or "celeba", "resolution": dataset.resolution}
 
 
-def _describe(state: TrainingState, dataset: Dataset) -> None:
+def _describe(state: TrainingState, dataset: Dataset, place: _Place) -> None:
     def size(network: nn.Module | None) -> str:
         return f"{sum(p.numel() for p in network.parameters()):,}" if network is not None else "none"
 
-    click.echo(f"data: {dataset}")
+    place.tell(f"data: {dataset}")
     for note in dataset.notes:
-        click.echo(f"note: {note}")
+        place.tell(f"note: {note}")
     if dataset.label_file is not None:
-        click.echo(f"note: {dataset.label_file} is not read: training uses no labels")
-    click.echo(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")
+        place.tell(f"note: {dataset.label_file} is not read: training uses no labels")
+    place.tell(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")

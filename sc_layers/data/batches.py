@@ -57,21 +57,22 @@ def batch_at(dataset: Dataset, batch_size: int, seed: int, number: int, mirror: 
     Raises:
         ValueError: an image is damaged.
     """
-    return _batch_at(dataset, batch_size, seed, mirror, False, number)[0]
+    return _batch_at(dataset, batch_size, seed, mirror, False, slice(None), number)[0]
 
 
 def _batch_at(
-    dataset: Dataset, batch_size: int, seed: int, mirror: bool, skip_bad: bool, number: int
+    dataset: Dataset, batch_size: int, seed: int, mirror: bool, skip_bad: bool, share: slice, number: int
 ) -> tuple[Tensor, dict[int, str]]:
-    """A batch, and what was wrong with the damaged images that others stand in for, by index."""
+    """A `share` of a batch, and what was wrong with the damaged images that others stand in for, by index."""
     random = np.random.default_rng((seed, BATCH, number))
     if isinstance(dataset, RenderedDataset):
         indices = random.integers(len(dataset), size=batch_size)
     else:
         indices = _shuffled_indices(len(dataset), batch_size, seed, number)
+    indices = indices[share]
     images, damaged = readable_images_at(dataset, indices) if skip_bad else (dataset.images_at(indices), {})
     if mirror:
-        flipped = random.random(batch_size) < 0.5
+        flipped = (random.random(batch_size) < 0.5)[share]
         # In NumPy: PyTorch would start a thread pool of its own.
         pixels = images.numpy()
         pixels[flipped] = pixels[flipped, :, :, ::-1]
@@ -120,6 +121,7 @@ def batches(
     mirror: bool = False,
     start: int = 0,
     *,
+    share: slice = slice(None),
     workers: int | None = None,
     pin_memory: bool = False,
     skip_bad: bool = False,
@@ -133,13 +135,14 @@ def batches(
         seed: integer from 0 that fixes the stream. Equal seeds give equal streams, whatever the number of workers.
         mirror: flip every image left to right with probability 1/2.
         start: number of the first batch. To go on after n batches, start at n; what came before is not computed.
+        share: which images of each batch to give, for a process that shares the stream with others.
         workers: processes that read ahead; None means up to 4 where images are decoded from files, and none elsewhere.
         pin_memory: whether batches come in memory that a GPU copies from by itself.
         skip_bad: take the next image for one that is damaged, and warn once of each, instead of raising.
         start_method: how the processes start, see `in_order`.
 
     Returns:
-        Iterator over uint8 [batch_size, C, H, W].
+        Iterator over uint8 [B, C, H, W], where B is batch_size or what `share` leaves of it.
 
     Raises:
         ValueError: an argument is out of range; while iterating, an image is damaged.
@@ -151,7 +154,7 @@ def batches(
             raise ValueError(f"{name} must be at least {least}, got {value}")
     if workers < 0:
         raise ValueError(f"workers must be at least 0, got {workers}")
-    fetch = functools.partial(_batch_at, dataset, batch_size, seed, mirror, skip_bad)
+    fetch = functools.partial(_batch_at, dataset, batch_size, seed, mirror, skip_bad, share)
     return _warning_once(in_order(fetch, NumbersFrom(start), workers, pin_memory, start_method))
 
 

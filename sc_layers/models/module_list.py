@@ -214,3 +214,65 @@ def check_resolution(specs: Sequence[ModuleSpec], resolution: int) -> None:
 def num_codes(spec: ModuleSpec) -> int:
     """How many codes the module of a record `spec` reads."""
     return spec.num_codes if isinstance(spec, CODE_SPECS) else 0
+
+
+MASKS = ("sc", "softmax", "none")
+_DEFAULT_RECTS = 4
+
+
+def with_constriction(
+    specs: Sequence[ModuleSpec], mask: str | None = None, num_rects: int | None = None, num_codes: int | None = None
+) -> tuple[ModuleSpec, ...]:
+    """A module list with other modules for its codes; the paper's ablations (Sec. 4.3).
+
+    Args:
+        specs: the modules.
+        mask: "sc" (spatial constriction), "softmax" (its softmax-mask ablation) or "none" (codes act everywhere), for
+            every module that reads codes; None keeps each as it is.
+        num_rects: rectangles J of every spatial constriction; None keeps those of each, or takes 4 for new ones.
+        num_codes: codes K of all modules together, which share them as evenly as can be, the first ones taking what is
+            left over; one that gets none is dropped. None keeps those of each.
+
+    Raises:
+        ValueError: an unknown mask, numbers below 1, rectangles where no module has any, or codes without a module.
+
+    >>> specs = parse_module_list("[Const-64, C_spgroup-4-5, ResConv-up-1, C_spgroup-4-5]")
+    >>> format_module_list(with_constriction(specs, num_rects=2, num_codes=3))
+    '[Const-64, C_spgroup-2-2, ResConv-up-1, C_spgroup-2-1]'
+    >>> format_module_list(with_constriction(specs, mask="none"))
+    '[Const-64, C_global-5, ResConv-up-1, C_global-5]'
+    """
+    if mask is not None and mask not in MASKS:
+        raise ValueError(f"mask must be one of {', '.join(MASKS)}, got {mask!r}")
+    if num_codes is not None and num_codes < 1:
+        raise ValueError(f"num_codes must be at least 1, got {num_codes}")
+    if (mask, num_rects, num_codes) == (None, None, None):
+        return tuple(specs)
+    readers = [spec for spec in specs if isinstance(spec, CODE_SPECS)]
+    if not readers:
+        raise ValueError(f"no module reads codes: {format_module_list(specs)}")
+    sizes = [spec.num_codes for spec in readers]
+    if num_codes is not None:
+        share, rest = divmod(num_codes, len(readers))
+        sizes = [share + (rank < rest) for rank in range(len(readers))]
+    left = iter(sizes)
+    changed = [
+        (_constricted(spec, mask, num_rects, next(left)) if isinstance(spec, CODE_SPECS) else spec) for spec in specs
+    ]
+    result = tuple(spec for spec in changed if spec is not None)
+    if num_rects is not None and not any(isinstance(spec, SpatialSpec) for spec in result):
+        raise ValueError(f"no module has {num_rects} rectangles: {format_module_list(result)}")
+    return result
+
+
+def _constricted(
+    spec: SpatialSpec | SoftmaxSpec | GlobalSpec, mask: str | None, num_rects: int | None, size: int
+) -> ModuleSpec | None:
+    if size == 0:
+        return None
+    if mask == "none" or (mask is None and isinstance(spec, GlobalSpec)):
+        return GlobalSpec(size)
+    if mask == "softmax" or (mask is None and isinstance(spec, SoftmaxSpec)):
+        return SoftmaxSpec(size)
+    before = spec.num_rects if isinstance(spec, SpatialSpec) else _DEFAULT_RECTS
+    return SpatialSpec(before if num_rects is None else num_rects, size)

@@ -18,20 +18,25 @@ _PICTURES = ("fakes", "masks")
 
 
 class Board:
-    """Losses, learning rate, speed, skipped updates and pictures of a run, for TensorBoard.
+    """Losses, learning rate, speed, skipped updates and pictures of a run, for TensorBoard and Weights & Biases.
 
     Args:
         run_dir: folder of the run, where TensorBoard looks.
+        wandb_project: a project of Weights & Biases that shows the same, or None.
 
     Attributes:
         writer: TensorBoard's `SummaryWriter`.
 
     Raises:
-        ImportError: TensorBoard is missing.
+        ImportError: TensorBoard or wandb is missing.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, wandb_project: str | None = None) -> None:
         require("tensorboard", "train")
+        if wandb_project is not None:
+            wandb = require("wandb", "wandb")
+            wandb.tensorboard.patch(root_logdir=str(run_dir))
+            wandb.init(project=wandb_project, name=run_dir.name, dir=run_dir)
         self.writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter(run_dir)
         self._shown = -1
 

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from ..checkpoints.snapshots import kimg_label
+from ..checkpoints.snapshots import kimg_label, snapshot_name
 from ..data import Dataset, batches
 from ..data.batches import readable_images_at
 from ..data.checking import BackgroundCheck
 from ..files import append_line, write_file
 from ..images import image_grid, save_png, shown_masks, to_network_range, to_uint8
 from ..models.latents import draw_codes
+from .processes import ToldElsewhere
 from .run_dir import CONFIG_FILE, LOG_FILE, append_stats, cut_stats, locked
 from .snapshots import DivergedError, save_checkpoint, save_snapshot, states_in
 from .step import TrainingState, training_step
@@ -91,8 +92,15 @@ class _Statistics:
         self._start, self._seen, self._waited = time.perf_counter(), state.images_seen, 0.0
         self._updates, self._skipped = state.updates, state.skipped_updates
 
-    def add(self, losses: dict[str, Tensor], waited: float) -> None:
-        self._waited += waited
+    def timed(self, stream: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The images of `stream`; notes how long they are waited for."""
+        while True:
+            start = time.perf_counter()
+            images = next(stream)
+            self._waited += time.perf_counter() - start
+            yield images
+
+    def add(self, losses: dict[str, Tensor]) -> None:
         for name, loss in losses.items():
             self._state.losses.setdefault(name, []).append(loss)
 
@@ -196,6 +204,12 @@ def _lay_out(state: TrainingState) -> torch.memory_format:
     return memory_format
 
 
+def _share(state: TrainingState) -> slice:
+    """Which images of a batch go through this process."""
+    size = state.config.batch_per_pass
+    return slice(state.passes.start * size, state.passes.stop * size)
+
+
 def _real_images(
     state: TrainingState, dataset: Dataset, memory_format: torch.memory_format, workers: int | None, skip_bad: bool
 ) -> Iterator[Tensor]:
@@ -209,6 +223,7 @@ def _real_images(
         config.mirror,
         start=state.images_seen // config.batch,
         workers=workers,
+        share=_share(state),
         pin_memory=device.type == "cuda",
         skip_bad=skip_bad,
     )
@@ -217,7 +232,7 @@ def _real_images(
 
 
 class _Run:
-    """A training in its folder: what is written when."""
+    """A training in its folder: what is written when, by the first of its processes."""
 
     def __init__(
         self, state: TrainingState, run_dir: Path, meta: dict[str, Any], hooks: Sequence[SnapshotHook], keep: int
@@ -228,15 +243,45 @@ class _Run:
     def checkpoint(self) -> None:
         """Write a checkpoint, unless one of this moment was written."""
         if self._saved != self.state.images_seen:
-            save_checkpoint(self.run_dir, self.state, self.meta, self.keep)
+            if self.state.processes.is_first:
+                save_checkpoint(self.run_dir, self.state, self.meta, self.keep)
             self._saved_at, self._saved = time.monotonic(), self.state.images_seen
 
-    def checkpoint_is_due(self) -> bool:
-        """Whether the last one is as many minutes ago as the settings say."""
+    def _checkpoint_is_due(self) -> bool:
+        """Whether the last checkpoint is as many minutes ago as the settings say."""
         return time.monotonic() - self._saved_at > 60 * self.state.config.checkpoint_minutes
 
-    def snapshot(self, pictures: Pictures, signals: _Signals) -> Path:
+    def next_images(self, stream: Iterator[Tensor], check: BackgroundCheck | None, signals: _Signals) -> Tensor:
+        """The next images, unless a process has none or got a signal, of which all hear; then, a checkpoint.
+
+        Raises:
+            ValueError, OSError: an image is damaged.
+            Interrupted: by a signal.
+        """
+        processes = self.state.processes
+        is_due = processes.is_first and self._checkpoint_is_due()
+        try:
+            if check is not None:
+                check.raise_if_damaged()
+            images = next(stream)
+        except (ValueError, OSError):
+            processes.largest(True, signals.received or 0, is_due)
+            self.checkpoint()
+            raise
+        failed, number, due = processes.largest(False, signals.received or 0, is_due)
+        if failed or number or due:
+            self.checkpoint()
+        if failed:
+            raise ToldElsewhere("another process of this training has no more images")
+        if number:
+            raise Interrupted(number)
+        return images
+
+    def snapshot(self, pictures: Pictures | None, signals: _Signals) -> Path:
         """Write the networks, a checkpoint and pictures, and call the hooks."""
+        if pictures is None:
+            self.checkpoint()
+            return self.run_dir / snapshot_name(self.state.images_seen)
         path = save_snapshot(self.run_dir, self.state, self.meta)
         self.checkpoint()
         with signals.at_once():
@@ -247,6 +292,8 @@ class _Run:
 
     def log(self, line: dict[str, float]) -> None:
         """Add the statistics to their file and, as people read them, to the log."""
+        if not self.state.processes.is_first:
+            return
         append_stats(self.run_dir, line)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         append_line(self.run_dir / LOG_FILE, f"{now}  " + "  ".join(f"{name} {line[name]:.4g}" for name in line))
@@ -280,8 +327,9 @@ def train(
     """Train until `config.total_kimg` thousand images were seen.
 
     Images that are decoded from files are all read once, in a process beside the first part of the training, so that a
-    damaged one ends it soon rather than late. Whatever ends the training between two steps, a signal or an image,
-    leaves a checkpoint; statistics of a training that had been further are cut back to where it goes on.
+    damaged one ends it soon rather than late. Of several processes, which all call this function alike, the first
+    writes, shows and measures while the others wait. Whatever ends the training between two steps leaves a
+    checkpoint; statistics of a training that had been further are cut back to where it goes on.
 
     Args:
         state: the training; its networks are on the device to train on.
@@ -302,47 +350,32 @@ def train(
         DivergedError: gradients were not finite in 20 steps in a row, or in 5 % of the updates of a line of statistics.
         Interrupted: by SIGINT or SIGTERM.
         RuntimeError: another process trains in the folder.
+        ProcessLost: one of the processes that share the training has ended by itself.
         WriteError: the disk is full, or the folder can't be written.
     """
-    config = state.config
+    config, processes = state.config, state.processes
     total = int(config.total_kimg * 1000)
     if state.images_seen >= total:
         raise ValueError(f"nothing to do: {state.images_seen} images were seen, total_kimg is {config.total_kimg}")
     memory_format = _lay_out(state)
     run = _Run(state, run_dir, meta, hooks, keep)
-    tqdm = require("tqdm", "train").tqdm
+    pictures, check = None, None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(run_dir))
-        write_file(run_dir / CONFIG_FILE, run.configuration())
-        cut_stats(run_dir, state.images_seen)
-        pictures = Pictures(run_dir, state, dataset)
+        if processes.is_first:
+            stack.enter_context(locked(run_dir))
+            write_file(run_dir / CONFIG_FILE, run.configuration())
+            cut_stats(run_dir, state.images_seen)
+            pictures = Pictures(run_dir, state, dataset)
         signals = stack.enter_context(_Signals())
-        bar = stack.enter_context(
-            tqdm(
-                total=total,
-                initial=state.images_seen,
-                unit="img",
-                unit_scale=True,
-                smoothing=0.05,
-                disable=not progress,
-            )
-        )
-        decoded = dataset.decodes and not skip_bad
-        check = stack.enter_context(BackgroundCheck(dataset)) if decoded else None
-        stream = _real_images(state, dataset, memory_format, workers, skip_bad)
+        bar = stack.enter_context(_progress_bar(state, total, progress and processes.is_first))
+        if processes.is_first and dataset.decodes and not skip_bad:
+            check = stack.enter_context(BackgroundCheck(dataset))
         statistics, patience = _Statistics(state), _Patience(state)
+        stream = statistics.timed(_real_images(state, dataset, memory_format, workers, skip_bad))
         while True:
-            start = time.perf_counter()
             try:
-                if check is not None:
-                    check.raise_if_damaged()
-                images = next(stream)
-            except (ValueError, OSError):
-                run.checkpoint()
-                raise
-            try:
-                waited = time.perf_counter() - start
-                statistics.add(training_step(state, images), waited)
+                images = run.next_images(stream, check, signals)
+                statistics.add(training_step(state, images))
                 patience.check(state)
                 bar.update(config.batch)
                 finished = state.images_seen >= total
@@ -354,10 +387,10 @@ def train(
                     path = run.snapshot(pictures, signals)
                     if finished:
                         return path
-                elif run.checkpoint_is_due():
-                    run.checkpoint()
             except DivergedError as error:
                 raise run.diverged(error) from error
-            if signals.received is not None:
-                run.checkpoint()
-                raise Interrupted(signals.received)
+
+
+def _progress_bar(state: TrainingState, total: int, shown: bool) -> Any:
+    tqdm = require("tqdm", "train").tqdm
+    return tqdm(total=total, initial=state.images_seen, unit="img", unit_scale=True, smoothing=0.05, disable=not shown)

@@ -23,12 +23,13 @@ from ..files import write_file
 from ..messages import shown
 from .config import TrainingConfig
 from .optimizer import are_finite
+from .processes import Processes
 from .step import TrainingState
 
 STATE_PREFIX = "training-state-"
 _FIXED = ("model", "latents")  # what networks were made for
 _COUNTERS = ("images_seen", "updates", "skipped_updates")
-_STORED = (*_COUNTERS, "losses", "g_optimizer", "d_optimizer", "rng", "rng_cuda")
+_STORED = (*_COUNTERS, "losses", "g_optimizer", "d_optimizer")
 
 
 class DivergedError(RuntimeError):
@@ -95,8 +96,6 @@ def save_checkpoint(run_dir: Path, state: TrainingState, meta: dict[str, Any], k
         "losses": {name: torch.stack(values).cpu() for name, values in state.losses.items()},
         "g_optimizer": state.g_optimizer.state_dict(),
         "d_optimizer": state.d_optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-        "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
     torch.save({**pt_content(networks, meta), "training": training}, buffer)
@@ -123,7 +122,11 @@ class Resumed:
 
 
 def resume_training(
-    path: Path, device: torch.device, changes: Mapping[str, Any] | None = None, default: TrainingConfig | None = None
+    path: Path,
+    device: torch.device,
+    changes: Mapping[str, Any] | None = None,
+    default: TrainingConfig | None = None,
+    processes: Processes | None = None,
 ) -> Resumed:
     """Go on from the newest whole checkpoint of a run, or from a network file.
 
@@ -133,6 +136,7 @@ def resume_training(
         device: where to train.
         changes: settings to change, by name; each that differs is told.
         default: settings for networks whose file holds none.
+        processes: those that share the training; None for this one alone.
 
     Raises:
         FileNotFoundError: no such file or folder, or one without networks.
@@ -148,14 +152,14 @@ def resume_training(
             messages.append(f"{error}: not taken, the one before it is")
             continue
         if path.is_dir() or snapshot_name(found.meta["images_seen"]) == path.name:
-            return found.resume(device, changes or {}, messages)
+            return found.resume(device, changes or {}, messages, processes)
     source = find_snapshot(path)
     loaded = load_network(source)
     found = _Found(source, {name: loaded[name] for name in NETWORKS if name in loaded}, loaded["meta"])
     if "training" not in found.meta and default is not None:
         found.meta["training"] = default.to_dict()
     messages.append(f"no checkpoint of {source.name} beside it: the optimisers start afresh")
-    return found.resume(device, changes or {}, messages)
+    return found.resume(device, changes or {}, messages, processes)
 
 
 def _candidates(path: Path) -> list[Path]:
@@ -192,11 +196,13 @@ class _Found:
     meta: dict[str, Any]
     training: dict[str, Any] | None = None
 
-    def resume(self, device: torch.device, changes: Mapping[str, Any], messages: list[str]) -> Resumed:
+    def resume(
+        self, device: torch.device, changes: Mapping[str, Any], messages: list[str], processes: Processes | None
+    ) -> Resumed:
         config = self._config(changes, messages)
         self._check_networks(config)
         with naming(self.path):
-            state = self._state(config, device, messages)
+            state = self._state(config, device, messages, processes)
             if self.training is not None:
                 _restore(state, self.training)
         meta = {name: value for name, value in self.meta.items() if name not in ("training", "images_seen")}
@@ -229,12 +235,14 @@ class _Found:
             if not are_finite(network.parameters()):
                 raise CheckpointError(f"{self.path}: {name} has weights that are not finite, take an older one")
 
-    def _state(self, config: TrainingConfig, device: torch.device, messages: list[str]) -> TrainingState:
+    def _state(
+        self, config: TrainingConfig, device: torch.device, messages: list[str], processes: Processes | None
+    ) -> TrainingState:
         def trainable(name: str) -> Any:
             return self.networks[name].to(device).train().requires_grad_(True)
 
         recognizer = trainable("Q") if config.model != "gan" else None
-        state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer)
+        state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer, processes)
         images_seen = self.meta.get("images_seen", 0)
         if type(images_seen) is not int or images_seen < 0:
             raise CheckpointError(f"images_seen is {shown(images_seen)}")
@@ -253,7 +261,7 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
 
 
 def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
-    """Take up counters, optimisers and random numbers."""
+    """Take up counters, losses and optimisers; random numbers follow from the counters."""
     for name in _COUNTERS:
         setattr(state, name, training[name])
     device = next(state.G.parameters()).device
@@ -261,6 +269,3 @@ def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
     state.losses = {name: list(values.to(device).unbind()) for name, values in losses.items()}
     state.g_optimizer.load_state_dict(training["g_optimizer"])
     state.d_optimizer.load_state_dict(training["d_optimizer"])
-    torch.set_rng_state(training["rng"])
-    if training["rng_cuda"] and torch.cuda.device_count() == len(training["rng_cuda"]):
-        torch.cuda.set_rng_state_all(training["rng_cuda"])

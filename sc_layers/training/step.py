@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,10 @@ from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
+from .processes import Processes
+
+# Last entry but one of the seed of a pass: what its random numbers are for.
+_GENERATOR, _DISCRIMINATOR = 0, 1
 
 
 @dataclass
@@ -45,9 +50,17 @@ class TrainingState:
     updates: int = 0
     skipped_updates: int = 0
     losses: dict[str, list[Tensor]] = field(default_factory=dict)  # since the last line of statistics
+    processes: Processes = field(default_factory=Processes)
 
     @classmethod
-    def create(cls, config: TrainingConfig, G: Generator, D: Discriminator, Q: Recognizer | None) -> TrainingState:
+    def create(
+        cls,
+        config: TrainingConfig,
+        G: Generator,
+        D: Discriminator,
+        Q: Recognizer | None,
+        processes: Processes | None = None,
+    ) -> TrainingState:
         """Start a training of these networks; the averages start as their copies.
 
         Args:
@@ -55,11 +68,19 @@ class TrainingState:
             G: generator.
             D: discriminator.
             Q: recogniser, or None for the model "gan".
+            processes: those that share the training; None for this one alone.
 
         Raises:
-            ValueError: a recogniser is missing that the model needs, or given to one without; or a pass is of a size
-                that the minibatch standard deviation of D or Q cannot group.
+            ValueError: a recogniser is missing that the model needs, or given to one without; a pass is of a size
+                that the minibatch standard deviation of D or Q cannot group; or the passes of a batch cannot be shared
+                among the processes.
         """
+        processes = processes or Processes()
+        if config.passes % processes.count:
+            raise ValueError(
+                f"batch {config.batch} goes through in {config.passes} passes of {config.batch_per_pass} images, which "
+                f"{processes.count} processes cannot share: change the batch or batch_per_pass"
+            )
         if (Q is None) != (config.model == "gan"):
             raise ValueError(f"model {config.model!r} needs {'no' if config.model == 'gan' else 'a'} recogniser")
         _check_pass(D, config.batch_per_pass)
@@ -80,7 +101,14 @@ class TrainingState:
             ps_loss=PerceptualSimplicityLoss(
                 config.code_weight, config.perturbation, config.random_perturbation, config.cascade_kimg
             ),
+            processes=processes,
         )
+
+    @property
+    def passes(self) -> range:
+        """Which passes of a batch go through this process."""
+        count = self.config.passes // self.processes.count
+        return range(self.processes.rank * count, (self.processes.rank + 1) * count)
 
 
 def _check_pass(network: Discriminator | Recognizer, images: int) -> None:
@@ -113,12 +141,17 @@ def _code_loss(state: TrainingState, codes: Tensor) -> PairedLoss:
     return paired
 
 
-def update_generator(state: TrainingState, codes: Sequence[Tensor]) -> dict[str, Tensor]:
+def _update(state: TrainingState, optimizer: Adam) -> None:
+    state.processes.average_gradients(optimizer.param_groups[0]["params"])
+    state.skipped_updates += not optimizer.update()
+
+
+def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str, Tensor]:
     """Update generator and recogniser together.
 
     Args:
         state: changed in place.
-        codes: [B, K], one tensor a pass.
+        codes: [B, K], one tensor for each of `state.passes`.
 
     Returns:
         Mean losses "loss/G" and "loss/codes", 0-d tensors.
@@ -129,14 +162,14 @@ def update_generator(state: TrainingState, codes: Sequence[Tensor]) -> dict[str,
         for codes_of_pass in codes:
             code_loss, images = _code_loss(state, codes_of_pass)
             loss = generator_loss(state.D(images))
-            ((loss.mean() + code_loss.mean()) / len(codes)).backward()
+            ((loss.mean() + code_loss.mean()) / len(state.passes)).backward()
             adversarial.append(loss.detach().mean())
             code_losses.append(code_loss.detach().mean())
-    state.skipped_updates += not state.g_optimizer.update()
+    _update(state, state.g_optimizer)
     return {"loss/G": torch.stack(adversarial).mean(), "loss/codes": torch.stack(code_losses).mean()}
 
 
-def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: Sequence[Tensor]) -> dict[str, Tensor]:
+def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: Iterable[Tensor]) -> dict[str, Tensor]:
     """Update the discriminator.
 
     Args:
@@ -155,7 +188,7 @@ def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: S
         loss = discriminator_loss(state.D(fakes), state.D(reals_of_pass)).mean()
         (loss / len(reals)).backward()
         losses.append(loss.detach())
-    state.skipped_updates += not state.d_optimizer.update()
+    _update(state, state.d_optimizer)
     return {"loss/D": torch.stack(losses).mean()}
 
 
@@ -175,7 +208,7 @@ def update_r1(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, Tensor
         penalty = r1_penalty(state.D, reals_of_pass, state.config.r1_gamma).mean()
         (penalty * state.config.d_reg_interval / len(reals)).backward()
         penalties.append(penalty.detach())
-    state.skipped_updates += not state.d_optimizer.update()
+    _update(state, state.d_optimizer)
     return {"loss/R1": torch.stack(penalties).mean()}
 
 
@@ -187,30 +220,37 @@ def update_averages(state: TrainingState) -> None:
         average_into(state.Q_ema, state.Q, beta)
 
 
+def _draw_codes(state: TrainingState, phase: int, device: torch.device) -> Iterator[Tensor]:
+    """Codes [B, K] for each of the state's passes.
+
+    Before each, PyTorch's random numbers begin at a place that depends on the seed, the images seen, the phase and the
+    pass alone: whatever process draws them, and whether the training was interrupted, they are the same.
+    """
+    config = state.config
+    for number in state.passes:
+        seed = np.random.SeedSequence((config.seed, state.images_seen, phase, number)).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+        yield draw_codes(config.batch_per_pass, state.G.num_codes, config.latents, device)
+
+
 def training_step(state: TrainingState, reals: Tensor) -> dict[str, Tensor]:
     """One update of every network.
 
     Args:
         state: changed in place.
-        reals: one batch of real images [config.batch, C, H, W] in [-1, 1].
+        reals: this process's share of one batch of real images, [config.batch / processes, C, H, W] in [-1, 1].
 
     Returns:
-        Mean losses by name, 0-d tensors.
+        Mean losses over all processes by name, 0-d tensors.
     """
     config = state.config
-    num_codes = state.G.num_codes
-
-    def codes() -> list[Tensor]:
-        return [
-            draw_codes(config.batch_per_pass, num_codes, config.latents, reals.device) for _ in range(config.passes)
-        ]
-
     reals_of_passes = reals.split(config.batch_per_pass)
-    losses = update_generator(state, codes())
+    losses = update_generator(state, _draw_codes(state, _GENERATOR, reals.device))
     update_averages(state)
-    losses |= update_discriminator(state, reals_of_passes, codes())
+    losses |= update_discriminator(state, reals_of_passes, _draw_codes(state, _DISCRIMINATOR, reals.device))
     if state.updates % config.d_reg_interval == 0:
         losses |= update_r1(state, reals_of_passes)
+    state.processes.average(list(losses.values()))
     state.updates += 1
     state.images_seen += config.batch
     return losses

@@ -71,6 +71,7 @@ def test_resume_with_an_outdir_begins_a_folder(run_dir: Path, tmp_path: Path) ->
         (("--preset", "celeba"), ("--preset cannot change from demo to celeba",)),
         (("--resolution", "64"), ("--resolution cannot change from 32 to 64",)),
         (("--module-list", "[Const-8]"), ("--module-list and --resume exclude each other",)),
+        (("--codes", "4"), ("--codes and --resume exclude each other",)),
         (("--config", "x.json"), ("--config and --resume exclude each other",)),
         ((), ("nothing to do: 16 images were seen",)),
     ],
@@ -123,6 +124,29 @@ def test_tpl_is_measured_after_each_snapshot(tmp_path: Path) -> None:
     assert json.loads(lines[-1])["snapshot_pkl"] == "network-snapshot-000000.016.safetensors"
     assert (folder / "traversal-000000.016.png").exists()
     assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_metrics_are_measured_after_each_snapshot(tmp_path: Path) -> None:
+    options = ("--metrics", "ppl", "--distance", "mse", "--num-images", "4", "--tensorboard")
+    result = run(*TINY_TRAINING, "--outdir", tmp_path, "--snap", "0.008", *options)
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.iterdir()
+    assert len((folder / "metric-ppl.jsonl").read_text().splitlines()) == 2
+
+
+def test_ablations_have_options_and_folders_of_their_own(tmp_path: Path) -> None:
+    for options in (("--mask", "softmax"), ("--mask", "none"), ("--rects", "2"), ("--codes", "2")):
+        result = run(*TINY_TRAINING, "--outdir", tmp_path, *options)
+        assert result.exit_code == 0, result.output
+    files = [folder / "training_options.json" for folder in sorted(tmp_path.iterdir())]
+    assert len({path.parent.name[6:] for path in files}) == 4
+    modules = [json.loads(path.read_text())["networks"]["generator"]["module_list"] for path in files]
+    assert [re.findall(r"C_[\w-]+", text) for text in modules] == [
+        ["C_spgroup_sm-2", "C_spgroup_sm-1"],
+        ["C_global-2", "C_global-1"],
+        ["C_spgroup-2-2", "C_spgroup-2-1"],
+        ["C_spgroup-2-1", "C_spgroup-1-1"],
+    ]
 
 
 def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 
@@ -18,6 +20,7 @@ from sc_layers.models.module_list import (
     module_sizes,
     num_codes,
     parse_module_list,
+    with_constriction,
 )
 from tests.models.module_lists import module_lists
 
@@ -108,3 +111,36 @@ def test_a_list_that_misses_the_resolution_names_both_sizes() -> None:
 
 def test_codes_are_counted_by_module() -> None:
     assert list(map(num_codes, parse_module_list(EVERY_MODULE))) == [0, 0, 2, 0, 0, 3, 0, 2, 0, 0, 0]
+
+
+LIST = "[Const-64, C_spgroup-3-5, ResConv-up-1, C_spgroup_sm-4, ResConv-up-1, C_global-2]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, LIST),
+        ({"mask": "sc"}, "[Const-64, C_spgroup-3-5, ResConv-up-1, C_spgroup-4-4, ResConv-up-1, C_spgroup-4-2]"),
+        ({"mask": "softmax"}, "[Const-64, C_spgroup_sm-5, ResConv-up-1, C_spgroup_sm-4, ResConv-up-1, C_spgroup_sm-2]"),
+        ({"mask": "none"}, "[Const-64, C_global-5, ResConv-up-1, C_global-4, ResConv-up-1, C_global-2]"),
+        ({"num_rects": 1}, "[Const-64, C_spgroup-1-5, ResConv-up-1, C_spgroup_sm-4, ResConv-up-1, C_global-2]"),
+        ({"num_codes": 8}, "[Const-64, C_spgroup-3-3, ResConv-up-1, C_spgroup_sm-3, ResConv-up-1, C_global-2]"),
+        ({"num_codes": 1}, "[Const-64, C_spgroup-3-1, ResConv-up-1, ResConv-up-1]"),
+    ],
+)
+def test_ablations_change_the_modules_that_read_codes(changes: dict[str, Any], expected: str) -> None:
+    assert format_module_list(with_constriction(parse_module_list(LIST), **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("modules", "changes", "message"),
+    [
+        (LIST, {"mask": "hard"}, "mask must be one of sc, softmax, none, got 'hard'"),
+        (LIST, {"num_codes": 0}, "num_codes must be at least 1, got 0"),
+        (LIST, {"mask": "none", "num_rects": 2}, "no module has 2 rectangles"),
+        ("[Const-64]", {"num_codes": 2}, "no module reads codes"),
+    ],
+)
+def test_ablations_that_make_no_sense_are_refused(modules: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_constriction(parse_module_list(modules), **changes)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
 
 from sc_layers.data import open_dataset
 from sc_layers.training import train
@@ -23,3 +27,11 @@ def test_losses_progress_and_pictures_are_shown_once(tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("loss/G")] == [16, 32, 48, 64]
     assert events.Tags()["images"] == ["fakes", "masks"]
     assert [event.step for event in events.Images("fakes")] == [32, 64]
+
+
+def test_weights_and_biases_takes_what_tensorboard_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = MagicMock()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    Board(tmp_path, "faces")
+    wandb.tensorboard.patch.assert_called_once_with(root_logdir=str(tmp_path))
+    wandb.init.assert_called_once_with(project="faces", name=tmp_path.name, dir=tmp_path)

@@ -156,7 +156,6 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(run_dir: Path, damage:
         lambda training: training.update(g_optimizer=[1]),
         lambda training: training["d_optimizer"]["state"].clear(),
         lambda training: training["d_optimizer"]["state"][0].update(exp_avg=torch.zeros(7)),
-        lambda training: training.update(rng=torch.zeros(3)),
         lambda training: training.update(losses=[1]),
     ],
 )

@@ -14,13 +14,14 @@ from sc_layers.models import (
     parse_module_list,
 )
 from sc_layers.training import TrainingConfig, TrainingState
+from sc_layers.training.processes import Processes
 
 TINY = TrainingConfig(
     total_kimg=0.064, batch=8, batch_per_pass=4, r1_gamma=1.0, d_reg_interval=2, tick_kimg=0.016, snapshot_kimg=0.032
 )
 
 
-def tiny_state(config: TrainingConfig = TINY) -> TrainingState:
+def tiny_state(config: TrainingConfig = TINY, processes: Processes | None = None) -> TrainingState:
     """Networks of 32x32 colour images and 3 codes, at the start of their training."""
     modules = parse_module_list("[Const-8, ResConv-up-1, C_spgroup-2-2, Noise-1, ResConv-up-1, C_global-1, Conv-up-1]")
     shape = {"resolution": 32, "num_channels": 3, "fmap_base": 16, "fmap_min": 4, "fmap_max": 8}
@@ -30,4 +31,5 @@ def tiny_state(config: TrainingConfig = TINY) -> TrainingState:
         Generator(GeneratorConfig(module_list=modules, **shape)),
         Discriminator(DiscriminatorConfig(**shape)),
         Recognizer(RecognizerConfig(num_codes=3, **shape)) if config.model != "gan" else None,
+        processes,
     )
