@@ -360,7 +360,9 @@ class _Watchers:
 
     def hooks(self, board: Board | None) -> list[SnapshotHook]:
         """The hooks for the training loop; `board` shows what they measure too."""
-        hooks: list[SnapshotHook] = []
+        from ..pictures.sight import show_codes
+
+        hooks: list[SnapshotHook] = [show_codes]
         for watcher in (self.tpl, self.metrics):
             if watcher is not None:
                 watcher.writer = None if board is None else board.writer

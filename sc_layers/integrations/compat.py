@@ -124,14 +124,14 @@ def repair_gradients(conv2d_gradfix: Any, grid_sample_gradfix: Any) -> None:
 
 
 def repair_sampling(grid_sample_gradfix: Any) -> None:
-    """Forks of the first stylegan3 call an operator of PyTorch as it was before 1.11: R1 with augmentation dies.
+    """Forks of the first stylegan3 call an operator as it was before PyTorch 1.12: R1 with augmentation dies.
 
     NVlabs' own module has known newer ones since, and is left alone.
 
     Args:
         grid_sample_gradfix: the module of that name in `torch_utils.ops`, changed in place.
     """
-    if enabled() and not hasattr(grid_sample_gradfix, "_use_pytorch_1_11_api"):
+    if enabled() and not hasattr(grid_sample_gradfix, "_use_pytorch_1_12_api"):
         grid_sample_gradfix.grid_sample = grid_sample
 
 

@@ -264,7 +264,7 @@ class Training:
     def numbers(self) -> dict[str, float]:
         """Squared error of reading each code, 1 for nothing read, and how far its mask is open, by name, for the logs.
 
-        Errors are averages over about the last 100 steps; there are none without a recogniser, or before the first step.
+        Errors are averages over about the last 100 steps; there are none before the first, or without a recogniser.
         """
         found: dict[str, float] = {}
         report_codes(self.generator, self._errors[None], lambda name, value: found.update({name: float(value)}))
@@ -275,8 +275,8 @@ class Training:
 
         Args:
             g_ema: average of the generator, attached.
-            iteration: number of the training step; the sheet is `sample/codes{iteration}.png`, the numbers are a line of
-                `sample/stats.jsonl` and in TensorBoard, where that is installed.
+            iteration: number of the training step; the sheet is `sample/codes{iteration}.png`, the numbers are a line
+                of `sample/stats.jsonl`, and in TensorBoard where that is installed.
         """
         draw_sheet(g_ema, SAMPLES / f"codes{iteration:06d}.png")
         write_numbers(self.numbers(), SAMPLES, iteration)

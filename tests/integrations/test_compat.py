@@ -168,7 +168,7 @@ def test_sampling_in_forks_of_the_first_stylegan3_is_repaired_and_of_newer_ones_
     def dies(input: Tensor, grid: Tensor) -> Tensor:
         raise TypeError("'tuple' object is not callable")
 
-    first, newer = SimpleNamespace(grid_sample=dies), SimpleNamespace(grid_sample=dies, _use_pytorch_1_11_api=True)
+    first, newer = SimpleNamespace(grid_sample=dies), SimpleNamespace(grid_sample=dies, _use_pytorch_1_12_api=True)
     compat.repair_sampling(first)
     compat.repair_sampling(newer)
     images = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
