@@ -360,10 +360,10 @@ class _Watchers:
 
     def hooks(self, board: Board | None) -> list[SnapshotHook]:
         """The hooks for the training loop; `board` shows what they measure too."""
-        from ..pictures.sight import show_codes
+        from ..pictures.sight import CodeWatch
 
-        hooks: list[SnapshotHook] = [show_codes]
-        for watcher in (self.tpl, self.metrics):
+        hooks: list[SnapshotHook] = []
+        for watcher in (CodeWatch(), self.tpl, self.metrics):
             if watcher is not None:
                 watcher.writer = None if board is None else board.writer
                 hooks.append(watcher.after_snapshot)
