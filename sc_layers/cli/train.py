@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..metrics.snapshot_metrics import SnapshotMetrics
     from ..metrics.traversal_hook import TraversalLengthHook
-    from ..training import TrainingConfig, TrainingState
+    from ..training import TrainingState
     from ..training.board import Board
     from ..training.loop import SnapshotHook
     from ..training.processes import Processes
@@ -103,6 +103,11 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 )
 @click.option("--lr", "learning_rate", type=Finite(), help="All networks learn at this rate.")
 @click.option("--ema-kimg", type=Finite(), help="The averaged generator forgets half in so many thousands of images.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    help="Convolutions compute in this; bf16 is fast on cards, and on CPUs with AMX.",
+)
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
 @click.option("--background", help="Transparent pixels show this colour: white, black or #rrggbb.  [default: white]")
@@ -402,13 +407,8 @@ def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
             dataset.picture(index)
 
 
-def _with_pass(config: TrainingConfig, given: dict[str, Any], processes: int) -> dict[str, Any]:
-    """The settings that were given; a batch that does not go in the passes of before goes in one pass a process."""
-    changes = {name: value for name, value in given.items() if name not in _MODULES}
-    batch = changes.get("batch", config.batch)
-    if "batch_per_pass" not in changes and batch % (config.batch_per_pass * processes) and batch % processes == 0:
-        changes["batch_per_pass"] = batch // processes
-    return changes
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in _MODULES}
 
 
 def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:
@@ -421,7 +421,7 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
     from ..training import TrainingConfig, TrainingState, training_preset
 
     before = training_preset(plan.preset) if plan.training is None else TrainingConfig.from_dict(plan.training)
-    config = before.replace(**_with_pass(before, given, place.processes.count))
+    config = before.shared(_settings(given), place.processes.count)
     dataset = _open(plan.source, skip_bad)
     if plan.networks is None:
         networks = network_preset(plan.preset, dataset.resolution, dataset.num_channels)
@@ -472,9 +472,7 @@ def _resumed_training(
             raise click.UsageError(f"--{option} and --resume exclude each other: the networks come from the file")
     default = training_preset(source.get("preset", "celeba"))
     torch.manual_seed(given.get("seed", 0))
-    resumed = resume_training(
-        path, place.device, _with_pass(default, given, place.processes.count), default, place.processes
-    )
+    resumed = resume_training(path, place.device, _settings(given), default, place.processes)
     state, before = resumed.state, {name: resumed.meta.get(name) for name in _SOURCE}
     for name in ("preset", "resolution"):
         if before[name] is not None and source.get(name, before[name]) != before[name]:

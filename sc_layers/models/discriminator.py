@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ..functional import without_autocast
 from . import functional
 from .config import NetworkConfig
 from .modules import ConvLayer, LinearLayer
@@ -119,7 +120,10 @@ class ResidualTrunk(nn.Module):
             x = block(x)
         if self.config.minibatch_std:
             x = functional.minibatch_std(x)
-        outputs: Tensor = self.output(self.hidden(self.conv(x).flatten(1))).to(self.output.weight.dtype)
+        features = self.conv(x).flatten(1).to(self.output.weight.dtype)
+        # A loss on how two outputs differ would mostly see the rounding of a half-precision product.
+        with without_autocast(features.device.type):
+            outputs: Tensor = self.output(self.hidden(features))
         return outputs
 
 

@@ -20,41 +20,87 @@ FIR_TAPS = (1, 3, 3, 1)
 MINIBATCH_STD_GROUP = 4
 
 
-def fir_kernel() -> Tensor:
-    """The low-pass filter of all resampling, the outer product of [1, 3, 3, 1] with itself over 64: [4, 4], sum 1."""
+def fir_taps() -> Tensor:
+    """The low-pass filter of all resampling along one axis, [1, 3, 3, 1] over 8: [4], sum 1."""
     taps = torch.tensor(FIR_TAPS, dtype=torch.float32)
-    return torch.outer(taps, taps) / taps.sum().square()
+    return taps / taps.sum()
 
 
 def fir_filter(
     x: Tensor,  # [N, C, H, W]
-    kernel: Tensor,  # [T, T]
+    taps: Tensor,  # [T]
     padding: tuple[int, int],
     stride: int = 1,
 ) -> Tensor:
-    """Filter every channel with the same symmetric kernel, zeros outside.
+    """Filter every channel along height and width with the same symmetric taps, zeros outside.
+
+    On the CPU this is a depthwise convolution. Elsewhere depthwise convolutions are slow, and so are their gradients in
+    half precision on the CPU: there it is a product with a banded matrix along each axis, which tensor cores carry out.
 
     Args:
         x: [N, C, H, W].
-        kernel: [T, T], symmetric, so that convolution and correlation are one.
+        taps: [T], symmetric, so that convolution and correlation are one.
         padding: rows (and columns) of zeros before and after.
         stride: keep every stride-th row and column.
 
     Returns:
         [N, C, (H + sum(padding) - T) // stride + 1, the same for W].
     """
+    taps = taps.to(x.dtype)
+    if x.device.type == "cpu" and (stride == 1 or x.dtype in (torch.float32, torch.float64)):
+        return fir_filter_depthwise(x, taps, padding, stride)
+    return fir_filter_banded(x, taps, padding, stride)
+
+
+def fir_filter_depthwise(x: Tensor, taps: Tensor, padding: tuple[int, int], stride: int) -> Tensor:
+    """`fir_filter` as a convolution of every channel with the outer product of the taps with themselves.
+
+    Args:
+        x: [N, C, H, W].
+        taps: [T], symmetric, of the dtype of x.
+        padding: rows (and columns) of zeros before and after.
+        stride: keep every stride-th row and column.
+    """
     before, after = padding
     if before != after:
         x = F.pad(x, (before, after, before, after))
     channels = x.shape[1]
-    weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
+    weight = torch.outer(taps, taps).expand(channels, 1, -1, -1)
     return F.conv2d(x, weight, None, stride, before if before == after else 0, groups=channels)
+
+
+def fir_filter_banded(x: Tensor, taps: Tensor, padding: tuple[int, int], stride: int) -> Tensor:
+    """`fir_filter` as products with banded matrices, in the memory format of x: without a copy of the features.
+
+    Args:
+        x: [N, C, H, W].
+        taps: [T], symmetric, of the dtype of x.
+        padding: rows (and columns) of zeros before and after.
+        stride: keep every stride-th row and column.
+    """
+    batch, channels, height, width = x.shape
+    rows, columns = (_band(taps, size, padding, stride) for size in (height, width))
+    if layout_of(x) == torch.channels_last:
+        y = torch.bmm(rows.expand(batch, -1, -1), x.permute(0, 2, 3, 1).reshape(batch, height, -1))
+        y = torch.bmm(columns.expand(batch * len(rows), -1, -1), y.view(-1, width, channels))
+        return y.view(batch, len(rows), len(columns), channels).permute(0, 3, 1, 2)
+    y = torch.bmm(rows.expand(batch * channels, -1, -1), x.reshape(-1, height, width))
+    return (y.view(-1, width) @ columns.T).view(batch, channels, len(rows), len(columns))
+
+
+def _band(taps: Tensor, size: int, padding: tuple[int, int], stride: int) -> Tensor:
+    """The matrix [size', size] whose row i holds the taps from column `i * stride - padding[0]` on."""
+    padded = size + sum(padding)
+    rows = (padded - len(taps)) // stride + 1
+    # Read `stride` entries a row short of what was written, every row begins that much further right in the next.
+    written = F.pad(taps, (0, padded + stride - len(taps))).repeat(rows)
+    return written[: rows * padded].view(rows, padded)[:, padding[0] : padding[0] + size]
 
 
 def upsample_conv(
     x: Tensor,  # [N, I, H, W]
     weight: Tensor,  # [O, I, k, k]
-    kernel: Tensor,  # [4, 4]
+    taps: Tensor,  # [4]
     bias: Tensor | None = None,  # [O]
 ) -> Tensor:
     """Double the resolution: zeros between the pixels, a k x k convolution, then the low-pass filter times 4.
@@ -62,7 +108,7 @@ def upsample_conv(
     Args:
         x: [N, I, H, W].
         weight: correlation kernel [O, I, k, k], k = 1 or 3.
-        kernel: the low-pass filter [4, 4].
+        taps: the low-pass filter [4].
         bias: [O], added to the result.
 
     Returns:
@@ -73,7 +119,7 @@ def upsample_conv(
     # A transposed convolution touches no inserted zero: a quarter of the work. It spreads the kernel, hence the flip.
     y = F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), stride=2)
     before_and_after = 1 if weight.shape[2] == 3 else 2
-    y = fir_filter(y, kernel * 4, (before_and_after, before_and_after))
+    y = fir_filter(y, taps * 2, (before_and_after, before_and_after))
     # Not the bias of the filter's convolution: its gradient would bring that of the constant filter along.
     return y if bias is None else y + bias.to(y.dtype)[:, None, None]
 
@@ -81,7 +127,7 @@ def upsample_conv(
 def downsample_conv(
     x: Tensor,  # [N, I, H, W]
     weight: Tensor,  # [O, I, k, k]
-    kernel: Tensor,  # [4, 4]
+    taps: Tensor,  # [4]
     bias: Tensor | None = None,  # [O]
 ) -> Tensor:
     """Halve the resolution: low-pass filter, then a k x k convolution of stride 2.
@@ -89,7 +135,7 @@ def downsample_conv(
     Args:
         x: [N, I, H, W], H and W even.
         weight: correlation kernel [O, I, k, k], k = 1 or 3.
-        kernel: the low-pass filter [4, 4].
+        taps: the low-pass filter [4].
         bias: [O], added to the result.
 
     Returns:
@@ -99,8 +145,8 @@ def downsample_conv(
     """
     if weight.shape[2] == 1:
         # A 1x1 convolution reads only every other filtered pixel, so no other is computed.
-        return F.conv2d(fir_filter(x, kernel, (1, 1), stride=2), weight, bias)
-    return F.conv2d(fir_filter(x, kernel, (2, 2)), weight, bias, stride=2)
+        return F.conv2d(fir_filter(x, taps, (1, 1), stride=2), weight, bias)
+    return F.conv2d(fir_filter(x, taps, (2, 2)), weight, bias, stride=2)
 
 
 def upsample_nearest(x: Tensor, factor: int = 2) -> Tensor:

@@ -53,7 +53,7 @@ class ConvLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.register_parameter("bias", nn.Parameter(torch.zeros(out_channels)) if bias else None)
         if resample != "id":
-            self.register_buffer("fir", functional.fir_kernel(), persistent=False)
+            self.register_buffer("fir", functional.fir_taps(), persistent=False)
 
     def convolve(self, x: Tensor) -> Tensor:
         """What goes into the activation, for features x [N, in, H, W]."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..models.latents import check_latents
+from .precision import PRECISIONS
 
 MODELS = ("ps_sc", "info_gan", "gan")
 
@@ -41,6 +43,8 @@ class TrainingConfig:
         average_recognizer: keep an averaged recogniser too.
         mirror: flip half of the real images.
         channels_last: keep features in channels_last memory format.
+        precision: what convolutions compute in, "fp32", "tf32", "bf16" or "fp16"; statistics, gates, losses, R1,
+            averages and parameters are float32. "tf32", PyTorch's own default, is float32 where there is no such card.
         tick_kimg: thousands of images between two lines of statistics.
         snapshot_kimg: thousands of images between two snapshots.
         checkpoint_minutes: minutes after which the training can go on from where it stands, between snapshots too.
@@ -68,6 +72,7 @@ class TrainingConfig:
     average_recognizer: bool = False
     mirror: bool = False
     channels_last: bool = True
+    precision: str = "tf32"
     tick_kimg: float = 4
     snapshot_kimg: float = 100
     checkpoint_minutes: float = 10
@@ -77,6 +82,8 @@ class TrainingConfig:
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
         check_latents(self.latents)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         for name in (
             "total_kimg",
             "batch",
@@ -118,6 +125,22 @@ class TrainingConfig:
     def replace(self, **changes: Any) -> TrainingConfig:
         """The same settings with `changes`, by name, in place of theirs; checked as new ones are."""
         return dataclasses.replace(self, **changes)
+
+    def shared(self, changes: Mapping[str, Any], processes: int) -> TrainingConfig:
+        """The same settings with changes, for so many processes.
+
+        Args:
+            changes: settings by name. Where they leave `batch_per_pass` out, and passes of that size don't make up the
+                batch of all processes, each process takes its share of a batch in one pass.
+            processes: how many share a batch.
+
+        >>> TrainingConfig(batch=32, batch_per_pass=16).shared({"batch": 12}, 2).batch_per_pass
+        6
+        """
+        batch = changes.get("batch", self.batch)
+        if "batch_per_pass" not in changes and batch % (self.batch_per_pass * processes) and batch % processes == 0:
+            changes = {**changes, "batch_per_pass": batch // processes}
+        return self.replace(**changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON knows them."""

@@ -96,6 +96,7 @@ def save_checkpoint(run_dir: Path, state: TrainingState, meta: dict[str, Any], k
         "losses": {name: torch.stack(values).cpu() for name, values in state.losses.items()},
         "g_optimizer": state.g_optimizer.state_dict(),
         "d_optimizer": state.d_optimizer.state_dict(),
+        "scalers": [state.g_scaler.state_dict(), state.d_scaler.state_dict()],
     }
     buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
     torch.save({**pt_content(networks, meta), "training": training}, buffer)
@@ -152,14 +153,14 @@ def resume_training(
             messages.append(f"{error}: not taken, the one before it is")
             continue
         if path.is_dir() or snapshot_name(found.meta["images_seen"]) == path.name:
-            return found.resume(device, changes or {}, messages, processes)
+            return found.resume(device, changes or {}, messages, processes or Processes())
     source = find_snapshot(path)
     loaded = load_network(source)
     found = _Found(source, {name: loaded[name] for name in NETWORKS if name in loaded}, loaded["meta"])
     if "training" not in found.meta and default is not None:
         found.meta["training"] = default.to_dict()
     messages.append(f"no checkpoint of {source.name} beside it: the optimisers start afresh")
-    return found.resume(device, changes or {}, messages, processes)
+    return found.resume(device, changes or {}, messages, processes or Processes())
 
 
 def _candidates(path: Path) -> list[Path]:
@@ -197,9 +198,9 @@ class _Found:
     training: dict[str, Any] | None = None
 
     def resume(
-        self, device: torch.device, changes: Mapping[str, Any], messages: list[str], processes: Processes | None
+        self, device: torch.device, changes: Mapping[str, Any], messages: list[str], processes: Processes
     ) -> Resumed:
-        config = self._config(changes, messages)
+        config = self._config(changes, messages, processes)
         self._check_networks(config)
         with naming(self.path):
             state = self._state(config, device, messages, processes)
@@ -208,20 +209,21 @@ class _Found:
         meta = {name: value for name, value in self.meta.items() if name not in ("training", "images_seen")}
         return Resumed(state, meta, messages)
 
-    def _config(self, changes: Mapping[str, Any], messages: list[str]) -> TrainingConfig:
+    def _config(self, changes: Mapping[str, Any], messages: list[str], processes: Processes) -> TrainingConfig:
         stored = self.meta.get("training")
         if not isinstance(stored, dict):
             raise ValueError(f"{self.path} holds no settings of a training")
         with naming(self.path):
             before = TrainingConfig.from_dict(stored)
-        for name, value in changes.items():
-            old = getattr(before, name)
-            if value == old:
-                continue
-            if name in _FIXED:
-                raise ValueError(f"{name} cannot change from {old} to {value}: {self.path} was trained with the former")
-            messages.append(f"{name} {old} -> {value}")
-        return before.replace(**changes)
+        after = before.shared(changes, processes.count)
+        new_values = after.to_dict()
+        for name, old in before.to_dict().items():
+            new = new_values[name]
+            if new != old and name in _FIXED:
+                raise ValueError(f"{name} cannot change from {old} to {new}: {self.path} was trained with the former")
+            if new != old:
+                messages.append(f"{name} {old} -> {new}")
+        return after
 
     def _check_networks(self, config: TrainingConfig) -> None:
         missing = [name for name in ("G", "D") if name not in self.networks]
@@ -236,7 +238,7 @@ class _Found:
                 raise CheckpointError(f"{self.path}: {name} has weights that are not finite, take an older one")
 
     def _state(
-        self, config: TrainingConfig, device: torch.device, messages: list[str], processes: Processes | None
+        self, config: TrainingConfig, device: torch.device, messages: list[str], processes: Processes
     ) -> TrainingState:
         def trainable(name: str) -> Any:
             return self.networks[name].to(device).train().requires_grad_(True)
@@ -269,3 +271,6 @@ def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
     state.losses = {name: list(values.to(device).unbind()) for name, values in losses.items()}
     state.g_optimizer.load_state_dict(training["g_optimizer"])
     state.d_optimizer.load_state_dict(training["d_optimizer"])
+    for scaler, stored in zip((state.g_scaler, state.d_scaler), training.get("scalers", ()), strict=False):
+        if stored:  # empty where the losses were not scaled
+            scaler.load_state_dict(stored)

@@ -24,6 +24,7 @@ from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
+from .precision import check_precision, convolution_precision, half_precision, loss_scaler
 from .processes import Processes
 
 # Last entry but one of the seed of a pass: what its random numbers are for.
@@ -45,6 +46,8 @@ class TrainingState:
     Q_ema: Recognizer | None
     g_optimizer: Adam
     d_optimizer: Adam
+    g_scaler: torch.amp.GradScaler
+    d_scaler: torch.amp.GradScaler
     ps_loss: PerceptualSimplicityLoss
     images_seen: int = 0
     updates: int = 0
@@ -86,6 +89,8 @@ class TrainingState:
         _check_pass(D, config.batch_per_pass)
         if Q is not None:
             _check_pass(Q, config.batch_per_pass * (2 if config.model == "ps_sc" else 1))
+        device_type = next(G.parameters()).device.type
+        check_precision(config.precision, device_type)
         g_params = [*G.parameters(), *(Q.parameters() if Q is not None else ())]
         beta2, eps = config.adam_beta2, config.adam_eps
         averaged_q = Q if config.average_recognizer else None
@@ -101,6 +106,8 @@ class TrainingState:
             ps_loss=PerceptualSimplicityLoss(
                 config.code_weight, config.perturbation, config.random_perturbation, config.cascade_kimg
             ),
+            g_scaler=loss_scaler(config.precision, device_type),
+            d_scaler=loss_scaler(config.precision, device_type),
             processes=processes,
         )
 
@@ -141,8 +148,11 @@ def _code_loss(state: TrainingState, codes: Tensor) -> PairedLoss:
     return paired
 
 
-def _update(state: TrainingState, optimizer: Adam) -> None:
+def _update(state: TrainingState, optimizer: Adam, scaler: torch.amp.GradScaler | None = None) -> None:
     state.processes.average_gradients(optimizer.param_groups[0]["params"])
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+        scaler.update()
     state.skipped_updates += not optimizer.update()
 
 
@@ -160,12 +170,13 @@ def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str,
     adversarial, code_losses = [], []
     with _frozen(state.D):
         for codes_of_pass in codes:
-            code_loss, images = _code_loss(state, codes_of_pass)
-            loss = generator_loss(state.D(images))
-            ((loss.mean() + code_loss.mean()) / len(state.passes)).backward()
+            with half_precision(state.config.precision, codes_of_pass.device.type):
+                code_loss, images = _code_loss(state, codes_of_pass)
+                loss = generator_loss(state.D(images))
+            state.g_scaler.scale((loss.mean() + code_loss.mean()) / len(state.passes)).backward()
             adversarial.append(loss.detach().mean())
             code_losses.append(code_loss.detach().mean())
-    _update(state, state.g_optimizer)
+    _update(state, state.g_optimizer, state.g_scaler)
     return {"loss/G": torch.stack(adversarial).mean(), "loss/codes": torch.stack(code_losses).mean()}
 
 
@@ -183,12 +194,13 @@ def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: I
     state.d_optimizer.zero_grad(set_to_none=True)
     losses = []
     for reals_of_pass, codes_of_pass in zip(reals, codes, strict=True):
-        with torch.no_grad():
-            fakes = state.G(codes_of_pass)
-        loss = discriminator_loss(state.D(fakes), state.D(reals_of_pass)).mean()
-        (loss / len(reals)).backward()
+        with half_precision(state.config.precision, reals_of_pass.device.type):
+            with torch.no_grad():
+                fakes = state.G(codes_of_pass)
+            loss = discriminator_loss(state.D(fakes), state.D(reals_of_pass)).mean()
+        state.d_scaler.scale(loss / len(reals)).backward()
         losses.append(loss.detach())
-    _update(state, state.d_optimizer)
+    _update(state, state.d_optimizer, state.d_scaler)
     return {"loss/D": torch.stack(losses).mean()}
 
 
@@ -245,11 +257,12 @@ def training_step(state: TrainingState, reals: Tensor) -> dict[str, Tensor]:
     """
     config = state.config
     reals_of_passes = reals.split(config.batch_per_pass)
-    losses = update_generator(state, _draw_codes(state, _GENERATOR, reals.device))
-    update_averages(state)
-    losses |= update_discriminator(state, reals_of_passes, _draw_codes(state, _DISCRIMINATOR, reals.device))
-    if state.updates % config.d_reg_interval == 0:
-        losses |= update_r1(state, reals_of_passes)
+    with convolution_precision(config.precision):
+        losses = update_generator(state, _draw_codes(state, _GENERATOR, reals.device))
+        update_averages(state)
+        losses |= update_discriminator(state, reals_of_passes, _draw_codes(state, _DISCRIMINATOR, reals.device))
+        if state.updates % config.d_reg_interval == 0:
+            losses |= update_r1(state, reals_of_passes)
     state.processes.average(list(losses.values()))
     state.updates += 1
     state.images_seen += config.batch

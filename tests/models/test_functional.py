@@ -17,7 +17,7 @@ from sc_layers.models.modules import ConvLayer, LinearLayer
 from tests.golden import Golden, load_golden
 from tests.tolerances import GOLDEN_NETWORK_ABSOLUTE, SAME_FORMULA, assert_close_absolute
 
-KERNEL = functional.fir_kernel()
+TAPS = functional.fir_taps()
 Variables = dict[str, Tensor]
 
 
@@ -71,18 +71,18 @@ def _resized(x: Tensor, size: int) -> Tensor:
 IDENTITY = torch.eye(5)[:, :, None, None]
 # Operation of the authors' program -> ours on x, the operation's variables, and codes.
 OPERATIONS: dict[str, Callable[[Tensor, Variables, Tensor], Tensor]] = {
-    "upsample_2d": lambda x, v, z: functional.upsample_conv(x, IDENTITY, KERNEL),
-    "downsample_2d": lambda x, v, z: functional.downsample_conv(x, IDENTITY, KERNEL),
-    "filter_2d": lambda x, v, z: functional.fir_filter(x, KERNEL, (2, 1)),
+    "upsample_2d": lambda x, v, z: functional.upsample_conv(x, IDENTITY, TAPS),
+    "downsample_2d": lambda x, v, z: functional.downsample_conv(x, IDENTITY, TAPS),
+    "filter_2d": lambda x, v, z: functional.fir_filter(x, TAPS, (2, 1)),
     "upsample_2d_nokernel": lambda x, v, z: functional.upsample_nearest(x),
     "naive_upsample_2d": lambda x, v, z: functional.upsample_nearest(x),
     "naive_downsample_2d": lambda x, v, z: functional.downsample_mean(x),
     "conv3": lambda x, v, z: F.conv2d(x, _equalised(v["weight"]), padding=1),
     "conv1": lambda x, v, z: F.conv2d(x, _equalised(v["weight"])),
-    "conv3_up": lambda x, v, z: functional.upsample_conv(x, _equalised(v["weight"]), KERNEL),
-    "conv1_up": lambda x, v, z: functional.upsample_conv(x, _equalised(v["weight"]), KERNEL),
-    "conv3_down": lambda x, v, z: functional.downsample_conv(x, _equalised(v["weight"]), KERNEL),
-    "conv1_down": lambda x, v, z: functional.downsample_conv(x, _equalised(v["weight"]), KERNEL),
+    "conv3_up": lambda x, v, z: functional.upsample_conv(x, _equalised(v["weight"]), TAPS),
+    "conv1_up": lambda x, v, z: functional.upsample_conv(x, _equalised(v["weight"]), TAPS),
+    "conv3_down": lambda x, v, z: functional.downsample_conv(x, _equalised(v["weight"]), TAPS),
+    "conv1_down": lambda x, v, z: functional.downsample_conv(x, _equalised(v["weight"]), TAPS),
     "bias_lrelu": lambda x, v, z: _pointwise(x, v, activate=True),
     "bias_linear": lambda x, v, z: _pointwise(x, v, activate=False),
     "dense_flat": lambda x, v, z: _dense(x, v),
@@ -117,10 +117,21 @@ def test_outputs_and_gradients_match(golden: Golden, name: str, channels_last: b
         assert_close_absolute(gradient, golden[f"grad/{name}/{key}"], GOLDEN_NETWORK_ABSOLUTE, f"{name} grad {key}")
 
 
+def test_filtering_by_matrices_is_the_depthwise_convolution() -> None:
+    for padding, stride, size in [((2, 1), 1, (6, 9)), ((2, 2), 1, (5, 8)), ((1, 1), 2, (8, 6)), ((1, 1), 1, (17, 4))]:
+        x = torch.randn(2, 3, *size)
+        expected = functional.fir_filter_depthwise(x, TAPS, padding, stride)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            y = functional.fir_filter_banded(x.contiguous(memory_format=layout), TAPS, padding, stride)
+            assert y.is_contiguous(memory_format=layout)
+            torch.testing.assert_close(y, expected, **SAME_FORMULA[torch.float32])
+
+
 TWICE = {
-    "upsample_conv": lambda x, w: functional.upsample_conv(x, w, KERNEL),
-    "downsample_conv": lambda x, w: functional.downsample_conv(x, w, KERNEL),
-    "downsample_conv 1x1": lambda x, w: functional.downsample_conv(x, w[:, :, :1, :1], KERNEL),
+    "fir_filter_banded": lambda x, w: functional.fir_filter_banded(x, TAPS.to(x.dtype), (2, 1), 1),
+    "upsample_conv": lambda x, w: functional.upsample_conv(x, w, TAPS),
+    "downsample_conv": lambda x, w: functional.downsample_conv(x, w, TAPS),
+    "downsample_conv 1x1": lambda x, w: functional.downsample_conv(x, w[:, :, :1, :1], TAPS),
     "modulated_conv": lambda x, w: functional.modulated_conv(x, w, x.mean((2, 3))),
     "minibatch_std": lambda x, w: functional.minibatch_std(x),
     "resize_bilinear_legacy": lambda x, w: functional.resize_bilinear_legacy(x, (7, 5)),

@@ -13,6 +13,7 @@ import torch
 from sc_layers.data import open_dataset
 from sc_layers.training import resume_training, train
 from sc_layers.training.processes import Processes, ProcessLost, launch
+from sc_layers.training.snapshots import save_checkpoint
 from tests.cli.running import TINY_TRAINING
 from tests.training.tiny import TINY, tiny_state
 
@@ -108,6 +109,13 @@ def test_a_signal_to_the_command_leaves_a_checkpoint(tmp_path: Path) -> None:
 def test_passes_that_processes_cannot_share_are_refused() -> None:
     with pytest.raises(ValueError, match="in 2 passes of 4 images, which 3 processes cannot share"):
         tiny_state(TINY, Processes(0, 3))
+
+
+def test_a_run_goes_on_with_other_processes_in_passes_that_they_can_share(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, tiny_state(TINY.replace(batch=12, batch_per_pass=12)), {}, keep=1)
+    resumed = resume_training(tmp_path, CPU, processes=Processes(0, 3))
+    assert resumed.messages == ["batch_per_pass 12 -> 4"]
+    assert resumed.state.passes == range(1)
 
 
 def test_each_process_has_its_passes() -> None:

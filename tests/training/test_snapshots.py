@@ -11,7 +11,7 @@ import torch
 
 from sc_layers import CheckpointError
 from sc_layers.checkpoints import load_network
-from sc_layers.training import resume_training
+from sc_layers.training import resume_training, step
 from sc_layers.training.snapshots import DivergedError, save_checkpoint, save_snapshot, states_in
 from tests.training.tiny import TINY, tiny_state
 
@@ -35,6 +35,16 @@ def test_a_training_comes_back_with_its_counters_and_settings(run_dir: Path) -> 
     assert resumed.meta == {"data": "shapes3d"}
     assert (resumed.state.images_seen, resumed.state.updates) == (32, 4)
     assert resumed.state.config == TINY
+
+
+def test_the_scale_of_the_losses_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "check_precision", lambda *_: None)
+    state = tiny_state(TINY.replace(precision="fp16"))
+    state.g_scaler.load_state_dict(state.g_scaler.state_dict() | {"scale": 32.0, "_growth_tracker": 7})
+    save_checkpoint(tmp_path, state, {}, keep=1)
+    resumed = resume_training(tmp_path, CPU).state
+    assert resumed.g_scaler.state_dict() == state.g_scaler.state_dict()
+    assert resumed.g_scaler.get_scale() == 32
 
 
 def test_names_tell_every_moment(run_dir: Path) -> None:
