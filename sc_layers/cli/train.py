@@ -365,8 +365,10 @@ class _Watchers:
 
     def hooks(self, board: Board | None) -> list[SnapshotHook]:
         """The hooks for the training loop; `board` shows what they measure too."""
+        from ..pictures.sight import CodeWatch
+
         hooks: list[SnapshotHook] = []
-        for watcher in (self.tpl, self.metrics):
+        for watcher in (CodeWatch(), self.tpl, self.metrics):
             if watcher is not None:
                 watcher.writer = None if board is None else board.writer
                 hooks.append(watcher.after_snapshot)

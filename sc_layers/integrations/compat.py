@@ -123,6 +123,18 @@ def repair_gradients(conv2d_gradfix: Any, grid_sample_gradfix: Any) -> None:
         grid_sample_gradfix.grid_sample = grid_sample
 
 
+def repair_sampling(grid_sample_gradfix: Any) -> None:
+    """Forks of the first stylegan3 call an operator as it was before PyTorch 1.12: R1 with augmentation dies.
+
+    NVlabs' own module has known newer ones since, and is left alone.
+
+    Args:
+        grid_sample_gradfix: the module of that name in `torch_utils.ops`, changed in place.
+    """
+    if enabled() and not hasattr(grid_sample_gradfix, "_use_pytorch_1_12_api"):
+        grid_sample_gradfix.grid_sample = grid_sample
+
+
 def repair_loaded_gradients() -> None:
     """The same in rosinality's modules, as far as they are loaded: `--augment` dies, and convolutions warn.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import click
 import numpy as np
@@ -344,36 +344,50 @@ class PerceptualSimplicityStep:
         finally:
             self._pass = None
 
-    def run_G(self, z: Tensor, c: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Images and w of `z` and `c`, as the loss makes them with `args` and `kwargs`.
+    def run_G(self, z: Tensor, c: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Images of `z` and `c`, or images and w, as the loss makes them with `args` and `kwargs`.
 
         The first call of a paying phase makes pairs, path-length regularisation does not.
         """
         current, self._pass = self._pass, None
         if current is None:
-            return cast("tuple[Tensor, Tensor]", self._run_G(z, c, *args, **kwargs))
-        with _recorded_state(self.synthesis, z.device) as states:
-            images, ws = self._run_G(z, c, *args, **kwargs)
+            return self._run_G(z, c, *args, **kwargs)
+        with _recorded_calls(self.synthesis, z.device) as calls:
+            made = self._run_G(z, c, *args, **kwargs)
+        images = made[0] if isinstance(made, tuple) else made
+        state, (ws, *others), options = calls[0]
 
         def partners(codes: Tensor) -> Tensor:
-            with _synchronized(self.synthesis, False), replayed(states[0], z.device):
-                return cast(Tensor, self.synthesis(with_codes(self.G, ws, codes)))
+            with _synchronized(self.synthesis, False), replayed(state, z.device):
+                return cast(Tensor, self.synthesis(with_codes(self.G, ws, codes), *others, **options))
 
         codes = codes_of(self.G, ws).detach()
         with _synchronized(self.Q, current.sync):
             pair = add_pair_loss(images, codes, partners, self.Q, self.settings, current.gain)
         self.report("Loss/PS/loss", pair.loss)
         report_codes(self.G, pair.errors, self.report)
-        return pair.images, ws
+        return (pair.images, *made[1:]) if isinstance(made, tuple) else pair.images
+
+
+class _Call(NamedTuple):
+    """A call of a module: the state of the random numbers then, and its arguments."""
+
+    state: RandomState
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 @contextmanager
-def _recorded_state(module: nn.Module, device: torch.device) -> Iterator[list[RandomState]]:
-    """Collect the state of the random numbers at each call of `module`."""
-    states: list[RandomState] = []
-    handle = module.register_forward_pre_hook(lambda *_: states.append(random_state(device)))
+def _recorded_calls(module: nn.Module, device: torch.device) -> Iterator[list[_Call]]:
+    """Collect the calls of `module`."""
+    calls: list[_Call] = []
+
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(_Call(random_state(device), args, kwargs))
+
+    handle = module.register_forward_pre_hook(record, prepend=True, with_kwargs=True)
     try:
-        yield states
+        yield calls
     finally:
         handle.remove()
 

@@ -36,10 +36,12 @@ from .options import (
     settings_of_checkpoint,
 )
 from .pairs import RandomState, add_pair_loss, random_state, replayed
-from .sight import draw_sheet
+from .sight import draw_sheet, report_codes, write_numbers
 
 __all__ = ["Training", "add_arguments", "attach_from_checkpoint", "setup", "widen", "with_random_codes"]
 
+AVERAGED_STEPS = 100  # of the recogniser's errors in the logs
+SAMPLES = Path("sample")  # where the script puts its pictures
 IMAGE_CHANNELS = 3  # the code base knows no others
 
 compat.allow_argument_namespace()
@@ -141,6 +143,7 @@ class Training:
     ) -> None:
         self.options = options
         self.device = device
+        self.generator = generator
         options.attach(generator)
         options.attach(g_ema)
         copy_constriction(generator, g_ema)
@@ -151,6 +154,8 @@ class Training:
         self.wrapped: nn.Module | None = self.recognizer
         self._add_groups(generator, g_optim)
         self._state: RandomState | None = None
+        self._steps = 0
+        self._errors = torch.ones(options.sc_codes, device=device)
         self.settings = options.loss()
 
     def _add_groups(self, generator: nn.Module, g_optim: torch.optim.Optimizer) -> None:
@@ -252,15 +257,28 @@ class Training:
 
         codes = noise[0][:, record.z_dim :]
         pair = add_pair_loss(images, codes, partners, self.wrapped, self.settings, gain=1.0)
+        self._steps += 1
+        self._errors.lerp_(pair.errors.mean(0), 1 / min(self._steps, AVERAGED_STEPS))
         return pair.images, pair.loss.mean()
 
+    def numbers(self) -> dict[str, float]:
+        """Squared error of reading each code, 1 for nothing read, and how far its mask is open, by name, for the logs.
+
+        Errors are averages over about the last 100 steps; there are none before the first, or without a recogniser.
+        """
+        found: dict[str, float] = {}
+        report_codes(self.generator, self._errors[None], lambda name, value: found.update({name: float(value)}))
+        return {name: value for name, value in found.items() if self._steps or not name.startswith("SC/error")}
+
     def state(self, g_ema: nn.Module, iteration: int) -> dict[str, Any]:
-        """Draw a sheet of the codes beside the samples; return our entries of a checkpoint.
+        """Draw a sheet of the codes beside the samples, and log their numbers; return our entries of a checkpoint.
 
         Args:
             g_ema: average of the generator, attached.
-            iteration: number of the training step; the sheet is `sample/codes{iteration}.png`.
+            iteration: number of the training step; the sheet is `sample/codes{iteration}.png`, the numbers are a line
+                of `sample/stats.jsonl`, and in TensorBoard where that is installed.
         """
-        draw_sheet(g_ema, Path("sample") / f"codes{iteration:06d}.png")
+        draw_sheet(g_ema, SAMPLES / f"codes{iteration:06d}.png")
+        write_numbers(self.numbers(), SAMPLES, iteration)
         recognizer = {} if self.recognizer is None else {"q": self.recognizer.state_dict()}
         return {"sc": self.arguments, "sc_options": dataclasses.asdict(self.options), **recognizer}

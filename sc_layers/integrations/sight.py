@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attach import AttachedGenerator, attachment_of, constriction_layers
+from ..files import append_line
 from ..images import save_png
 from ..pictures.sweeps import sweep_codes
 
@@ -36,6 +40,21 @@ def report_codes(generator: nn.Module, errors: Tensor, report: Callable[[str, An
     for code, (error, gain) in enumerate(zip(errors.unbind(1), gains(generator).detach(), strict=True)):
         report(f"SC/error/{code:02d}", error)
         report(f"SC/gain/{code:02d}", gain)
+
+
+def write_numbers(numbers: Mapping[str, float], folder: Path, step: int) -> None:
+    """Append a line to `stats.jsonl`, and show the numbers in TensorBoard where that is installed.
+
+    Args:
+        numbers: what to show, by name.
+        folder: where both lie; it has to exist.
+        step: number of the training step.
+    """
+    append_line(folder / "stats.jsonl", json.dumps({"step": step, **numbers}))
+    if importlib.util.find_spec("tensorboard") is not None:
+        with importlib.import_module("torch.utils.tensorboard").SummaryWriter(folder) as writer:
+            for name, value in numbers.items():
+                writer.add_scalar(name, value, step)
 
 
 @torch.no_grad()

@@ -164,6 +164,19 @@ def test_gradients_of_stylegan2_ada_are_repaired_without_a_word() -> None:
     assert torch.autograd.gradgradcheck(lambda images: sampling.grid_sample(images, grid), images)
 
 
+def test_sampling_in_forks_of_the_first_stylegan3_is_repaired_and_of_newer_ones_left_alone() -> None:
+    def dies(input: Tensor, grid: Tensor) -> Tensor:
+        raise TypeError("'tuple' object is not callable")
+
+    first, newer = SimpleNamespace(grid_sample=dies), SimpleNamespace(grid_sample=dies, _use_pytorch_1_12_api=True)
+    compat.repair_sampling(first)
+    compat.repair_sampling(newer)
+    images = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    grid = torch.rand(1, 3, 3, 2, dtype=torch.float64) * 2 - 1
+    assert torch.autograd.gradgradcheck(lambda images: first.grid_sample(images, grid), images)
+    assert newer.grid_sample is dies
+
+
 def test_gradients_of_loaded_modules_of_rosinality_are_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     compat.repair_loaded_gradients()  # nothing is loaded
     non_leaking, gradfix = ModuleType("non_leaking"), ModuleType("op.conv2d_gradfix")
@@ -292,6 +305,7 @@ def test_everything_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None
     modules = gradfix_of_stylegan2_ada()
     before = [dict(vars(module)) for module in modules]
     compat.repair_gradients(*modules)
+    compat.repair_sampling(modules[1])
     assert [vars(module) for module in modules] == before
     betas = {"betas": [0, 0.99]}
     compat.repair_betas(betas)

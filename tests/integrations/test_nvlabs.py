@@ -108,6 +108,30 @@ def test_both_images_of_a_pair_share_z_mixing_and_noise_and_differ_in_one_code()
     assert torch.equal(*noises)  # b4 lies before the first constriction: equal w and equal noise
 
 
+class LossOfImages(Loss):
+    """As projected-gan's: `run_G` returns images alone."""
+
+    def run_G(self, z: Tensor, c: Tensor, sync: bool = True) -> Tensor:  # type: ignore[override]
+        images = self.G.synthesis(self.G.mapping(z, c))
+        self.images.append(images.detach())
+        return images
+
+    def accumulate_gradients(self, gen_z: Tensor, gen_c: Tensor, **arguments: Any) -> None:  # type: ignore[override]
+        self.run_G(gen_z, gen_c).mean().backward()
+
+
+def test_a_loss_that_makes_images_alone_pays_too() -> None:
+    training = nvlabs.Training(AdaLikeGenerator(), torch.device("cpu"), **OPTIONS)
+    reports: list[str] = []
+    loss = training.wrap_loss(LossOfImages(training.G), lambda name, value: reports.append(name))
+    passes = []
+    training.G.synthesis.register_forward_hook(lambda *_: passes.append(1))
+    accumulate(training, loss, "Gmain")
+    assert len(passes) == 2
+    assert "Loss/PS/loss" in reports
+    assert all(parameter.grad is not None for parameter in training.Q.parameters())
+
+
 def test_the_pair_moves_the_generator_by_the_gradient_of_its_loss() -> None:
     training, loss, reports = make()
     torch.manual_seed(1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,18 @@ def test_a_checkpoint_comes_with_a_sheet_of_the_codes() -> None:
     script = Script()
     script.sc.state(script.g_ema, 1000)
     assert Path("sample/codes001000.png").stat().st_size > 0
+
+
+def test_a_checkpoint_comes_with_the_errors_of_the_recogniser_and_the_gains() -> None:
+    script = Script()
+    gains = {f"SC/gain/{code:02d}" for code in range(K)}
+    assert script.sc.numbers().keys() == gains
+    script.step()
+    script.sc.state(script.g_ema, 1000)
+    line = json.loads(Path("sample/stats.jsonl").read_text())
+    assert line.keys() == {"step"} | gains | {f"SC/error/{code:02d}" for code in range(K)}
+    assert line["step"] == 1000
+    assert all(line[f"SC/error/{code:02d}"] > 0 for code in range(K))
 
 
 def test_mixed_styles_get_the_codes_of_the_first() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from sc_layers.attach import attach_spatial_constriction, constriction_layers
-from sc_layers.integrations.sight import draw_sheet, gains, report_codes
+from sc_layers.integrations.sight import draw_sheet, gains, report_codes, write_numbers
 from tests.integrations.toys import AdaLikeGenerator
 
 
@@ -45,3 +47,13 @@ def test_every_code_is_reported_by_its_error_and_its_gain(generator: AdaLikeGene
     assert list(reports) == names
     assert torch.equal(reports["SC/error/01"], errors[:, 1])
     assert reports["SC/gain/02"] == 1
+
+
+def test_numbers_are_lines_of_a_file_and_scalars_in_tensorboard(tmp_path: Path) -> None:
+    for step in (0, 10):
+        write_numbers({"SC/gain/00": 0.5 + step}, tmp_path, step)
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 0, "SC/gain/00": 0.5}, {"step": 10, "SC/gain/00": 10.5}]
+    reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("SC/gain/00")] == [(0, 0.5), (10, 10.5)]
