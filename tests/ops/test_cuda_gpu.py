@@ -15,11 +15,20 @@ from torch import Tensor
 from sc_layers import SpatialConstriction
 from sc_layers import functional as F
 from sc_layers.ops import loading
-from tests.ops.samples import EPS, relative_error, sample_inputs
+from tests.ops.samples import (
+    EPS,
+    assert_about_as_exact_as_plain,
+    composed_in,
+    relative_error,
+    result_and_gradients,
+    sample_inputs,
+    weights_for,
+)
 from tests.tolerances import SAME_FORMULA
 
 ROOT = Path(__file__).parents[2]
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+EXACT = (torch.float32, torch.float64)
+HALVES = (torch.float16, torch.bfloat16)
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 # Planes for lanes, for a block, and in pieces; odd sizes; codes for an instance of their own, and many.
@@ -47,33 +56,33 @@ def on_device(inputs: list[Tensor | None], device: str = "cuda") -> list[Tensor 
     return [None if t is None else t.detach().to(device).requires_grad_(t.requires_grad) for t in inputs]
 
 
-def gradients(inputs: list[Tensor | None], impl: str, rounded_to: torch.dtype | None = None) -> list[Tensor]:
-    """y, and the gradients of a fixed random weighting of it, in the dtype of y or rounded to another one first."""
-    y = F.constrict(*inputs, EPS, impl)
-    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    weights = weights.to(rounded_to or y.dtype).to(y)
-    return [y.detach(), *torch.autograd.grad(y, [t for t in inputs if t is not None], weights)]
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", EXACT, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_equals_reference_in_float64(size, layout, dtype) -> None:
     inputs = sample_inputs(*size, dtype=dtype, memory_format=layout)
-    exact = [None if t is None else t.detach().double().requires_grad_() for t in inputs]
-    truth = gradients(exact, "reference", dtype)
-    actual = gradients(on_device(inputs), "fused")
-    assert actual[0].is_contiguous(memory_format=layout)
-    for result, expected in zip(actual, truth, strict=True):
+    results = result_and_gradients(on_device(inputs), "fused")
+    assert results[0].is_contiguous(memory_format=layout)
+    for result, expected in zip(results, composed_in(torch.float64, inputs, weights_for(results[0])), strict=True):
         assert relative_error(result.cpu(), expected) <= SAME_FORMULA[dtype]["rtol"]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_half_precision_is_about_as_exact_as_plain_pytorch(size, layout, dtype) -> None:
+    inputs = sample_inputs(*size, dtype=dtype, memory_format=layout)
+    results = result_and_gradients(on_device(inputs), "fused")
+    assert results[0].is_contiguous(memory_format=layout)
+    assert_about_as_exact_as_plain(results, inputs, weights_for(results[0]))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_is_deterministic(size) -> None:
     inputs = on_device(sample_inputs(*size))
-    first = gradients(inputs, "fused")
+    first = result_and_gradients(inputs, "fused")
     for _ in range(5):
-        assert all(torch.equal(a, b) for a, b in zip(first, gradients(inputs, "fused"), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(first, result_and_gradients(inputs, "fused"), strict=True))
 
 
 def test_gradcheck() -> None:
@@ -83,7 +92,7 @@ def test_gradcheck() -> None:
 
 
 def test_empty_batch() -> None:
-    results = gradients(on_device(sample_inputs(0)), "fused")
+    results = result_and_gradients(on_device(sample_inputs(0)), "fused")
     assert results[0].shape[0] == 0
     assert torch.equal(results[-1], torch.zeros_like(results[-1]))
 
@@ -106,7 +115,7 @@ def test_cuda_graph_replays() -> None:
     inputs = on_device(sample_inputs(4, 32, 64, 64, 5, 4))
     warm = torch.cuda.Stream()
     with torch.cuda.stream(warm):
-        gradients(inputs, "fused")
+        result_and_gradients(inputs, "fused")
     warm.synchronize()
     y_weights = torch.randn_like(inputs[0])
     graph = torch.cuda.CUDAGraph()
@@ -151,10 +160,10 @@ def test_compute_sanitizer_finds_nothing(tool: str) -> None:
     if sanitizer is None:
         pytest.skip("no compute-sanitizer on the PATH")
     code = (
-        "from tests.ops.samples import sample_inputs\n"
-        "from tests.ops.test_cuda_gpu import gradients, on_device\n"
+        "from tests.ops.samples import result_and_gradients, sample_inputs\n"
+        "from tests.ops.test_cuda_gpu import on_device\n"
         "for size in [(2, 5, 7, 9, 2, 3), (1, 16, 64, 64, 5, 4), (1, 4, 255, 257, 3, 1)]:\n"
-        "    gradients(on_device(sample_inputs(*size)), 'fused')\n"
+        "    result_and_gradients(on_device(sample_inputs(*size)), 'fused')\n"
     )
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", code]
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}

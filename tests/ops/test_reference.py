@@ -15,9 +15,9 @@ from tests import test_layers
 from tests.golden import load_golden
 from tests.ops.samples import (
     EPS,
+    assert_about_as_exact_as_plain,
     layer_inputs,
     layer_result_and_gradients,
-    relative_error,
     result_and_gradients,
     sample_inputs,
     weights_for,
@@ -139,21 +139,6 @@ def test_large_sweep_of_shapes_and_dtypes(
         assert_close_to_largest(actual, expected, limit)
 
 
-def _composed_in(dtype: torch.dtype, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Plain PyTorch with every tensor and every step in `dtype`: y and the gradients."""
-    leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in inputs]
-    x, logits_h, logits_w, scale, bias, gain = leaves
-    masks = F.rectangle_masks(logits_h, logits_w) * gain[:, None, None]
-    x_hat = x - x.mean((2, 3), keepdim=True)
-    x_hat = x_hat * (x_hat.square().mean((2, 3), keepdim=True) + EPS).rsqrt()
-    y = x
-    for k in range(masks.shape[1]):
-        styled = x_hat * scale[:, k, :, None, None] + bias[:, k, :, None, None]
-        y = y * (1 - masks[:, k, None]) + styled * masks[:, k, None]
-    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-    return [y.detach(), *torch.autograd.grad(y, leaves, weights)]
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("sizes", [(2, 9, 7, 9, 5, 4), (1, 20, 16, 16, 3, 2)])
@@ -161,14 +146,8 @@ def test_half_precision_is_about_as_exact_as_plain_pytorch(
     sizes: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format
 ) -> None:
     inputs = sample_inputs(*sizes, dtype=dtype, memory_format=layout)
-    # Inputs that are exact in `dtype` have one truth for both.
-    exact = [tensor.detach().to(dtype) for tensor in inputs]
-    ours = result_and_gradients([t.to(s.dtype).requires_grad_() for t, s in zip(exact, inputs, strict=True)], "fused")
-    truth = _composed_in(torch.float64, exact)
-    plain = _composed_in(dtype, exact)
-    for i, (actual, rival, expected) in enumerate(zip(ours, plain, truth, strict=True)):
-        allowed = (2 if i == 0 else 3) * relative_error(rival, expected)
-        assert relative_error(actual, expected) <= allowed, f"result {i}"
+    results = result_and_gradients(inputs, "fused")
+    assert_about_as_exact_as_plain(results, inputs, weights_for(results[0]))
 
 
 @pytest.mark.parametrize("dtype", HALVES)

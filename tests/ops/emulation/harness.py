@@ -123,19 +123,20 @@ def make_inputs(
     gain: bool = False,
     seed: int = 0,
 ) -> dict[str, Tensor | None]:
-    """Inputs of a forward call."""
+    """Inputs of a forward call, all exact in `dtype`."""
     generator = torch.Generator().manual_seed(seed)
     small = torch.float64 if dtype == torch.float64 else torch.float32
 
-    def draw(*shape: int, kind: torch.dtype = small) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(kind)
+    def draw(*shape: int, kind: torch.dtype = small, scale: float = 1, offset: float = 0) -> Tensor:
+        numbers = torch.randn(shape, generator=generator, dtype=torch.float64) * scale + offset
+        return numbers.to(dtype).to(kind)
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return {
-        "x": (draw(n, c, h, w, kind=torch.float64) * 2 + 1).to(dtype).contiguous(memory_format=layout),
+        "x": draw(n, c, h, w, kind=dtype, scale=2, offset=1).contiguous(memory_format=layout),
         "gate_logits_h": draw(n, k, j, 2, h),
         "gate_logits_w": draw(n, k, j, 2, w),
-        "scale": draw(n, k, c) + 1,
+        "scale": draw(n, k, c, offset=1),
         "bias": draw(n, k, c),
         "mask_gain": draw(k) if gain else None,
     }
