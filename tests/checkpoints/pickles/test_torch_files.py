@@ -53,6 +53,16 @@ def test_what_was_saved_is_read_as_torch_reads_it(tmp_path: Path, zipped: bool) 
     assert_same(read_torch_file(path), torch.load(path, weights_only=True))
 
 
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(content(), tmp_path / "file.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert_same(read_torch_file(tmp_path / "file.pt"), torch.load(tmp_path / "file.pt", weights_only=True))
+
+
 def test_tensors_of_one_storage_go_on_sharing_it(tmp_path: Path) -> None:
     torch.save(content(), tmp_path / "file.pt")
     read = read_torch_file(tmp_path / "file.pt")
