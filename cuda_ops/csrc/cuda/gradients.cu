@@ -58,9 +58,10 @@ __global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constan
   store((row % 2 == 0 ? args.grad_bias : args.grad_scale) + at, sum);
 }
 
-// dL/da_k; a thread takes a pixel, and its codes forth and back.
+// dL/da_k; a thread takes a pixel, and its codes forth and back. (ptxas, left to itself, spills for sm_80 to fit eight
+// blocks on a multiprocessor.)
 template <typename T, typename A = accumulator_t<T>>
-__global__ void __launch_bounds__(kThreads) mask_gradients(const __grid_constant__ GradientArguments<T> args) {
+__global__ void __launch_bounds__(kThreads, 6) mask_gradients(const __grid_constant__ GradientArguments<T> args) {
   const Weights<A>& weights = args.all.weights;
   const Work work(args.blocks);
   const int slots = args.all.slots, parts = args.all.cut.pixel_parts, pixel = work.index;
