@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from ..models import Generator
 from ..models.modules import NoiseMode
 
 _EXAMPLE_BATCH = 2
+_BATCH_AXIS = "batch"
 
 
 class _Export(nn.Module):
@@ -56,7 +57,7 @@ def to_program(
         if isinstance(layer, SpatialConstriction) and layer.impl != "reference":
             raise ValueError(f"export needs layers with impl='reference', got impl={layer.impl!r}")
     example = torch.zeros(_EXAMPLE_BATCH, generator.num_codes)
-    batch = {"codes": {0: torch.export.Dim("batch")}}
+    batch = {"codes": {0: torch.export.Dim(_BATCH_AXIS)}}
     return torch.export.export(_Export(generator, noise_mode, masks).eval(), (example,), dynamic_shapes=batch)
 
 
@@ -68,7 +69,7 @@ def save_pt2(program: torch.export.ExportedProgram, path: Path) -> None:
 
 
 def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program as ONNX, with input `codes` and outputs `images` and, where it returns them, `masks`.
+    """Write a program as ONNX: `codes` to `images` and, where it returns them, `masks`, whose first axis is `batch`.
 
     Args:
         program: what `to_program` made.
@@ -85,4 +86,15 @@ def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     )
     if exported is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    write_file(path, exported.model_proto.SerializeToString())
+    proto = exported.model_proto
+    _name_batch(proto.graph)
+    write_file(path, proto.SerializeToString())
+
+
+def _name_batch(graph: Any) -> None:
+    """Call the symbol of the codes' first axis `batch` wherever it stands: the exporter numbers symbols as it likes."""
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == symbol:
+                dim.dim_param = _BATCH_AXIS

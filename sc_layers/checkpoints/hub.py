@@ -14,9 +14,9 @@ from .._optional import require
 from ..images import image_grid, save_png, to_uint8
 from ..models import Generator
 from .read import load_network
+from .snapshots import WEIGHTS_FILE
 from .write import save_network
 
-WEIGHTS_FILE = "model.safetensors"
 SAMPLES_FILE = "samples.png"
 _SAMPLE_COLUMNS, _SAMPLE_ROWS = 6, 3
 

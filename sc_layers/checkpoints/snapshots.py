@@ -1,4 +1,4 @@
-"""Network snapshots in the folder of a run: how they are named, and which one is meant."""
+"""Network files in folders: how the snapshots of a run are named, and which file is meant."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from ..files import check_regular
 
 PREFIX = "network-snapshot-"
+WEIGHTS_FILE = "model.safetensors"  # in a folder as the Hugging Face hub has it
 SUFFIXES = (".safetensors", ".pt", ".pkl")  # ours, and `.pkl` of NVlabs' programs too
 
 
@@ -47,10 +48,10 @@ def snapshots_in(folder: str | Path) -> list[Path]:
 
 
 def find_snapshot(path: str | Path) -> Path:
-    """The network file that `path` names: itself, or the newest snapshot of a run's folder.
+    """The network file that `path` names: itself, the newest snapshot of a run's folder, or the one of a hub folder.
 
     Args:
-        path: a file, or the folder of a run.
+        path: a file, the folder of a run, or one that `hub.save_pretrained` wrote.
 
     Raises:
         FileNotFoundError: there is none.
@@ -63,6 +64,9 @@ def find_snapshot(path: str | Path) -> Path:
         check_regular(path)
         return path
     found = snapshots_in(path)
-    if not found:
-        raise FileNotFoundError(f"no {PREFIX}*{' or '.join(SUFFIXES)} in the folder {str(path)!r}")
-    return found[-1]
+    if found:
+        return found[-1]
+    if (path / WEIGHTS_FILE).is_file():
+        return path / WEIGHTS_FILE
+    names = f"{PREFIX}*{' or '.join(SUFFIXES)}, nor {WEIGHTS_FILE},"
+    raise FileNotFoundError(f"no {names} in the folder {str(path)!r}")

@@ -26,19 +26,22 @@ _EXPORTS = (".onnx", ".pt2")
 def convert(source: Path, target: Path, network: str, masks: bool, noise: Any) -> None:
     """Write the networks of a file in another format, safely.
 
-    IN is any file that `sc-layers inspect` knows. The extension of OUT names the format: .safetensors, .pt, .pkl in the
-    style of dnnlib, .onnx, .pt2 (torch.export), or none for a folder as the Hugging Face hub has it.
+    IN is any file or folder that `sc-layers inspect` knows; the folder of OUT is made where it is missing. The
+    extension of OUT names the format: .safetensors, .pt, .pkl in the style of dnnlib, .onnx, .pt2 (torch.export), or
+    none for a folder as the Hugging Face hub has it.
     """
     from ..checkpoints import read_contents, write_contents
+    from ..checkpoints.snapshots import find_snapshot
 
+    source = find_snapshot(source)
     if target.suffix and target.suffix not in _EXPORTS:
         contents = read_contents(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_contents(target, contents.networks, contents.meta)
         click.echo(f"{', '.join(contents.networks)} from {contents.format} to {target}")
         return
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {str(target.parent)!r} does not exist")
     generator = _generator_of(source, network)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if not target.suffix:
         from ..checkpoints.hub import save_pretrained
 

@@ -46,7 +46,7 @@ def edit(
 ) -> None:
     """Draw pictures with attributes of others (--from, --attributes), or with codes flipped (--flip), as edit.png.
 
-    NETWORK is a network file or the folder of a run, of which the newest snapshot is taken.
+    NETWORK is a network file, the folder of a run, of which the newest snapshot is taken, or a folder of the hub.
     """
     from ..images import save_png
     from ..pictures.edits import flip_sheet, transfer_sheet

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from ._common import Drawing, Integers, drawing_options
+
+_MOST_COLUMNS = 8
 
 
 @click.command()
@@ -16,11 +20,11 @@ from ._common import Drawing, Integers, drawing_options
 def generate(drawing: Drawing, seeds: list[int], noise: str) -> None:
     """Write one picture for each seed, and a grid of them all.
 
-    NETWORK is a network file or the folder of a run, of which the newest snapshot is taken.
+    NETWORK is a network file, the folder of a run, of which the newest snapshot is taken, or a folder of the hub.
     """
     import torch
 
-    from ..images import check_images, image_grid, save_png, to_uint8
+    from ..images import WHITE, check_images, image_grid, save_png, to_uint8
 
     opened = drawing.open()
     pictures = [opened.at_seed(seed) for seed in seeds]
@@ -30,6 +34,13 @@ def generate(drawing: Drawing, seeds: list[int], noise: str) -> None:
     images = to_uint8(check_images(made, torch.cat([codes for _, codes in pictures])))
     for seed, image in zip(seeds, images, strict=True):
         save_png(image, drawing.outdir / f"seed{seed:04d}.png")
-    columns = max(c for c in range(1, min(8, len(seeds)) + 1) if len(seeds) % c == 0)
-    save_png(image_grid(images, columns, outline=False), drawing.outdir / "grid.png")
+    columns = _columns(len(seeds))
+    blank = images.new_full((-len(seeds) % columns, *images.shape[1:]), WHITE)
+    save_png(image_grid(torch.cat([images, blank]), columns, outline=False), drawing.outdir / "grid.png")
     click.echo(f"{len(seeds)} pictures and grid.png in {drawing.outdir}")
+
+
+def _columns(count: int) -> int:
+    """Columns of a grid that is no higher than wide, if they suffice for that, and leaves the fewest places empty."""
+    fewest = min(_MOST_COLUMNS, math.ceil(math.sqrt(count)))
+    return min(range(min(_MOST_COLUMNS, count), fewest - 1, -1), key=lambda columns: -count % columns)

@@ -17,7 +17,7 @@ from .traverse import Range
 def grid2d(drawing: Drawing, codes: list[int], seeds: list[int], points: int, bound: tuple[float, float]) -> None:
     """Draw the plane of two codes: how they act together (Fig. 3). `sc-layers metrics rotation` measures it.
 
-    NETWORK is a network file or the folder of a run, of which the newest snapshot is taken.
+    NETWORK is a network file, the folder of a run, of which the newest snapshot is taken, or a folder of the hub.
     """
     import torch
 

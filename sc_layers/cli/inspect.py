@@ -22,10 +22,14 @@ _LINE = 200
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(file: Path, tensors: bool, as_json: bool) -> None:
-    """Show what a checkpoint holds; nothing in it is run."""
-    from ..checkpoints import read_contents
+    """Show what a checkpoint holds; nothing in it is run.
 
-    contents = read_contents(file)
+    FILE is a network file, the folder of a run, of which the newest snapshot is taken, or a folder of the hub.
+    """
+    from ..checkpoints import read_contents
+    from ..checkpoints.snapshots import find_snapshot
+
+    contents = read_contents(find_snapshot(file))
     networks = {name: _summary(network, tensors) for name, network in contents.networks.items()}
     if as_json:
         report = {"format": contents.format, "networks": networks, "meta": contents.meta}

@@ -53,6 +53,7 @@ def test_onnx_program_gives_the_same_images_and_masks(
     session = runtime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == ["codes"]
     assert [value.name for value in session.get_outputs()] == ["images", "masks"]
+    assert {value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())} == {"batch"}
     for batch in (1, 2, 5):
         codes = torch.randn(batch, 4)
         results = session.run(None, {"codes": codes.numpy()})

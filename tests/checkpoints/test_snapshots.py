@@ -38,8 +38,17 @@ def test_the_name_that_is_written_is_found(tmp_path: Path) -> None:
     assert find_snapshot(str(tmp_path)).name == "network-snapshot-000072.999.safetensors"
 
 
+def test_a_folder_of_the_hub_holds_one_network_and_snapshots_go_before_it(tmp_path: Path) -> None:
+    make(tmp_path, "model.safetensors", "README.md")
+    assert find_snapshot(tmp_path).name == "model.safetensors"
+    make(tmp_path, snapshot_name(1000))
+    assert find_snapshot(tmp_path).name == snapshot_name(1000)
+
+
 def test_missing_snapshots_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no network-snapshot-\*.safetensors or .pt or .pkl in the folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no network-snapshot-\*.* or .pkl, nor model.safetensors, in the folder"
+    ):
         find_snapshot(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no such network file or run folder: .*nowhere"):
         find_snapshot(tmp_path / "nowhere")

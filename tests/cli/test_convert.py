@@ -48,6 +48,15 @@ def test_a_name_without_extension_becomes_a_folder_of_the_hub(source: Path, tmp_
     assert torch.equal(generator(torch.ones(1, 2), noise_mode="const"), expected(torch.ones(1, 2), noise_mode="const"))
 
 
+def test_a_folder_of_a_run_is_read_and_that_of_the_target_is_made(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "network-snapshot-000001.pkl").write_bytes(source.read_bytes())
+    result = _run(run, tmp_path / "new" / "deep" / "a.pt")
+    assert result.exit_code == 0, result.output
+    assert "G_ema" in load_network(tmp_path / "new" / "deep" / "a.pt")
+
+
 @pytest.mark.slow
 def test_a_generator_becomes_a_program(source: Path, tmp_path: Path) -> None:
     result = _run(source, tmp_path / "g.pt2", "--network", "G", "--noise", "none", "--masks")
@@ -66,10 +75,9 @@ def test_networks_of_other_programs_go_into_our_formats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "target", "message"),
     [
-        (None, "a.pt", "no such file"),
+        (None, "a.pt", "no such network file"),
         (b"hello", "a.pt", "unknown format"),
         (pickle.dumps(samples.tensorflow_tuple(), 4), "a.h5", "the extension must be one of"),
-        (pickle.dumps(samples.tensorflow_tuple(), 4), "nowhere/a.pt", "does not exist"),
         (pickle.dumps(samples.persistence_dict(), 4), "a.pkl", "our networks only"),
         (pickle.dumps(samples.persistence_dict(), 4), "a.onnx", "holds no generator G_ema of ours"),
         (b"\x80\x04cos\nsystem\n.", "a.pt", "asks for os.system"),

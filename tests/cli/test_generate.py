@@ -19,6 +19,13 @@ def test_generate_writes_a_picture_a_seed_and_a_grid(run_dir: Path, tmp_path: Pa
     assert Image.open(tmp_path / "grid.png").size == (4 * 32, 32)
 
 
+def test_the_grid_of_a_prime_number_of_seeds_is_wide_and_filled_with_white(run_dir: Path, tmp_path: Path) -> None:
+    assert run("generate", run_dir, "--seeds", "0-10", "--outdir", tmp_path).exit_code == 0
+    grid = Image.open(tmp_path / "grid.png")
+    assert grid.size == (6 * 32, 2 * 32)
+    assert grid.crop((5 * 32, 32, 6 * 32, 2 * 32)).getextrema() == ((255, 255),) * 3
+
+
 def test_seed_decides_the_picture(run_dir: Path, tmp_path: Path) -> None:
     for folder, seeds in (("a", "5"), ("b", "4-6")):
         assert run("generate", run_dir, "--seeds", seeds, "--outdir", tmp_path / folder).exit_code == 0

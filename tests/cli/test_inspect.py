@@ -46,6 +46,16 @@ def test_it_tells_format_networks_and_arguments(name: str, lines: list[str], tmp
         assert line in result.output
 
 
+def test_it_takes_the_newest_snapshot_of_a_run_and_the_network_of_a_hub_folder(tmp_path: Path) -> None:
+    for name in ("network-snapshot-000001.safetensors", "model.safetensors"):
+        folder = tmp_path / name.split("-")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(samples.all_formats()["safetensors"])
+        result = _run(folder)
+        assert result.exit_code == 0, result.output
+        assert "G_ema: Generator, " in result.output
+
+
 def test_it_lists_tensors_when_asked(tmp_path: Path) -> None:
     path = write(tmp_path, "persistence")
     assert "part.weight float32 [2, 3]" in _run(path, "--tensors").output
