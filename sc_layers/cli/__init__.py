@@ -83,7 +83,7 @@ class _LazyGroup(click.Group):
             with warnings.catch_warnings():
                 warnings.showwarning = _in_one_line
                 return super().invoke(ctx)
-        except (click.ClickException, click.Abort, click.exceptions.Exit):
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):  # as behind `| head`
             raise
         except Exception as error:
             if ctx.params.get("debug"):

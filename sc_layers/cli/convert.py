@@ -31,8 +31,11 @@ def convert(source: Path, target: Path, network: str, masks: bool, noise: Any) -
     none for a folder as the Hugging Face hub has it.
     """
     from ..checkpoints import read_contents, write_contents
-    from ..checkpoints.snapshots import find_snapshot
+    from ..checkpoints.snapshots import SUFFIXES, find_snapshot
 
+    if target.suffix not in ("", *_EXPORTS, *SUFFIXES):
+        known = ", ".join((*SUFFIXES, *_EXPORTS))
+        raise click.UsageError(f"the extension must be one of {known}, or none for a folder, got {target.name!r:.80}")
     source = find_snapshot(source)
     if target.suffix and target.suffix not in _EXPORTS:
         contents = read_contents(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import warnings
@@ -74,6 +75,18 @@ def test_any_error_is_one_short_line(
     assert message in result.output
     assert len(result.output) < 2200
     assert result.output.count("\n") == 1
+
+
+def test_a_pipe_that_is_closed_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def failing() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")  # as behind `| head`
+
+    monkeypatch.setattr(cli, "patch", failing, raising=False)
+    monkeypatch.setitem(sys.modules, "sc_layers.cli.patch", cli)
+    result = run("patch")
+    assert result.exit_code == 1
+    assert result.output == ""
 
 
 def _options(command: click.Command) -> list[click.Parameter]:

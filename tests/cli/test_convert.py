@@ -13,6 +13,7 @@ from sc_layers import load_network
 from sc_layers.checkpoints.hub import load_pretrained
 from sc_layers.cli import main
 from tests.checkpoints import samples
+from tests.cli.running import assert_mistake, run
 
 
 def _run(*arguments: object) -> Result:
@@ -118,3 +119,8 @@ def test_a_failed_conversion_leaves_the_target_as_it_was(source: Path, tmp_path:
     (tmp_path / "out.pt").write_bytes(b"before")
     assert _run(tmp_path / "bad", tmp_path / "out.pt").exit_code == 2
     assert (tmp_path / "out.pt").read_bytes() == b"before"
+
+
+def test_another_extension_is_refused_before_a_folder_is_made(run_dir: Path, tmp_path: Path) -> None:
+    assert_mistake(run("convert", run_dir, tmp_path / "new" / "a.h5"), "the extension must be one of", "'a.h5'")
+    assert not list(tmp_path.iterdir())
