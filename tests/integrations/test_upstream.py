@@ -303,7 +303,7 @@ def test_commands_run_on_checkpoints_of_rosinality(rosinality: Path, tmp_path: P
     arguments = [*code, "--outdir", str(tmp_path / "out")]
     run("-m", "sc_layers", "generate", *arguments, "--seeds", "0-1", "--truncation", "0.7")
     run("-m", "sc_layers", "traverse", *arguments, "--points", "3")
-    with PIL.Image.open(tmp_path / "out" / "traverse0000.png") as picture:
-        assert picture.size == (4 * 16, 4 * 16)
+    with PIL.Image.open(tmp_path / "out" / "traverse0000.gif") as gif:
+        assert gif.size == (4 * 16, 2 * 16)  # above the masks
     printed = run("-m", "sc_layers", "metrics", *arguments, "--distance", "mse")
     assert "of 4 codes active" in printed
