@@ -227,16 +227,12 @@ def train_rosinality(copy: Path, *arguments: str, script: str = "train.py") -> d
     """One iteration of the training script, and the checkpoint that it writes."""
     small = ["--size=16", "--batch=4", "--n_sample=4", "--iter=1", "--channel_multiplier=1"]
     run(HERE / "on_cpu.py", script, *small, *arguments, "data", cwd=copy)
-    return torch.load(copy / "checkpoint" / "000000.pt", weights_only=True)
-
-
-def allow_namespace() -> None:
-    torch.serialization.add_safe_globals([argparse.Namespace])
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(copy / "checkpoint" / "000000.pt", weights_only=True)
 
 
 @pytest.mark.slow
 def test_rosinality_trains_resumes_and_generates(rosinality: Path) -> None:
-    allow_namespace()
     first = train_rosinality(rosinality, *CODES)
     assert first["sc"]["num_codes"] == 4
     kept = rosinality / "checkpoint" / "first.pt"
@@ -258,14 +254,12 @@ def test_rosinality_trains_resumes_and_generates(rosinality: Path) -> None:
 
 @pytest.mark.slow
 def test_rosinality_trains_with_augmentation(rosinality: Path) -> None:
-    allow_namespace()
     trained = train_rosinality(rosinality, *CODES, "--augment", "--augment_p=0.8")
     assert all(value.isfinite().all() for value in trained["d"].values())
 
 
 @pytest.mark.slow
 def test_rosinality_without_flags_and_from_its_own_checkpoint(rosinality: Path) -> None:
-    allow_namespace()
     plain = train_rosinality(rosinality)
     assert "sc" not in plain
     assert "q" not in plain
@@ -286,7 +280,6 @@ runpy.run_path("train.py", run_name="__main__")
 
 @pytest.mark.slow
 def test_rosinality_without_flags_gives_the_bits_of_the_unpatched_code_base(rosinality: Path, tmp_path: Path) -> None:
-    allow_namespace()
     unpatched = made_small(unpatched_copy("rosinality", tmp_path / "unpatched"))
     (unpatched / "repaired.py").write_text(REPAIRED)
     first = train_rosinality(unpatched, script="repaired.py")
