@@ -17,6 +17,7 @@ from .state import NETWORKS, AnyNetwork, NetworkState
 
 FORMAT_KEY = "sc_layers"
 FORMAT_VERSION = 1
+TRAINING = "training"  # the key of what a training goes on from, beside its networks
 RECORD = "record"  # the kind of a network of another program
 REBUILD = ("sc_layers.checkpoints.read", "rebuild_network")  # what a `.pkl` calls to make a network
 

@@ -90,7 +90,8 @@ def _contents_of(data: bytearray) -> Contents:
 
 def _contents_of_torch(content: Any) -> Contents:
     if isinstance(content, dict) and ours.FORMAT_KEY in content:
-        return Contents("sc-layers .pt", *ours.read_pt(content))
+        kind = "a training's checkpoint" if ours.TRAINING in content else "sc-layers .pt"
+        return Contents(kind, *ours.read_pt(content))
     if rosinality.is_rosinality(content):
         return Contents("rosinality stylegan2-pytorch", *rosinality.networks_of(content))
     raise CheckpointError("this .pt file is neither from sc_layers nor from rosinality's stylegan2-pytorch")

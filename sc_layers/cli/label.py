@@ -36,7 +36,9 @@ def label(network: Path, labels: tuple[str, ...]) -> None:
             names[int(match[1])] = match[2]
     if labels:
         if not contents.format.startswith("sc-layers"):
-            raise click.UsageError(f"{path} is a file of {contents.format}: convert it first (sc-layers convert)")
+            raise click.UsageError(
+                f"no names are kept in {path}, {contents.format}: convert it first (sc-layers convert)"
+            )
         kept = {str(code): name for code, name in sorted(names.items())}
         write_contents(path, contents.networks, {**contents.meta, CODE_NAMES: kept})
     for code, name in sorted(names.items()):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..checkpoints import CheckpointError, load_network, save_network
 from ..checkpoints.errors import naming
 from ..checkpoints.networks import NetworkRecord
-from ..checkpoints.ours import read_pt
+from ..checkpoints.ours import TRAINING, read_pt
 from ..checkpoints.pickles.torch_files import read_torch_file
 from ..checkpoints.snapshots import find_snapshot, kimg_label, kimg_of, snapshot_name
 from ..checkpoints.state import NETWORKS, NetworkState
@@ -99,7 +99,7 @@ def save_checkpoint(run_dir: Path, state: TrainingState, meta: dict[str, Any], k
         "scalers": [state.g_scaler.state_dict(), state.d_scaler.state_dict()],
     }
     buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
-    torch.save({**pt_content(networks, meta), "training": training}, buffer)
+    torch.save({**pt_content(networks, meta), TRAINING: training}, buffer)
     path = run_dir / f"{STATE_PREFIX}{kimg_label(state.images_seen)}.pt"
     write_file(path, buffer.getbuffer())
     for old in states_in(run_dir)[:-keep]:
@@ -174,7 +174,7 @@ def _candidates(path: Path) -> list[Path]:
 def _read_checkpoint(path: Path) -> _Found:
     content = read_torch_file(path)
     with naming(path):
-        training = content.get("training") if isinstance(content, dict) else None
+        training = content.get(TRAINING) if isinstance(content, dict) else None
         training = training if isinstance(training, dict) else {}
         missing = [name for name in _STORED if name not in training]
         if missing:

@@ -33,3 +33,10 @@ def test_mistakes_are_named(network: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.pt"
     foreign.write_bytes(samples.all_formats()["rosinality"])
     assert_mistake(run("label", foreign, "1=a"), "convert it first")
+
+
+def test_a_checkpoint_of_a_training_is_left_as_it_is(run_dir: Path, tmp_path: Path) -> None:
+    checkpoint = Path(shutil.copy(run_dir / "training-state-000000.016.pt", tmp_path))
+    before = checkpoint.read_bytes()
+    assert_mistake(run("label", checkpoint, "1=a"), "a training's checkpoint", "convert it first")
+    assert checkpoint.read_bytes() == before
