@@ -58,17 +58,20 @@ def locked(run_dir: Path) -> Iterator[None]:
     except ImportError:  # not on this system, where nothing is locked
         yield
         return
-    with open(os.open(run_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
+    path = run_dir / _LOCK_FILE
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise FileNotFoundError("another process removed this lock with its end, and a third one has a new one")
+        except (BlockingIOError, FileNotFoundError) as error:
             raise RuntimeError(f"another process trains in {run_dir}: wait for it, or give another --outdir") from error
         for part in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
             part.unlink()
         try:
             yield
         finally:
-            (run_dir / _LOCK_FILE).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def remove_if_empty(run_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +52,22 @@ def test_one_process_at_a_time_until_it_ends_in_whatever_way(tmp_path: Path) -> 
     with locked(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_its_owner_has_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / ".lock"
+    flock = fcntl.flock
+
+    def late(file: Any, how: int) -> None:
+        """The owner ends between our opening of its lock and our taking it, and another training begins."""
+        flock(file, how)
+        lock.unlink()
+        lock.touch()
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(RuntimeError, match="another process trains in"), locked(tmp_path):
+        pass
+    assert lock.exists()
 
 
 def test_statistics_are_json_whatever_the_numbers(tmp_path: Path) -> None:
