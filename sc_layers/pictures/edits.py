@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..images import check_images, to_uint8
-from .sheet import draw_sheet, written
+from .sheet import check_cells, draw_sheet, written
 
 Seeded = tuple[Callable[..., Tensor], Tensor]  # a generator, and the codes [1, K] of one of its pictures
 
@@ -52,9 +52,10 @@ def transfer_sheet(
         uint8 [3, height, width].
 
     Raises:
-        ValueError: a code that does not exist.
+        ValueError: a code that does not exist, or over 10,000 images.
     """
     columns = [(name, seed) for name in attributes for seed in targets]
+    check_cells(1 + len(sources), 1 + len(columns))
     drawn = {seed: _image(*target) for seed, target in targets.items()}
     blank = torch.full_like(next(iter(drawn.values())), 255)
     rows = [torch.stack([blank, *(drawn[seed] for _, seed in columns)])]
@@ -78,8 +79,9 @@ def flip_sheet(sources: Mapping[int, Seeded], dims: Sequence[int], names: Mappin
         uint8 [3, height, width].
 
     Raises:
-        ValueError: a code that does not exist.
+        ValueError: a code that does not exist, or over 10,000 images.
     """
+    check_cells(len(sources), 1 + len(dims))
     rows = []
     for generator, codes in sources.values():
         flipped = [with_codes_of(codes, -codes, [dim]) for dim in dims]
@@ -103,11 +105,12 @@ def plane_sheet(
         uint8 [3, height, width].
 
     Raises:
-        ValueError: a code that does not exist, or one code twice.
+        ValueError: a code that does not exist, one code twice, or over 10,000 images.
     """
     down, across = dims
     if down == across:
         raise ValueError(f"the plane needs two codes, got {down} twice")
+    check_cells(len(values), len(values))
     rows = []
     for first in values:
         row = with_codes_of(base, torch.full_like(base, first), [down])

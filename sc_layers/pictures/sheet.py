@@ -12,6 +12,7 @@ from torch import Tensor
 from .._optional import require
 from ..images import shown_masks
 
+_MOST_CELLS = 10_000
 _LEAST_CELL = 72  # pixels: smaller images are enlarged by whole numbers
 _FONT_SIZE = 13
 _LINE = 17
@@ -58,6 +59,20 @@ def _size_of(draw: Any, text: str, font: Any) -> int:
     return int(max(draw.textlength(line, font=font) for line in text.splitlines() or [""]))
 
 
+def check_cells(rows: int, columns: int) -> None:
+    """Refuse a sheet of more images than anybody looks at, before they are made.
+
+    Args:
+        rows: how many.
+        columns: how many.
+
+    Raises:
+        ValueError: over 10,000 images.
+    """
+    if rows * columns > _MOST_CELLS:
+        raise ValueError(f"a sheet of {rows:,} x {columns:,} images is too large, at most {_MOST_CELLS:,} are drawn")
+
+
 def draw_sheet(
     rows: Tensor, labels: Sequence[str], heads: Sequence[str], title: str = "", mask_scale: bool = False
 ) -> Tensor:
@@ -74,12 +89,13 @@ def draw_sheet(
         uint8 [3, height, width].
 
     Raises:
-        ValueError: another number of labels or heads than of rows or columns.
+        ValueError: another number of labels or heads than of rows or columns, or over 10,000 images.
         ImportError: pillow is missing.
     """
     if (len(labels), len(heads)) != (rows.shape[0], rows.shape[1]):
         shape = f"{rows.shape[0]} x {rows.shape[1]}"
         raise ValueError(f"{shape} images need as many labels and heads, got {len(labels)} and {len(heads)}")
+    check_cells(len(labels), len(heads))
     images, drawing = require("PIL.Image", "train"), require("PIL.ImageDraw", "train")
     font = require("PIL.ImageFont", "train").load_default(_FONT_SIZE)
     factor = max(1, -(-_LEAST_CELL // min(rows.shape[3], rows.shape[4])))

@@ -38,4 +38,5 @@ def test_mistakes_are_named_and_write_nothing(run_dir: Path, tmp_path: Path) -> 
     assert_mistake(run("edit", run_dir, *outdir, *other, "smile"), "no code is called 'smile'", "known are: none")
     assert_mistake(run("edit", run_dir, *outdir, *other, "a=x"), "'a=x' is no attribute such as")
     assert_mistake(run("edit", run_dir, *outdir, *other, "a=7"), "code 7 does not exist")
+    assert_mistake(run("edit", run_dir, *outdir, "--sources", "0-9999", "--flip", "0"), "is too large")
     assert not (tmp_path / "out").exists()

@@ -26,4 +26,5 @@ def test_mistakes_are_named(run_dir: Path, tmp_path: Path) -> None:
     assert_mistake(draw("1,1"), "two codes, got 1 twice")
     assert_mistake(draw("1,9"), "code 9 does not exist")
     assert_mistake(draw("0,1", "1"), "--points must be at least 2")
+    assert_mistake(draw("0,1", "1000"), "a sheet of 1,000 x 1,000 images is too large")
     assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sc_layers.pictures.sheet import draw_sheet, overlaid
+from sc_layers.pictures.sheet import check_cells, draw_sheet, overlaid
 
 WHITE = torch.full((3,), 255)
 
@@ -41,6 +41,14 @@ def test_text_makes_room_for_itself() -> None:
 def test_as_many_labels_and_heads_as_rows_and_columns() -> None:
     with pytest.raises(ValueError, match="2 x 3 images need as many labels and heads, got 1 and 3"):
         draw_sheet(rows(), ["one"], ["a", "b", "c"])
+
+
+def test_a_sheet_that_nobody_looks_at_is_refused_before_it_is_drawn() -> None:
+    check_cells(100, 100)
+    with pytest.raises(ValueError, match="a sheet of 1,000 x 11 images is too large"):
+        check_cells(1000, 11)
+    with pytest.raises(ValueError, match="too large"):
+        draw_sheet(torch.zeros(101, 100, 1, 1, 1, dtype=torch.uint8), [""] * 101, [""] * 100)
 
 
 def test_orange_shows_where_a_mask_is_open() -> None:
