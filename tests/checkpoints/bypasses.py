@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 
 from tests.checkpoints import samples
-from tests.checkpoints.hostile import legacy_torch, nested_storage, pickled, text, zip_of
+from tests.checkpoints.hostile import call, legacy_torch, nested_storage, pickled, text, zip_of
 
 _BY_MODULE = {
     "__builtin__": "apply breakpoint compile eval exec getattr globals open run",
@@ -186,7 +186,7 @@ def in_a_frame(module: str, name: str) -> bytes:
 
 def beside_a_zip(module: str, name: str) -> bytes:
     """A pickle with an archive behind it, which readers of archives find from the end."""
-    return pickled(_called(_global(module, name))) + zip_of({"data.pkl": pickle.dumps({}, 2)})
+    return pickled(call(module.encode(), name.encode())) + zip_of({"data.pkl": pickle.dumps({}, 2)})
 
 
 def behind_a_harmless_member(module: str, name: str) -> bytes:
@@ -194,13 +194,13 @@ def behind_a_harmless_member(module: str, name: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
-        archive.writestr("archive/other.pkl", pickled(_called(_global(module, name))))
+        archive.writestr("archive/other.pkl", pickled(call(module.encode(), name.encode())))
     return buffer.getvalue().replace(b"archive/other.pkl", b"archive/data.pkl\0")
 
 
 def in_a_damaged_zip(module: str, name: str) -> bytes:
     """A wrong checksum, at which Python's own library gives up and PyTorch's does not."""
-    data = bytearray(zip_of({"data.pkl": pickled(_called(_global(module, name)))}))
+    data = bytearray(zip_of({"data.pkl": pickled(call(module.encode(), name.encode()))}))
     entry = data.rindex(b"PK\x01\x02")
     data[entry + 16 : entry + 20] = b"\1\2\3\4"
     return bytes(data)
@@ -209,7 +209,7 @@ def in_a_damaged_zip(module: str, name: str) -> bytes:
 def in_a_tar(module: str, name: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        content = pickled(_called(_global(module, name)))
+        content = pickled(call(module.encode(), name.encode()))
         member = tarfile.TarInfo("pickle")
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
@@ -219,11 +219,11 @@ def in_a_tar(module: str, name: str) -> bytes:
 def among_networks(module: str, name: str) -> bytes:
     """Something that passes for a network carries it, thrown away before anybody looks."""
     body = pickle.dumps(samples.persistence_dict(), 2)
-    return body[:2] + _called(_global(module, name)) + b"0" + body[2:]
+    return body[:2] + call(module.encode(), name.encode()) + b"0" + body[2:]
 
 
 WAYS: dict[str, Callable[[str, str], bytes]] = {
-    "GLOBAL": lambda module, name: pickled(_called(_global(module, name))),
+    "GLOBAL": lambda module, name: pickled(call(module.encode(), name.encode())),
     "GLOBAL of protocol 0": lambda module, name: b"\x80\x00" + _global(module, name) + b"(S'id'\ntR.",
     "STACK_GLOBAL": lambda module, name: pickled(_called(_short(module) + _short(name) + b"\x93"), 4),
     "STACK_GLOBAL of remembered texts": lambda module, name: pickled(
@@ -238,12 +238,12 @@ WAYS: dict[str, Callable[[str, str], bytes]] = {
         _called(_short("collections") + _short(f"{module}.{name}"[:255]) + b"\x93"), 4
     ),
     "in a frame that is too short": in_a_frame,
-    "in a zip file": lambda module, name: zip_of({"data.pkl": pickled(_called(_global(module, name)))}),
+    "in a zip file": lambda module, name: zip_of({"data.pkl": pickled(call(module.encode(), name.encode()))}),
     "in a zip file with a wrong checksum": in_a_damaged_zip,
     "behind a member of the same name": behind_a_harmless_member,
     "in front of a zip file": beside_a_zip,
     "in a tar file": in_a_tar,
-    "in an older torch file": lambda module, name: legacy_torch(pickled(_called(_global(module, name)))),
-    "in a storage": lambda module, name: nested_storage(legacy_torch(pickled(_called(_global(module, name))))),
+    "in an older torch file": lambda module, name: legacy_torch(pickled(call(module.encode(), name.encode()))),
+    "in a storage": lambda module, name: nested_storage(legacy_torch(pickled(call(module.encode(), name.encode())))),
     "among networks": among_networks,
 }
