@@ -14,7 +14,7 @@ import torch
 from sc_layers import load_network
 from sc_layers.checkpoints.snapshots import find_snapshot
 from sc_layers.images import save_png
-from sc_layers.models.latents import draw_codes, recorded_latents
+from sc_layers.models.latents import codes_of_seed, recorded_latents
 from sc_layers.pictures.edits import transfer_sheet
 from sc_layers.pictures.sweeps import sweep_codes
 
@@ -29,7 +29,7 @@ def main() -> None:
     G, latents = networks["G_ema"], recorded_latents(networks["meta"], None)
 
     def picture(seed: int) -> tuple[torch.nn.Module, torch.Tensor]:
-        return G, draw_codes(1, G.num_codes, latents, draws=torch.Generator().manual_seed(seed))
+        return G, codes_of_seed(seed, G.num_codes, latents)
 
     attributes = {f"code {code}": [code] for code in range(G.num_codes)}
     sources, targets = {seed: picture(seed) for seed in (1, 2, 3)}, {7: picture(7)}

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Any
 
 _LONGEST_PREFIX = 80  # characters of a name that its temporary file takes over: names may be as long as allowed
 
@@ -117,6 +119,22 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
     except OSError as error:
         raise WriteError(f"cannot write {path}: {_reason(error)}") from error
     _sync_folder(place.parent)
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The objects in a file of lines of JSON; none where there is no file.
+
+    Args:
+        path: a file that `append_line` wrote. A line that was cut short when a process was killed is left out.
+
+    Raises:
+        ValueError, OSError: see `open_file`.
+    """
+    found = []
+    for line in bytes(read_file(path)).splitlines() if os.path.exists(path) else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:

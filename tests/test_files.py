@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import sc_layers
-from sc_layers.files import WriteError, append_line, check_regular, read_file, write_file
+from sc_layers.files import WriteError, append_line, check_regular, read_file, read_json_lines, write_file
 from sc_layers.images import save_png
 from tests.checkpoints import samples
 from tests.cli.running import run
@@ -157,6 +157,14 @@ def test_a_file_behind_a_link_is_read(tmp_path: Path) -> None:
     data = read_file(tmp_path / "link")
     assert data == b"abc"
     assert isinstance(data, bytearray)
+
+
+def test_lines_of_json_are_read_but_for_what_a_killed_process_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert read_json_lines(path) == []
+    for line in ('{"a": 1}', "[2]", '{"a": 3}', '{"a'):
+        append_line(path, line)
+    assert read_json_lines(path) == [{"a": 1}, {"a": 3}]
 
 
 @pytest.fixture

@@ -183,6 +183,7 @@ class Opened:
             seed: decides the codes, and z of another program.
         """
         from ..attach import AttachedGenerator, draw_latent
+        from ..models.latents import codes_of_seed
 
         if not isinstance(self.generator, AttachedGenerator):
             codes = codes_of_seed(seed, self.generator.num_codes, self.latents)
@@ -203,20 +204,3 @@ def drawing_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_DRAWING_OPTIONS):
         command = option(command)
     return command
-
-
-def codes_of_seed(seed: int, num_codes: int, latents: str) -> Tensor:
-    """Codes [1, K] drawn with a seed of their own; PyTorch's random numbers stay as they are.
-
-    Args:
-        seed: decides the codes.
-        num_codes: K.
-        latents: "normal" or "uniform".
-    """
-    import torch
-
-    from ..models.latents import draw_codes
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return draw_codes(1, num_codes, latents, "cpu")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.snapshots import snapshots_in
-from ..files import append_line
+from ..files import append_line, read_json_lines
 
 RESULTS_FILE = "select.jsonl"
 
@@ -78,18 +78,9 @@ class MeasuredStore:
 
     def load(self, path: Path) -> dict[str, Any] | None:
         """The last line about the checkpoint `path`, if there is one."""
-        results = path.with_name(RESULTS_FILE)
-        if not results.is_file():
-            return None
-        key, found = self._key(path), None
-        for line in results.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:  # a line that was cut short when a process was killed
-                continue
-            if isinstance(entry, dict) and entry.get("key") == key:
-                found = entry
-        return found
+        key = self._key(path)
+        found = [entry for entry in read_json_lines(path.with_name(RESULTS_FILE)) if entry.get("key") == key]
+        return found[-1] if found else None
 
     def save(self, path: Path, entry: Mapping[str, Any]) -> None:
         """Append `entry` as a line about the checkpoint `path`."""

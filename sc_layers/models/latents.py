@@ -69,6 +69,20 @@ def draw_codes(
     return torch.randn(count, num_codes, generator=draws, device=device)
 
 
+def codes_of_seed(seed: int, num_codes: int, latents: str) -> Tensor:
+    """The codes [1, K] of a picture, on the CPU; PyTorch's random numbers stay as they are.
+
+    Args:
+        seed: decides the codes.
+        num_codes: K.
+        latents: "normal" or "uniform".
+
+    Raises:
+        ValueError: an unknown distribution.
+    """
+    return draw_codes(1, num_codes, latents, draws=torch.Generator().manual_seed(seed))
+
+
 def traversal_codes(
     base: Tensor, points: int, bound: float | tuple[float, float] = 2.0, dims: list[int] | None = None
 ) -> Tensor:

@@ -23,13 +23,13 @@ from ..checkpoints.opening import code_names, generator_name
 from ..checkpoints.read import load_network
 from ..checkpoints.snapshots import snapshots_in
 from ..data import RenderedDataset, open_dataset
-from ..files import read_file, write_file
+from ..files import read_file, read_json_lines, write_file
 from ..images import png_bytes, to_network_range
 from ..metrics.distances import FeatureDistance
 from ..metrics.generators import Sampling
 from ..metrics.registry import METRICS
 from ..metrics.traversal_length import TraversalLength, tpl_preset, traversal_perceptual_length
-from ..models.latents import draw_codes, recorded_latents
+from ..models.latents import codes_of_seed, recorded_latents
 from ..training.run_dir import CONFIG_FILE, STATS_FILE
 from .sweeps import sweep_codes
 
@@ -69,19 +69,10 @@ class _Run:
         options = json.loads(bytes(read_file(folder / CONFIG_FILE)))
         if not isinstance(options, dict):
             raise ValueError(f"{folder / CONFIG_FILE} holds no options of a training")
-        metrics = {path.stem.removeprefix("metric-"): _lines(path) for path in sorted(folder.glob("metric-*.jsonl"))}
-        return cls(folder, options, _lines(folder / STATS_FILE), metrics)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of JSON in a file, none where there is no file; a line that was cut short is left out."""
-    found = []
-    for line in bytes(read_file(path)).splitlines() if path.is_file() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return [line for line in found if isinstance(line, dict)]
+        metrics = {
+            path.stem.removeprefix("metric-"): read_json_lines(path) for path in sorted(folder.glob("metric-*.jsonl"))
+        }
+        return cls(folder, options, read_json_lines(folder / STATS_FILE), metrics)
 
 
 def _image(data: bytes, text: str, pixels: bool = False) -> str:
@@ -231,7 +222,7 @@ def _sheets(
     labels = [f"{names.get(code, f'code {code}')}\n{shares[code]:.1%} of change" for code in tpl.ranking]
     sheets = []
     for seed in _SEEDS:
-        base = draw_codes(1, generator.num_codes, latents, draws=torch.Generator().manual_seed(seed))[0]
+        base = codes_of_seed(seed, generator.num_codes, latents)[0]
         sweep = sweep_codes(generator, base.to(device), dims=tpl.ranking)
         sheets.append(_image(png_bytes(sweep.sheet(labels, overlay=True)), f"sweeps around seed {seed}"))
     return sheets

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from .._optional import require
 from ..checkpoints.snapshots import kimg_label
+from ..files import read_json_lines
 from .run_dir import STATS_FILE
 from .step import TrainingState
 
@@ -47,9 +47,7 @@ class Board:
             state: the training.
             run_dir: folder of the run.
         """
-        path = run_dir / STATS_FILE
-        for text in path.read_text().splitlines() if path.is_file() else ():
-            line = json.loads(text)
+        for line in read_json_lines(run_dir / STATS_FILE):
             step = round(line["kimg"] * 1000)
             if self._shown < step <= state.images_seen:
                 for name, value in line.items():

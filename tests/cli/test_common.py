@@ -6,7 +6,7 @@ import click
 import pytest
 import torch
 
-from sc_layers.cli._common import Integers, codes_of_seed, pick_device
+from sc_layers.cli._common import Integers, pick_device
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,3 @@ def test_a_device_that_is_not_there_is_named() -> None:
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(click.UsageError, match="device 'toaster' cannot be used"):
         pick_device("toaster")
-
-
-def test_a_seed_names_the_same_codes_whatever_was_drawn_before() -> None:
-    first = codes_of_seed(3, 4, "uniform")
-    before = torch.get_rng_state()
-    assert torch.equal(codes_of_seed(3, 4, "uniform"), first)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert not torch.equal(codes_of_seed(4, 4, "uniform"), first)
-    assert first.abs().max() <= 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sc_layers.models.latents import draw_codes, recorded_latents, traversal_codes
+from sc_layers.models.latents import codes_of_seed, draw_codes, recorded_latents, traversal_codes
 from tests.golden import load_golden
 from tests.tolerances import SAME_FORMULA, SAMPLED
 
@@ -73,3 +73,12 @@ def test_codes_come_from_the_distribution_that_the_file_records(
 def test_a_recorded_distribution_that_does_not_exist_is_named() -> None:
     with pytest.raises(ValueError, match="got 'cauchy'"):
         recorded_latents({"training": {"latents": "cauchy"}})
+
+
+def test_a_seed_names_the_same_codes_whatever_was_drawn_before() -> None:
+    first = codes_of_seed(3, 4, "uniform")
+    before = torch.get_rng_state()
+    assert torch.equal(codes_of_seed(3, 4, "uniform"), first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(codes_of_seed(4, 4, "uniform"), first)
+    assert first.abs().max() <= 2
