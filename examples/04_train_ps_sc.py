@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from sc_layers.data import open_dataset
 from sc_layers.metrics import make_distance
-from sc_layers.models import Discriminator, Generator, Recognizer, network_preset
+from sc_layers.models import network_preset
 from sc_layers.pictures.report import write_report
 from sc_layers.training import TrainingState, create_run_dir, train, training_preset
 
@@ -30,11 +28,8 @@ def main() -> None:
     config = training_preset("demo").replace(
         total_kimg=kimg, tick_kimg=kimg / 8, snapshot_kimg=kimg / 2, seed=arguments.seed
     )
-    torch.manual_seed(config.seed)
     networks = network_preset("demo", dataset.resolution, dataset.num_channels)
-    state = TrainingState.create(
-        config, Generator(networks.generator), Discriminator(networks.discriminator), Recognizer(networks.recognizer)
-    )
+    state = TrainingState.start(config, networks)
     print(f"generator: {networks.generator.to_dict()['module_list']}")
     run_dir = create_run_dir(arguments.outdir, "shapes3d32")
     network = train(state, dataset, run_dir, {"data": "shapes3d", "resolution": 32, "preset": "demo"})

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..metrics.snapshot_metrics import SnapshotMetrics
     from ..metrics.traversal_hook import TraversalLengthHook
+    from ..models import NetworkPreset
     from ..training import TrainingState
     from ..training.board import Board
     from ..training.loop import SnapshotHook
@@ -412,11 +413,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:
-    import torch
-
-    from ..models import Discriminator, Generator, Recognizer, network_preset, parse_module_list
-    from ..models.discriminator import DiscriminatorConfig, RecognizerConfig
-    from ..models.generator import GeneratorConfig
+    from ..models import network_preset, parse_module_list
     from ..models.module_list import with_constriction
     from ..training import TrainingConfig, TrainingState, training_preset
 
@@ -425,29 +422,30 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
     dataset = _open(plan.source, skip_bad)
     if plan.networks is None:
         networks = network_preset(plan.preset, dataset.resolution, dataset.num_channels)
-        generator, discriminator, recognizer = networks.generator, networks.discriminator, networks.recognizer
     else:
-        generator = GeneratorConfig.from_dict(plan.networks.get("generator") or {})
-        discriminator = DiscriminatorConfig.from_dict(plan.networks.get("discriminator") or {})
-        recognizer = RecognizerConfig.from_dict(
-            plan.networks.get("recognizer") or {**discriminator.to_dict(), "num_codes": generator.num_codes}
-        )
-    modules = generator.module_list
+        networks = _networks_of(plan.networks)
+    modules = networks.generator.module_list
     if "module_list" in given:
         modules = parse_module_list(given["module_list"])
     modules = with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
-    generator = dataclasses.replace(generator, module_list=modules)
-    recognizer = dataclasses.replace(recognizer, num_codes=generator.num_codes)
-    torch.manual_seed(config.seed)
-    state = TrainingState.create(
-        config,
-        Generator(generator).to(place.device),
-        Discriminator(discriminator).to(place.device),
-        Recognizer(recognizer).to(place.device) if config.model != "gan" else None,
-        place.processes,
-    )
+    generator = dataclasses.replace(networks.generator, module_list=modules)
+    recognizer = dataclasses.replace(networks.recognizer, num_codes=generator.num_codes)
+    networks = dataclasses.replace(networks, generator=generator, recognizer=recognizer)
+    state = TrainingState.start(config, networks, place.device, place.processes)
     _check_images(state, dataset, "the configuration")
     return state, dataset
+
+
+def _networks_of(described: dict[str, Any]) -> NetworkPreset:
+    """The networks of a file, where a model without recogniser names none."""
+    from ..models import NetworkPreset
+    from ..models.discriminator import DiscriminatorConfig, RecognizerConfig
+    from ..models.generator import GeneratorConfig
+
+    generator = GeneratorConfig.from_dict(described.get("generator") or {})
+    discriminator = DiscriminatorConfig.from_dict(described.get("discriminator") or {})
+    recognizer = described.get("recognizer") or {**discriminator.to_dict(), "num_codes": generator.num_codes}
+    return NetworkPreset("configuration", generator, discriminator, RecognizerConfig.from_dict(recognizer))
 
 
 def _check_images(state: TrainingState, dataset: Dataset, what: object) -> None:

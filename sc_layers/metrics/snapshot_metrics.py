@@ -36,11 +36,11 @@ class SnapshotMetrics:
         """The hook of the training loop.
 
         Args:
-            state: the training, with `G_ema`, `Q`, `Q_ema`, `config.latents` and `images_seen`.
+            state: the training, with `G_ema`, `reader`, `config.latents` and `images_seen`.
             run_dir: folder of the run.
         """
         generator = state.G_ema
-        recognizer = state.Q if state.Q_ema is None else state.Q_ema
+        recognizer = state.reader
         networks = registry.Networks(generator, generator, recognizer, state.config.latents)
         for name in self.names:
             start = time.perf_counter()

@@ -58,13 +58,13 @@ def reading_errors(state: TrainingState) -> dict[str, float]:
     Args:
         state: the training. Its seed draws the codes, its averaged networks make and read the images.
     """
-    recognizer = state.Q if state.Q_ema is None else state.Q_ema
+    recognizer = state.reader
     if recognizer is None:
         return {}
     device = next(state.G_ema.parameters()).device
-    with torch.random.fork_rng(devices=[]), evaluating(recognizer):
-        torch.manual_seed(state.config.seed)
-        codes = draw_codes(READ_IMAGES, state.G.num_codes, state.config.latents, "cpu").to(device)
+    draws = torch.Generator().manual_seed(state.config.seed)
+    codes = draw_codes(READ_IMAGES, state.G.num_codes, state.config.latents, draws=draws).to(device)
+    with evaluating(recognizer):
         read = [recognizer(state.G_ema(part, noise_mode="const")) for part in codes.split(state.config.batch)]
     errors = (torch.cat(read) - codes).square().mean(0).tolist()
     return {f"SC/error/{code:02d}": error for code, error in enumerate(errors)}

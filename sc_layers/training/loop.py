@@ -167,9 +167,8 @@ class Pictures:
         draws = torch.Generator().manual_seed(state.config.seed)
         reals, _ = readable_images_at(dataset, torch.randint(len(dataset), (count,), generator=draws).numpy())
         save_png(image_grid(reals, PICTURE_COLUMNS, outline=False), run_dir / "reals.png")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(state.config.seed)
-            self.codes = draw_codes(count, state.G.num_codes, state.config.latents, "cpu")
+        draws = torch.Generator().manual_seed(state.config.seed)
+        self.codes = draw_codes(count, state.G.num_codes, state.config.latents, draws=draws)
 
     def save(self, state: TrainingState) -> None:
         """Write `fakesKIMG.png`, and `masksKIMG.png` (a row: an image and its masks) where there are masks.

@@ -146,11 +146,12 @@ def resume_training(
         CheckpointError: the file is damaged, or weights in it are not finite.
     """
     messages: list[str] = []
-    for candidate in _candidates(path):
+    candidates = _candidates(path)
+    for candidate in candidates:
         try:
             found = _read_checkpoint(candidate)
         except CheckpointError as error:
-            messages.append(f"{error}: not taken, the one before it is")
+            messages.append(f"{error}: not taken{', the one before it is' if candidate != candidates[-1] else ''}")
             continue
         if path.is_dir() or snapshot_name(found.meta["images_seen"]) == path.name:
             return found.resume(device, changes or {}, messages, processes or Processes())

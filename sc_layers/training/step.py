@@ -22,6 +22,7 @@ from ..losses import (
 from ..models import Discriminator, Generator, Recognizer
 from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
+from ..models.presets import NetworkPreset
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
 from .precision import check_precision, convolution_precision, half_precision, loss_scaler
@@ -110,6 +111,35 @@ class TrainingState:
             d_scaler=loss_scaler(config.precision, device_type),
             processes=processes,
         )
+
+    @classmethod
+    def start(
+        cls,
+        config: TrainingConfig,
+        networks: NetworkPreset,
+        device: torch.device | str = "cpu",
+        processes: Processes | None = None,
+    ) -> TrainingState:
+        """Make networks by the seed of the settings, and start their training.
+
+        Args:
+            config: the settings; without a recogniser for the model "gan".
+            networks: configurations, see `network_preset`.
+            device: where to train.
+            processes: those that share the training; None for this one alone.
+
+        Raises:
+            ValueError: see `create`.
+        """
+        torch.manual_seed(config.seed)
+        G, D = Generator(networks.generator).to(device), Discriminator(networks.discriminator).to(device)
+        Q = Recognizer(networks.recognizer).to(device) if config.model != "gan" else None
+        return cls.create(config, G, D, Q, processes)
+
+    @property
+    def reader(self) -> Recognizer | None:
+        """The recogniser to read codes with: the averaged one where there is one; None without any."""
+        return self.Q if self.Q_ema is None else self.Q_ema
 
     @property
     def passes(self) -> range:
