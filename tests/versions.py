@@ -1,11 +1,12 @@
 """The package under each PyTorch and Python that it supports, installed from a wheel, with a table at the end.
 
-    python tests/versions.py [VERSION ...]
+    python tests/versions.py [--remove] [VERSION ...]
 
 For every PyTorch of `ENVIRONMENTS`, or those named: an environment `.venv-torch-VERSION` with a wheel of this checkout
 in it, both native libraries compiled with that version's headers (CUDA's where there is nvcc, whatever its version),
-and the tests run away from the sources. Then binaries change places: those of the first version run under the PyTorch
-that runs this script, and the other way round. Reports lie in `build/versions/`. Exits with 1 if anything failed.
+and the tests run away from the sources. Binaries of the first version run under the PyTorch that runs this script too,
+and the other way round. `--remove` deletes each environment, of some 6 GB, after its turn. Reports lie in
+`build/versions/`, and the end of a failed step's is printed. Exits with 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ SWAPPED = (
 MARKED = "not sweep and not gpu"
 PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")  # with one thread each, as in the Makefile
 TIME_LIMIT = 1800  # seconds for one run of pytest
+SHOWN = 40  # lines of a failed step's report that are printed
 
 COMPILE = """
 import json, sys, time
@@ -105,6 +107,7 @@ def report(command: Sequence[str | Path], name: str, cwd: Path = STAGE, **variab
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | variables
     failure = reports.run(command, log, TIME_LIMIT, cwd, environment)
     if failure:
+        print(f"{name}: {failure}", *log.read_text().splitlines()[-SHOWN:], sep="\n", file=sys.stderr, flush=True)
         details = ", ".join(filter(None, [failure, reports.counts(log.read_text())]))
         raise Failed(f"{details}: see {log.relative_to(ROOT)}")
     return log.read_text()
@@ -131,16 +134,24 @@ def environment(version: str, wheel: Path) -> Path:
     folder = python.parents[1]
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     ready = folder / ".ready"
-    install = [python, "-m", "pip", "install", "--quiet"]
     if not ready.exists() or ready.read_text() != wanted:
         if not python.exists():
             report([interpreter(ENVIRONMENTS[version]), "-m", "venv", folder], f"{version}-venv")
-        report([*install, f"torch=={version}.*", f"{wheel}[all,test]"], f"{version}-install")
+        install(python, f"{version}-install", f"torch=={version}.*", f"{wheel}[all,test]")
         # As in the Makefile: some tests run against this package, and what it needs besides is for its own training.
-        report([*install, "--no-deps", "stylegan2-pytorch"], f"{version}-stylegan2-pytorch")
+        install(python, f"{version}-stylegan2-pytorch", "--no-deps", "stylegan2-pytorch")
         ready.write_text(wanted)
-    report([*install, "--no-deps", "--force-reinstall", wheel], f"{version}-wheel")
+    install(python, f"{version}-wheel", "--no-deps", "--force-reinstall", wheel)
     return python
+
+
+def install(python: Path, name: str, *what: str | Path) -> None:
+    """Install with pip, a second time if the first fails: a download of 3 GB breaks off now and then."""
+    command = [python, "-m", "pip", "install", "--quiet", *what]
+    try:
+        report(command, name)
+    except Failed:
+        report(command, f"{name}-again")
 
 
 def prepare() -> Path:
@@ -208,15 +219,22 @@ def try_swapped(built: str, used: str, backends: Sequence[str]) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("versions", nargs="*", default=list(ENVIRONMENTS), metavar="VERSION", help="such as 2.10")
-    versions: list[str] = parser.parse_args().versions
+    parser.add_argument("--remove", action="store_true", help="delete each environment after its turn")
+    arguments = parser.parse_args()
+    versions: list[str] = arguments.versions
     unknown = set(versions) - set(ENVIRONMENTS)
     if unknown:
         parser.error(f"unknown version {', '.join(sorted(unknown))}: expected some of {', '.join(ENVIRONMENTS)}")
     backends = ["cpu", *(["cuda"] if shutil.which("nvcc") else [])]
     wheel = prepare()
-    rows = [try_version(version, wheel, backends) for version in versions]
-    compile_under(python_of(HERE), HERE, backends)
-    rows += [try_swapped(*pair, backends) for pair in ((versions[0], HERE), (HERE, versions[0]))]
+    rows = []
+    for version in versions:
+        rows.append(try_version(version, wheel, backends))
+        if version == versions[0]:
+            compile_under(python_of(HERE), HERE, backends)
+            rows += [try_swapped(*pair, backends) for pair in ((version, HERE), (HERE, version))]
+        if arguments.remove:
+            shutil.rmtree(python_of(version).parents[1], ignore_errors=True)
     cells = [(row.what, row.compiled, row.tests, f"{row.seconds:.0f}") for row in rows]
     reports.print_table([("", "compiled", "tests", "seconds"), *cells])
     sys.exit(0 if all(row.passed for row in rows) else 1)
