@@ -150,6 +150,23 @@ def save_png(image: Tensor, path: str | Path) -> None:
     write_file(path, png_bytes(image))
 
 
+def gif_bytes(frames: list[Tensor], milliseconds: int = 120) -> bytes:
+    """Pictures as the bytes of an endless GIF.
+
+    Args:
+        frames: uint8 [C, H, W] each, C = 1 or 3.
+        milliseconds: how long each frame is shown.
+
+    Raises:
+        ImportError: pillow is missing.
+    """
+    buffer = io.BytesIO()
+    pictures = [require("PIL.Image", "train").fromarray(_as_pil_array(frame)) for frame in frames]
+    options = {"save_all": True, "append_images": pictures[1:], "duration": milliseconds, "loop": 0}
+    pictures[0].save(buffer, format="GIF", **options)
+    return buffer.getvalue()
+
+
 def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) -> None:
     """Write pictures as an endless GIF, whole or not at all.
 
@@ -162,11 +179,7 @@ def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) ->
         ImportError: pillow is missing.
         WriteError: see `files.write_file`.
     """
-    buffer = io.BytesIO()
-    pictures = [require("PIL.Image", "train").fromarray(_as_pil_array(frame)) for frame in frames]
-    options = {"save_all": True, "append_images": pictures[1:], "duration": milliseconds, "loop": 0}
-    pictures[0].save(buffer, format="GIF", **options)
-    write_file(path, buffer.getbuffer())
+    write_file(path, gif_bytes(frames, milliseconds))
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

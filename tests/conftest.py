@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from sc_layers.ops import loading
 
 pytest_plugins = ["tests.skips"]
+
+# A run that decides whether a change is accepted tries the same examples every time; any other run tries new ones.
+settings.register_profile("decides", derandomize=True)
+if os.environ.get("SC_LAYERS_CI") == "1":
+    settings.load_profile("decides")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -29,6 +29,7 @@ EXPECTED = (
     r"this processor has no avx",
     r"no compute-sanitizer on the PATH",
     r"no file system can be mounted here",
+    r"no chromium on the PATH",
     r"needs the right to give files away",
     r"(projector\.py|rosinality's data sets) needs? ",  # packages of theirs; only asked for where there is a checkout
 )

@@ -60,7 +60,7 @@ def installed(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def _expected_files() -> set[str]:
     """Files of the wheel: the package's own, and those of the folders that it links to."""
-    kinds = {".py", ".typed", ".cpp", ".h", ".cu", ".cuh", ".patch"}
+    kinds = {".py", ".typed", ".cpp", ".h", ".cu", ".cuh", ".patch", ".html", ".css", ".js"}
     folders = {
         ROOT / "sc_layers": "sc_layers",
         ROOT / "cuda_ops" / "csrc": "sc_layers/ops/csrc",

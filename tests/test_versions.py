@@ -34,7 +34,6 @@ def test_missing_interpreter_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_failed_download_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "FOLDER", tmp_path)
     monkeypatch.setattr(versions, "ROOT", tmp_path)
-    monkeypatch.setattr(versions, "STAGE", tmp_path)
     breaks_off_once = tmp_path / "python"
     breaks_off_once.write_text(f"#!/bin/sh\nmkdir {tmp_path}/tried || exit 0\nexit 1\n")
     breaks_off_once.chmod(0o755)

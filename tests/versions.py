@@ -149,9 +149,9 @@ def install(python: Path, name: str, *what: str | Path) -> None:
     """Install with pip, a second time if the first fails: a download of 3 GB breaks off now and then."""
     command = [python, "-m", "pip", "install", "--quiet", *what]
     try:
-        report(command, name)
+        report(command, name, FOLDER)
     except Failed:
-        report(command, f"{name}-again")
+        report(command, f"{name}-again", FOLDER)
 
 
 def prepare() -> Path:

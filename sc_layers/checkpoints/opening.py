@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..attach import AttachedGenerator, draw_latent
 from ..messages import shown
+from ..models.latents import codes_of_seed, recorded_latents
 from .errors import CheckpointError, naming
 from .foreign.checkouts import generator_module
 from .networks import NetworkRecord, rebuild
-from .read import load_network
+from .read import load_network, read_contents
+from .snapshots import find_snapshot
+from .write import write_contents
 
 CODE_NAMES = "code_names"  # the key in meta
 _GENERATORS = ("G_ema", "G")  # in the order of preference
@@ -120,3 +125,98 @@ def _class_vector(num_classes: int, label: int | None, path: str | Path) -> torc
     if label is not None:
         vector[0, label] = 1
     return vector
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A generator that draws, and how its codes are drawn.
+
+    Attributes:
+        path: the network file.
+        generator: ours, or another program's as an `AttachedGenerator`.
+        latents: "normal" or "uniform".
+        truncation: factor on codes, or psi of the other program.
+        device: where the generator is.
+        names: what codes are called, by their numbers, as far as they have names.
+    """
+
+    path: Path
+    generator: Any
+    latents: str
+    truncation: float
+    device: torch.device
+    names: dict[int, str]
+
+    def at_seed(self, seed: int) -> tuple[Any, Tensor]:
+        """The generator and the codes [1, K] of a picture, truncated, both on the device.
+
+        A generator of another program gets a z of that seed, and its truncation leaves codes alone.
+
+        Args:
+            seed: decides the codes, and z of another program.
+        """
+        if not isinstance(self.generator, AttachedGenerator):
+            codes = codes_of_seed(seed, self.generator.num_codes, self.latents)
+            return self.generator, (codes * self.truncation).to(self.device)
+        z = draw_latent(self.generator.generator, seed)
+        view = AttachedGenerator(self.generator.generator, z, self.generator.c, self.truncation)
+        return view.eval(), z[:, -self.generator.num_codes :].to(self.device)
+
+
+def open_generator(
+    network: str | Path,
+    code: str | Path | None = None,
+    label: int | None = None,
+    latents: str | None = None,
+    truncation: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> Opened:
+    """The generator of a file, ready to draw.
+
+    Args:
+        network: network file, folder of a run, of which the newest snapshot is taken, or folder of the hub.
+        code: checkout of the program that wrote the file, if another did, see `open_networks`.
+        label: class of a conditional generator.
+        latents: how codes are drawn, "normal" or "uniform"; None takes what the file records.
+        truncation: factor on codes, or psi of another program's generator.
+        device: where the generator computes.
+
+    Raises:
+        ValueError: no generator, one whose options do not fit, or uniform codes of another program's generator.
+        ImportError: `code` cannot be imported.
+        CheckpointError: damaged, or not fitting the classes of `code`.
+    """
+    path = find_snapshot(network)
+    networks = open_networks(path, code, label)
+    generator = networks[generator_name(networks)].to(device)
+    latents = recorded_latents(networks["meta"], latents)
+    if isinstance(generator, AttachedGenerator) and latents != "normal":
+        raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
+    return Opened(path, generator, latents, truncation, torch.device(device), code_names(networks["meta"]))
+
+
+def name_codes(network: str | Path, changes: Mapping[int, str]) -> dict[int, str]:
+    """Give codes names, which are kept in the network's file.
+
+    Args:
+        network: network file of this package, or folder of a run, of which the newest snapshot is taken.
+        changes: names by numbers of codes; an empty one takes the name away. Without any the file stays as it is.
+
+    Returns:
+        All names that the file holds now.
+
+    Raises:
+        ValueError: a file that keeps no names, that of another program or the checkpoint of a training.
+        CheckpointError: a damaged file.
+        WriteError: the file can't be written.
+    """
+    path = find_snapshot(network)
+    contents = read_contents(path)
+    names = {**code_names(contents.meta), **changes}
+    names = {code: name for code, name in sorted(names.items()) if name}
+    if changes:
+        if not contents.format.startswith("sc-layers"):
+            raise ValueError(f"no names are kept in {path}, {contents.format}: convert it first (sc-layers convert)")
+        kept = {str(code): name for code, name in names.items()}
+        write_contents(path, contents.networks, {**contents.meta, CODE_NAMES: kept})
+    return names

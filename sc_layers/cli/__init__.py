@@ -17,6 +17,7 @@ PURPOSES = {
         "dataset": "Show what a data set holds, or make a zip of StyleGAN's kind of it.",
     },
     "Look": {
+        "explore": "Serve a page with a slider for every code, to see what it does, and where.",
         "traverse": "Draw a labelled sheet and a GIF in which each row sweeps one code.",
         "generate": "Draw pictures of random codes.",
         "edit": "Draw pictures with attributes of others, or with codes flipped.",

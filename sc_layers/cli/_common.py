@@ -15,7 +15,8 @@ import click
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+
+    from ..checkpoints.opening import Opened
 
 
 class Finite(click.FloatRange):
@@ -57,7 +58,7 @@ outdir_option = click.option(
     default=Path("out"),
     help="Pictures go into this folder.",
 )
-_DRAWING_OPTIONS = (
+_SOURCE_OPTIONS = (
     network_argument,
     click.option(
         "--latents",
@@ -72,7 +73,6 @@ _DRAWING_OPTIONS = (
     ),
     code_option,
     label_option,
-    outdir_option,
     device_option,
 )
 
@@ -100,6 +100,24 @@ class Integers(click.ParamType[list[int]]):
         return numbers
 
 
+class Values(click.ParamType[dict[int, float]]):
+    """Codes and values, such as `3=1.5,7=-2`."""
+
+    name = "values"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[int, float]:
+        """Values by number of the code in the text `value`; click passes `param` and `ctx` for its usage errors."""
+        if isinstance(value, dict):
+            return value
+        values = {}
+        for part in str(value).split(","):
+            match = re.fullmatch(r"\s*(\d{1,6})\s*=\s*(\S{1,40})\s*", part)
+            if match is None:
+                self.fail(f"{part!r} gives no code a value, such as '3=1.5'", param, ctx)
+            values[int(match[1])] = Finite().convert(match[2], param, ctx)
+        return values
+
+
 def pick_device(name: str) -> torch.device:
     """The device of this name, where "auto" is CUDA if there is any."""
     import torch
@@ -115,8 +133,8 @@ def pick_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What the commands that draw pictures are told alike.
+class Source:
+    """Which generator a command takes, and how it draws.
 
     Attributes:
         network: network file, or folder of a run, of which the newest snapshot is taken.
@@ -124,7 +142,6 @@ class Drawing:
         truncation: factor on codes, or psi of another program's generator.
         code: checkout of that program.
         label: class of a conditional generator.
-        outdir: folder for the pictures.
         device: name of the device to compute on.
     """
 
@@ -133,7 +150,6 @@ class Drawing:
     truncation: float
     code: Path | None
     label: int | None
-    outdir: Path
     device: str
 
     def open(self) -> Opened:
@@ -142,65 +158,39 @@ class Drawing:
         Raises:
             ValueError: no generator, one whose options do not fit, or uniform codes of another program's generator.
         """
-        from ..attach import AttachedGenerator
-        from ..checkpoints.opening import code_names, generator_name, open_networks
-        from ..checkpoints.snapshots import find_snapshot
-        from ..models.latents import recorded_latents
+        from ..checkpoints.opening import open_generator
 
         device = pick_device(self.device)
-        networks = open_networks(find_snapshot(self.network), self.code, self.label)
-        generator = networks[generator_name(networks)].to(device)
-        latents = recorded_latents(networks["meta"], self.latents)
-        if isinstance(generator, AttachedGenerator) and latents != "normal":
-            raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
-        return Opened(generator, latents, self.truncation, device, code_names(networks["meta"]))
+        return open_generator(self.network, self.code, self.label, self.latents, self.truncation, device)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A generator that draws, and how its codes are drawn.
+class Drawing(Source):
+    """What the commands that write pictures are told alike.
 
     Attributes:
-        generator: ours, or another program's as an `AttachedGenerator`.
-        latents: "normal" or "uniform".
-        truncation: factor on codes, or psi of the other program.
-        device: where the generator is.
-        names: what codes are called, by their numbers, as far as they have names.
+        outdir: folder for the pictures.
     """
 
-    generator: Any
-    latents: str
-    truncation: float
-    device: torch.device
-    names: dict[int, str]
+    outdir: Path
 
-    def at_seed(self, seed: int) -> tuple[Any, Tensor]:
-        """The generator and the codes [1, K] of a picture, truncated, both on the device.
 
-        A generator of another program gets a z of that seed, and its truncation leaves codes alone.
-
-        Args:
-            seed: decides the codes, and z of another program.
-        """
-        from ..attach import AttachedGenerator, draw_latent
-        from ..models.latents import codes_of_seed
-
-        if not isinstance(self.generator, AttachedGenerator):
-            codes = codes_of_seed(seed, self.generator.num_codes, self.latents)
-            return self.generator, (codes * self.truncation).to(self.device)
-        z = draw_latent(self.generator.generator, seed)
-        view = AttachedGenerator(self.generator.generator, z, self.generator.c, self.truncation)
-        return view.eval(), z[:, -self.generator.num_codes :].to(self.device)
+def source_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Source`; the decorated `function` gets a `Source` as its first argument."""
+    return _gathering(Source, _SOURCE_OPTIONS, function)
 
 
 def drawing_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `Drawing`; the decorated `function` gets a `Drawing` as its first argument."""
+    return _gathering(Drawing, (*_SOURCE_OPTIONS, outdir_option), function)
 
+
+def _gathering(kind: type[Source], options: tuple[Any, ...], function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
-    def command(**options: Any) -> None:
-        own = {field.name: options.pop(field.name) for field in dataclasses.fields(Drawing)}
-        function(Drawing(**own), **options)
+    def command(**given: Any) -> None:
+        own = {field.name: given.pop(field.name) for field in dataclasses.fields(kind)}
+        function(kind(**own), **given)
 
-    for option in reversed(_DRAWING_OPTIONS):
+    for option in reversed(options):
         command = option(command)
     return command

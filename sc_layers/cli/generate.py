@@ -6,7 +6,7 @@ import math
 
 import click
 
-from ._common import Drawing, Integers, drawing_options
+from ._common import Drawing, Integers, Values, drawing_options
 
 _MOST_COLUMNS = 8
 
@@ -16,8 +16,9 @@ _MOST_COLUMNS = 8
 @click.option(
     "--noise", type=click.Choice(["const", "random", "none"]), default="const", help="Noise modules add this."
 )
+@click.option("--set", "values", type=Values(), default={}, help="Give codes these values, such as '3=1.5,7=-2'.")
 @drawing_options
-def generate(drawing: Drawing, seeds: list[int], noise: str) -> None:
+def generate(drawing: Drawing, seeds: list[int], noise: str, values: dict[int, float]) -> None:
     """Write one picture for each seed, and a grid of them all.
 
     NETWORK is a network file, the folder of a run, of which the newest snapshot is taken, or a folder of the hub.
@@ -25,9 +26,10 @@ def generate(drawing: Drawing, seeds: list[int], noise: str) -> None:
     import torch
 
     from ..images import WHITE, check_images, image_grid, save_png, to_uint8
+    from ..pictures.edits import with_values
 
     opened = drawing.open()
-    pictures = [opened.at_seed(seed) for seed in seeds]
+    pictures = [(run, with_values(codes, values)) for run, codes in map(opened.at_seed, seeds)]
     drawing.outdir.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         made = torch.cat([run(codes, noise_mode=noise).cpu() for run, codes in pictures])

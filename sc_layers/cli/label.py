@@ -19,29 +19,16 @@ def label(network: Path, labels: tuple[str, ...]) -> None:
     NETWORK is a network file of this package or the folder of a run, of which the newest snapshot is taken. The names
     are kept in the file.
     """
-    from ..checkpoints.opening import CODE_NAMES, code_names
-    from ..checkpoints.read import read_contents
-    from ..checkpoints.snapshots import find_snapshot
-    from ..checkpoints.write import write_contents
+    from ..checkpoints.opening import name_codes
 
-    path = find_snapshot(network)
-    contents = read_contents(path)
-    names = code_names(contents.meta)
+    changes = {}
     for text in labels:
         match = re.fullmatch(r"(\d{1,6})=([^\n]{0,100})", text)
         if match is None:
             raise click.UsageError(f"{text!r:.80} is no label such as '5=smile'")
-        names.pop(int(match[1]), None)
-        if match[2]:
-            names[int(match[1])] = match[2]
-    if labels:
-        if not contents.format.startswith("sc-layers"):
-            raise click.UsageError(
-                f"no names are kept in {path}, {contents.format}: convert it first (sc-layers convert)"
-            )
-        kept = {str(code): name for code, name in sorted(names.items())}
-        write_contents(path, contents.networks, {**contents.meta, CODE_NAMES: kept})
-    for code, name in sorted(names.items()):
+        changes[int(match[1])] = match[2]
+    names = name_codes(network, changes)
+    for code, name in names.items():
         click.echo(f"code {code}: {name}")
     if not names:
         click.echo("no code has a name")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._common import MOST_NUMBERS, POINTS, Drawing, Finite, Integers, Opened, drawing_options
+from ._common import MOST_NUMBERS, POINTS, Drawing, Finite, Integers, drawing_options
 from .metrics import distance_options, with_options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..metrics.traversal_length import TraversalLength
+    from ..checkpoints.opening import Opened
 
 
 class Codes(click.ParamType["list[int] | int | None"]):
@@ -109,7 +109,11 @@ class _View:
         distance: tuple[str, Path | None],
     ) -> None:
         self.drawing, self.opened = drawing, opened
-        self.tpl = _measured(opened, distance) if order == "tpl" or isinstance(codes, int) else None
+        from ..metrics import make_distance
+        from ..pictures.ranking import measure_codes
+
+        measured = order == "tpl" or isinstance(codes, int)
+        self.tpl = measure_codes(opened, make_distance(*distance)) if measured else None
         ranking = self.tpl.ranking if self.tpl is not None else list(range(opened.generator.num_codes))
         some = codes if isinstance(codes, list) else ranking
         chosen = ranking[:codes] if isinstance(codes, int) else some
@@ -117,32 +121,14 @@ class _View:
 
     def draw(self, seed: int, points: int, bound: tuple[float, float], overlay: bool) -> tuple[Tensor, list[Tensor]]:
         """The sheet of a seed, and the frames of the sweeps."""
+        from ..pictures.ranking import code_label
         from ..pictures.sweeps import sweep_codes
 
         run, base = self.opened.at_seed(seed)
         sweep = sweep_codes(run, base[0], points, bound, self.codes)
         title = f"{self.drawing.network.name}, seed {seed}"
-        return sweep.sheet([self._label(code) for code in self.codes], title, overlay), sweep.frames()
-
-    def _label(self, code: int) -> str:
-        lines = [f"code {code}"]
-        if code in self.opened.names:
-            lines.append(self.opened.names[code])
-        if self.tpl is not None:
-            error = float(self.tpl.std_per_dim[code]) / len(self.tpl.per_traversal) ** 0.5
-            lines.append(f"tpl {float(self.tpl.per_dim[code]):.3g} \u00b1 {error:.2g}")
-        return "\n".join(lines)
-
-
-def _measured(opened: Opened, distance: tuple[str, Path | None]) -> TraversalLength:
-    from ..metrics import make_distance
-    from ..metrics.generators import Sampling
-    from ..metrics.traversal_length import traversal_perceptual_length
-
-    sampling = Sampling(opened.latents, device=opened.device)
-    return traversal_perceptual_length(
-        opened.generator, settings="tpl_small_0.3", distance=make_distance(*distance), sampling=sampling
-    )
+        labels = [code_label(code, self.opened.names, self.tpl) for code in self.codes]
+        return sweep.sheet(labels, title, overlay), sweep.frames()
 
 
 def _beside(pictures: Any) -> Tensor:

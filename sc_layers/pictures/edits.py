@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,12 +24,30 @@ def with_codes_of(codes: Tensor, source: Tensor, dims: Sequence[int]) -> Tensor:
     Raises:
         ValueError: a code that does not exist.
     """
+    return with_values(codes, {dim: float(source[0, dim]) for dim in _existing(dims, codes)})
+
+
+def with_values(codes: Tensor, values: Mapping[int, float]) -> Tensor:
+    """`codes` in which some have other values.
+
+    Args:
+        codes: [1, K].
+        values: by number of the code.
+
+    Raises:
+        ValueError: a code that does not exist.
+    """
+    changed = codes.clone()
+    for dim in _existing(values, codes):
+        changed[:, dim] = values[dim]
+    return changed
+
+
+def _existing(dims: Iterable[int], codes: Tensor) -> list[int]:
     for dim in dims:
         if not 0 <= dim < codes.shape[1]:
             raise ValueError(f"code {dim} does not exist: there are {codes.shape[1]}, 0 to {codes.shape[1] - 1}")
-    changed = codes.clone()
-    changed[:, list(dims)] = source[:, list(dims)]
-    return changed
+    return list(dims)
 
 
 @torch.no_grad()
