@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +19,12 @@ from torch import Tensor
 
 from sc_layers.attach import AttachedGenerator, attach_spatial_constriction, attachment_of, draw_latent
 from sc_layers.checkpoints import load_network
-from sc_layers.checkpoints.opening import open_networks
+from sc_layers.checkpoints.opening import open_generator, open_networks
 from sc_layers.cli import main
 from sc_layers.images import to_uint8
 from sc_layers.metrics.registry import Networks
 from sc_layers.metrics.traversal_length import traversal_perceptual_length
+from sc_layers.pictures.explorer.scene import Scene, View
 from tests.checkpoints import samples
 from tests.integrations import toys
 
@@ -239,3 +242,16 @@ def test_pictures_that_are_not_finite_are_refused(checkout: Path, tmp_path: Path
         result = run(command, path, "--code", checkout, "--truncation", 0.7, "--outdir", tmp_path)
         assert result.exit_code == 2
         assert "values that are not finite" in result.output
+
+
+def test_the_explorer_draws_what_its_command_writes(network: Path, checkout: Path, tmp_path: Path) -> None:
+    scene = Scene(open_generator(network, checkout), options=("--code", str(checkout)))
+    asked = {"seed": 5, "truncation": 0.7, "values": {"2": -1.5}, "sight": "image", "code": 2}
+    picture = scene.draw(View.read(asked, K))
+    _, *words = shlex.split(picture.command)
+    assert run(*words, "--outdir", tmp_path / "out").exit_code == 0
+    drawn = np.array(PIL.Image.open(io.BytesIO(picture.image)))
+    assert torch.equal(pixels(tmp_path / "out" / "seed0005.png"), torch.from_numpy(drawn).permute(2, 0, 1))
+    assert sorted(picture.masks) == list(range(K))
+    with pytest.raises(ValueError, match=r"no names are kept in .*network-snapshot-000000\.pkl"):
+        scene.rename(2, "smile")
