@@ -13,6 +13,7 @@ from torch import Tensor
 from ..attach import AttachedGenerator, draw_latent
 from ..messages import shown
 from ..models.latents import codes_of_seed, recorded_latents
+from .encodings import Encoding
 from .errors import CheckpointError, naming
 from .foreign.checkouts import generator_module
 from .networks import NetworkRecord, rebuild
@@ -138,6 +139,7 @@ class Opened:
         truncation: factor on codes, or psi of the other program.
         device: where the generator is.
         names: what codes are called, by their numbers, as far as they have names.
+        encoding: encoded images, which take the place of the pictures of seeds; None draws the codes of seeds.
     """
 
     path: Path
@@ -146,6 +148,11 @@ class Opened:
     truncation: float
     device: torch.device
     names: dict[int, str]
+    encoding: Encoding | None = None
+
+    def name_of(self, seed: int) -> str:
+        """What the picture of a `seed` is called."""
+        return f"seed {seed}" if self.encoding is None else self.encoding.name_of(seed)
 
     def at_seed(self, seed: int) -> tuple[Any, Tensor]:
         """The generator and the codes [1, K] of a picture, truncated, both on the device.
@@ -153,8 +160,14 @@ class Opened:
         A generator of another program gets a z of that seed, and its truncation leaves codes alone.
 
         Args:
-            seed: decides the codes, and z of another program.
+            seed: decides the codes, and z of another program; with encoded images, which of them is drawn.
+
+        Raises:
+            ValueError: there is no such encoded image.
         """
+        if self.encoding is not None:
+            generator, codes = self.encoding.at(seed, self.generator)
+            return generator, codes * self.truncation
         if not isinstance(self.generator, AttachedGenerator):
             codes = codes_of_seed(seed, self.generator.num_codes, self.latents)
             return self.generator, (codes * self.truncation).to(self.device)
@@ -170,6 +183,7 @@ def open_generator(
     latents: str | None = None,
     truncation: float = 1.0,
     device: torch.device | str = "cpu",
+    encoded: str | Path | None = None,
 ) -> Opened:
     """The generator of a file, ready to draw.
 
@@ -180,9 +194,11 @@ def open_generator(
         latents: how codes are drawn, "normal" or "uniform"; None takes what the file records.
         truncation: factor on codes, or psi of another program's generator.
         device: where the generator computes.
+        encoded: file of `sc-layers encode` whose images are drawn instead of the pictures of seeds.
 
     Raises:
-        ValueError: no generator, one whose options do not fit, or uniform codes of another program's generator.
+        ValueError: no generator, one whose options do not fit, or uniform codes of another program's generator; or
+            images that another network encoded.
         ImportError: `code` cannot be imported.
         CheckpointError: damaged, or not fitting the classes of `code`.
     """
@@ -192,7 +208,11 @@ def open_generator(
     latents = recorded_latents(networks["meta"], latents)
     if isinstance(generator, AttachedGenerator) and latents != "normal":
         raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
-    return Opened(path, generator, latents, truncation, torch.device(device), code_names(networks["meta"]))
+    encoding = None if encoded is None else Encoding.load(encoded)
+    if encoding is not None:
+        encoding.check_fits(generator, generator.num_codes)
+    names = code_names(networks["meta"])
+    return Opened(path, generator, latents, truncation, torch.device(device), names, encoding)
 
 
 def name_codes(network: str | Path, changes: Mapping[int, str]) -> dict[int, str]:

@@ -20,6 +20,7 @@ PURPOSES = {
         "explore": "Serve a page with a slider for every code, to see what it does, and where.",
         "traverse": "Draw a labelled sheet and a GIF in which each row sweeps one code.",
         "generate": "Draw pictures of random codes.",
+        "encode": "Find the codes of real images.",
         "edit": "Draw pictures with attributes of others, or with codes flipped.",
         "grid2d": "Draw the plane of two codes.",
         "report": "Write one page about a run: what each code does, and how it got there.",

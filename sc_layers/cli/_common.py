@@ -73,6 +73,11 @@ _SOURCE_OPTIONS = (
     ),
     code_option,
     label_option,
+    click.option(
+        "--encoded",
+        type=click.Path(path_type=Path),
+        help="Seeds number the images in this file of `sc-layers encode`, which are drawn instead.",
+    ),
     device_option,
 )
 
@@ -142,6 +147,7 @@ class Source:
         truncation: factor on codes, or psi of another program's generator.
         code: checkout of that program.
         label: class of a conditional generator.
+        encoded: file of encoded images, which are drawn instead of the pictures of seeds.
         device: name of the device to compute on.
     """
 
@@ -150,6 +156,7 @@ class Source:
     truncation: float
     code: Path | None
     label: int | None
+    encoded: Path | None
     device: str
 
     def open(self) -> Opened:
@@ -161,7 +168,7 @@ class Source:
         from ..checkpoints.opening import open_generator
 
         device = pick_device(self.device)
-        return open_generator(self.network, self.code, self.label, self.latents, self.truncation, device)
+        return open_generator(self.network, self.code, self.label, self.latents, self.truncation, device, self.encoded)
 
 
 @dataclass(frozen=True)

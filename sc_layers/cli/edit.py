@@ -56,14 +56,13 @@ def edit(
     if flip is not None and (targets is not None or attributes is not None):
         raise click.UsageError("--flip excludes --from and --attributes")
     opened = drawing.open()
-    seeded = {seed: opened.at_seed(seed) for seed in sources}
+    seeded = {opened.name_of(seed): opened.at_seed(seed) for seed in sources}
     if flip is not None:
         sheet = flip_sheet(seeded, flip, opened.names, drawing.network.name)
     else:
         chosen = _resolved(attributes or {}, opened.names)
-        sheet = transfer_sheet(
-            seeded, {seed: opened.at_seed(seed) for seed in targets or ()}, chosen, drawing.network.name
-        )
+        givers = {opened.name_of(seed): opened.at_seed(seed) for seed in targets or ()}
+        sheet = transfer_sheet(seeded, givers, chosen, drawing.network.name)
     drawing.outdir.mkdir(parents=True, exist_ok=True)
     save_png(sheet, drawing.outdir / "edit.png")
     click.echo(f"edit.png in {drawing.outdir}")

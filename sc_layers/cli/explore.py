@@ -63,5 +63,10 @@ def explore(
 
 def _options(source: Source) -> tuple[str, ...]:
     """What another command needs to draw the same pictures, besides seed and truncation."""
-    given = (("--latents", source.latents), ("--code", source.code), ("--class", source.label))
+    given = (
+        ("--latents", source.latents),
+        ("--code", source.code),
+        ("--class", source.label),
+        ("--encoded", source.encoded),
+    )
     return tuple(str(word) for option, value in given if value is not None for word in (option, value))

@@ -126,7 +126,7 @@ class _View:
 
         run, base = self.opened.at_seed(seed)
         sweep = sweep_codes(run, base[0], points, bound, self.codes)
-        title = f"{self.drawing.network.name}, seed {seed}"
+        title = f"{self.drawing.network.name}, {self.opened.name_of(seed)}"
         labels = [code_label(code, self.opened.names, self.tpl) for code in self.codes]
         return sweep.sheet(labels, title, overlay), sweep.frames()
 

@@ -56,13 +56,13 @@ def _image(generator: Callable[..., Tensor], codes: Tensor) -> Tensor:
 
 
 def transfer_sheet(
-    sources: Mapping[int, Seeded], targets: Mapping[int, Seeded], attributes: Mapping[str, Sequence[int]], title: str
+    sources: Mapping[str, Seeded], targets: Mapping[str, Seeded], attributes: Mapping[str, Sequence[int]], title: str
 ) -> Tensor:
     """A row for each source: as it is, and with each attribute of each target.
 
     Args:
-        sources: generator and codes by seed.
-        targets: where attributes come from, by seed; the first row shows them.
+        sources: generator and codes by the picture's name, such as "seed 3".
+        targets: where attributes come from, likewise; the first row shows them.
         attributes: codes by the attribute's name.
         title: what stands over the sheet.
 
@@ -72,23 +72,23 @@ def transfer_sheet(
     Raises:
         ValueError: a code that does not exist, or over 10,000 images.
     """
-    columns = [(name, seed) for name in attributes for seed in targets]
+    columns = [(name, target) for name in attributes for target in targets]
     check_cells(1 + len(sources), 1 + len(columns))
-    drawn = {seed: _image(*target) for seed, target in targets.items()}
+    drawn = {target: _image(*seeded) for target, seeded in targets.items()}
     blank = torch.full_like(next(iter(drawn.values())), 255)
-    rows = [torch.stack([blank, *(drawn[seed] for _, seed in columns)])]
+    rows = [torch.stack([blank, *(drawn[target] for _, target in columns)])]
     for generator, codes in sources.values():
-        changed = [with_codes_of(codes, targets[seed][1], attributes[name]) for name, seed in columns]
+        changed = [with_codes_of(codes, targets[target][1], attributes[name]) for name, target in columns]
         rows.append(torch.stack([_image(generator, one) for one in (codes, *changed)]))
-    labels = ["takes from", *(f"seed {seed}" for seed in sources)]
-    return draw_sheet(torch.stack(rows), labels, ["as it is", *(f"{name} of {seed}" for name, seed in columns)], title)
+    heads = ["as it is", *(f"{name} of {target}" for name, target in columns)]
+    return draw_sheet(torch.stack(rows), ["takes from", *sources], heads, title)
 
 
-def flip_sheet(sources: Mapping[int, Seeded], dims: Sequence[int], names: Mapping[int, str], title: str) -> Tensor:
+def flip_sheet(sources: Mapping[str, Seeded], dims: Sequence[int], names: Mapping[int, str], title: str) -> Tensor:
     """A row for each source: as it is, and with the sign of each code turned.
 
     Args:
-        sources: generator and codes by seed.
+        sources: generator and codes by the picture's name, such as "seed 3".
         dims: the codes to turn, one a column.
         names: what codes are called, as far as they have names.
         title: what stands over the sheet.
@@ -105,7 +105,7 @@ def flip_sheet(sources: Mapping[int, Seeded], dims: Sequence[int], names: Mappin
         flipped = [with_codes_of(codes, -codes, [dim]) for dim in dims]
         rows.append(torch.stack([_image(generator, one) for one in (codes, *flipped)]))
     heads = ["as it is", *(f"{names.get(dim, f'code {dim}')} flipped" for dim in dims)]
-    return draw_sheet(torch.stack(rows), [f"seed {seed}" for seed in sources], heads, title)
+    return draw_sheet(torch.stack(rows), list(sources), heads, title)
 
 
 def plane_sheet(

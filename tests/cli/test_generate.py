@@ -46,6 +46,16 @@ def test_codes_are_drawn_as_in_the_training_unless_asked_otherwise(tmp_path: Pat
     assert pictures["uniform"] != pictures["normal"]
 
 
+def test_codes_are_set(run_dir: Path, tmp_path: Path) -> None:
+    for folder, options in (("seed", ()), ("other", ("--set", "0=1.5,2=-2"))):
+        assert run("generate", run_dir, "--seeds", "4", "--outdir", tmp_path / folder, *options).exit_code == 0
+    assert (tmp_path / "seed" / "seed0004.png").read_bytes() != (tmp_path / "other" / "seed0004.png").read_bytes()
+    mistakes = {"3=x": "'x'", "1.5": "'1.5' gives no code a value", "0=nan": "not a finite number", "99=1": "code 99"}
+    for wrong, message in mistakes.items():
+        assert_mistake(run("generate", run_dir, "--set", wrong, "--outdir", tmp_path / "none"), message)
+    assert not (tmp_path / "none").exists()
+
+
 def test_mistakes_in_pictures_are_named_and_write_nothing(run_dir: Path, tmp_path: Path) -> None:
     outdir = tmp_path / "out"
     no_network = tmp_path / "notes.txt"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sc_layers.pictures.edits import flip_sheet, plane_sheet, transfer_sheet, with_codes_of
+from sc_layers.pictures.edits import flip_sheet, plane_sheet, transfer_sheet, with_codes_of, with_values
 
 
 def generator(codes: Tensor, noise_mode: str = "const") -> Tensor:
@@ -32,14 +32,24 @@ def test_codes_come_from_another_picture() -> None:
         with_codes_of(ours, theirs, [3])
 
 
+def test_codes_get_values() -> None:
+    ours = codes(1.0, 2.0, 3.0)
+    assert with_values(ours, {2: -0.5, 0: 9.0}).tolist() == [[9, 2, -0.5]]
+    assert ours.tolist() == [[1, 2, 3]]
+    with pytest.raises(ValueError, match="code 7 does not exist: there are 3, 0 to 2"):
+        with_values(ours, {7: 1.0})
+
+
 def test_each_attribute_of_each_target_is_taken_over() -> None:
     black, white = codes(-1.0, -1.0, -1.0), codes(1.0, 1.0, 1.0)
-    sheet = transfer_sheet({1: (generator, black)}, {2: (generator, white)}, {"red": [0], "cold": [1, 2]}, "title")
+    sheet = transfer_sheet(
+        {"ours": (generator, black)}, {"theirs": (generator, white)}, {"red": [0], "cold": [1, 2]}, "title"
+    )
     assert colours(sheet) == {(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 255)}
 
 
 def test_signs_are_turned() -> None:
-    sheet = flip_sheet({1: (generator, codes(1.0, -1.0, -1.0))}, [0, 1], {0: "red"}, "title")
+    sheet = flip_sheet({"ours": (generator, codes(1.0, -1.0, -1.0))}, [0, 1], {0: "red"}, "title")
     assert {(255, 0, 0), (0, 0, 0), (255, 255, 0)} <= colours(sheet)
 
 
