@@ -193,6 +193,26 @@ def save_figure(figure: Any, path: str | Path) -> None:
         ValueError: matplotlib does not know the format.
         WriteError: see `files.write_file`.
     """
+    write_file(path, _drawn(figure, Path(path).suffix[1:] or "png"))
+
+
+def figure_image(figure: Any) -> Tensor:
+    """A figure of matplotlib as a picture.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+
+    Returns:
+        uint8 [3, H, W].
+
+    Raises:
+        ImportError: pillow is missing.
+    """
+    image = require("PIL.Image", "train").open(io.BytesIO(_drawn(figure, "png"))).convert("RGB")
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _drawn(figure: Any, kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix[1:] or "png", bbox_inches="tight", dpi=120)
-    write_file(path, buffer.getbuffer())
+    figure.savefig(buffer, format=kind, bbox_inches="tight", dpi=120)
+    return buffer.getvalue()

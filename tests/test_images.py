@@ -68,3 +68,10 @@ def test_gif_has_all_frames_and_repeats(tmp_path: Path) -> None:
 def test_bad_input_is_named(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_figure_becomes_a_picture() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(2, 1), facecolor="red")
+    picture = images.figure_image(figure)
+    assert picture.dtype == torch.uint8
+    assert picture[:, 3, 3].tolist() == [255, 0, 0]

@@ -86,14 +86,15 @@ def traverse(
     perceptual length with the standard error of the mean. Masks have one scale for all codes.
     """
     from ..images import save_gif, save_png
+    from ..pictures.sheet import beside
 
     networks = [drawing] if compare is None else [drawing, replace(drawing, network=compare)]
     views = [_View(one, one.open(), codes, order, (distance, weights)) for one in networks]
     for seed in seeds:
         sheets, frames = zip(*(view.draw(seed, points, bound, overlay) for view in views), strict=True)
         drawing.outdir.mkdir(parents=True, exist_ok=True)
-        save_png(_beside(sheets), drawing.outdir / f"traverse{seed:04d}.png")
-        save_gif([_beside(moment) for moment in zip(*frames, strict=True)], drawing.outdir / f"traverse{seed:04d}.gif")
+        save_png(beside(sheets), drawing.outdir / f"traverse{seed:04d}.png")
+        save_gif([beside(moment) for moment in zip(*frames, strict=True)], drawing.outdir / f"traverse{seed:04d}.gif")
     click.echo(f"a PNG and a GIF of each of {len(seeds)} seeds in {drawing.outdir}")
 
 
@@ -129,12 +130,3 @@ class _View:
         title = f"{self.drawing.network.name}, {self.opened.name_of(seed)}"
         labels = [code_label(code, self.opened.names, self.tpl) for code in self.codes]
         return sweep.sheet(labels, title, overlay), sweep.frames()
-
-
-def _beside(pictures: Any) -> Tensor:
-    """Pictures in one row, white where one is lower."""
-    import torch
-
-    height = max(picture.shape[1] for picture in pictures)
-    padded = [torch.nn.functional.pad(picture, (0, 0, 0, height - picture.shape[1]), value=255) for picture in pictures]
-    return torch.cat(padded, dim=2)

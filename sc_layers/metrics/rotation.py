@@ -100,18 +100,24 @@ class RotationCurve:
 
     __str__ = table
 
-    def plot(self, path: str | Path) -> None:
-        """Write the curve to `path`, with a dashed line at each local minimum (Fig. 3d)."""
+    def figure(self) -> Any:
+        """The curve as a figure of matplotlib, with a dashed line at each local minimum (Fig. 3d)."""
         figure = require("matplotlib.figure", "metrics").Figure(figsize=(5, 3.2))
         axes = figure.add_subplot()
         axes.plot(self.angles, self.distances, marker="o", markersize=3)
         for angle in self.minima:
             axes.axvline(angle, color="tab:blue", linestyle="--", linewidth=1)
         axes.set(
-            xlabel="rotation (degrees)", ylabel="dis_cum", title=f"codes {self.pair[0]} and {self.pair[1]} rotated"
+            xlabel="rotation (degrees)",
+            ylabel="accumulated distance",
+            title=f"codes {self.pair[0]} and {self.pair[1]} rotated",
         )
         axes.xaxis.set_major_locator(require("matplotlib.ticker", "metrics").MultipleLocator(45))
-        save_figure(figure, path)
+        return figure
+
+    def plot(self, path: str | Path) -> None:
+        """Write `figure` to the file `path`."""
+        save_figure(self.figure(), path)
 
 
 def rotation_curve(

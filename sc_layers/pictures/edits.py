@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..images import check_images, to_uint8
 from .sheet import check_cells, draw_sheet, written
 
+_ANGLES = (0, 30, 45, 60, 90)  # degrees
 Seeded = tuple[Callable[..., Tensor], Tensor]  # a generator, and the codes [1, K] of one of its pictures
 
 
@@ -136,3 +138,32 @@ def plane_sheet(
         rows.append(torch.stack([_image(generator, one) for one in codes]))
     heads = [f"{across}: {written(value)}" for value in values]
     return draw_sheet(torch.stack(rows), [f"code {down}: {written(value)}" for value in values], heads)
+
+
+def rotated_sheet(
+    generator: Callable[..., Tensor], base: Tensor, dims: tuple[int, int], values: Sequence[float]
+) -> Tensor:
+    """Sweeps along directions in the plane of two codes, each turned further from the first (paper, Fig. 3b, c).
+
+    A sweep along a code itself changes one thing; one along a direction between them changes two at once.
+
+    Args:
+        generator: images from codes [B, K].
+        base: the codes [1, K] of the picture; the two start at 0.
+        dims: the two codes.
+        values: how far along the direction each image lies.
+
+    Returns:
+        uint8 [3, height, width].
+
+    Raises:
+        ValueError: a code that does not exist, or over 10,000 images.
+    """
+    check_cells(len(_ANGLES), len(values))
+    rows = []
+    for angle in _ANGLES:
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        codes = [with_values(base, {dims[0]: value * cos, dims[1]: value * sin}) for value in values]
+        rows.append(torch.stack([_image(generator, one) for one in codes]))
+    labels = [f"code {dims[0]}", *(f"turned by {angle}\u00b0" for angle in _ANGLES[1:-1]), f"code {dims[1]}"]
+    return draw_sheet(torch.stack(rows), labels, [written(value) for value in values])

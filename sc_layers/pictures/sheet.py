@@ -73,6 +73,26 @@ def check_cells(rows: int, columns: int) -> None:
         raise ValueError(f"a sheet of {rows:,} x {columns:,} images is too large, at most {_MOST_CELLS:,} are drawn")
 
 
+def beside(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures in one row, white where one is lower.
+
+    Args:
+        pictures: uint8 [C, H, W] each.
+    """
+    height = max(picture.shape[1] for picture in pictures)
+    padded = [torch.nn.functional.pad(picture, (0, 0, 0, height - picture.shape[1]), value=255) for picture in pictures]
+    return torch.cat(padded, dim=2)
+
+
+def stacked(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures in one column, white where one is narrower.
+
+    Args:
+        pictures: uint8 [C, H, W] each.
+    """
+    return beside([picture.transpose(1, 2) for picture in pictures]).transpose(1, 2)
+
+
 def draw_sheet(
     rows: Tensor, labels: Sequence[str], heads: Sequence[str], title: str = "", mask_scale: bool = False
 ) -> Tensor:

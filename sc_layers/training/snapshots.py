@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from ..checkpoints import CheckpointError, load_network, save_network
 from ..checkpoints.errors import naming
 from ..checkpoints.networks import NetworkRecord
+from ..checkpoints.opening import CODE_NAMES, code_names
 from ..checkpoints.ours import TRAINING, read_pt
 from ..checkpoints.pickles.torch_files import read_torch_file
+from ..checkpoints.read import read_contents
 from ..checkpoints.snapshots import find_snapshot, kimg_label, kimg_of, snapshot_name
 from ..checkpoints.state import NETWORKS, NetworkState
 from ..checkpoints.write import pt_content
@@ -154,6 +156,7 @@ def resume_training(
             messages.append(f"{error}: not taken{', the one before it is' if candidate != candidates[-1] else ''}")
             continue
         if path.is_dir() or snapshot_name(found.meta["images_seen"]) == path.name:
+            found.meta |= _names_given(path, messages)
             return found.resume(device, changes or {}, messages, processes or Processes())
     source = find_snapshot(path)
     loaded = load_network(source)
@@ -162,6 +165,18 @@ def resume_training(
         found.meta["training"] = default.to_dict()
     messages.append(f"no checkpoint of {source.name} beside it: the optimisers start afresh")
     return found.resume(device, changes or {}, messages, processes or Processes())
+
+
+def _names_given(path: Path, messages: list[str]) -> dict[str, Any]:
+    """The part of meta with the names that codes were given since: they stand in the snapshot, not the checkpoint."""
+    try:
+        names = code_names(read_contents(find_snapshot(path)).meta)
+    except FileNotFoundError:
+        return {}
+    except CheckpointError as error:
+        messages.append(f"{error}: names of codes are not taken from it")
+        return {}
+    return {CODE_NAMES: {str(code): name for code, name in names.items()}} if names else {}
 
 
 def _candidates(path: Path) -> list[Path]:

@@ -18,6 +18,15 @@ def test_a_plane_is_drawn_for_each_seed(run_dir: Path, tmp_path: Path) -> None:
         assert height > 3 * 96
 
 
+def test_rotated_sweeps_and_the_curve_stand_below_the_plane(run_dir: Path, tmp_path: Path) -> None:
+    heights = []
+    for options in ((), ("--rotated", "--distance", "mse")):
+        result = run("grid2d", run_dir, "--codes", "0,2", "--points", "3", *options, "--outdir", tmp_path)
+        assert result.exit_code == 0, result.output
+        heights.append(Image.open(tmp_path / "plane0000.png").height)
+    assert heights[1] > heights[0] + 5 * 96 + 200
+
+
 def test_mistakes_are_named(run_dir: Path, tmp_path: Path) -> None:
     def draw(codes: str, points: str = "3"):
         return run("grid2d", run_dir, "--codes", codes, "--points", points, "--outdir", tmp_path / "out")

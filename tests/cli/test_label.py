@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sc_layers import load_network
 from tests.checkpoints import samples
@@ -26,6 +28,30 @@ def test_names_are_kept_in_the_file_and_shown(network: Path) -> None:
     assert after["meta"] == {**before["meta"], "code_names": {"2": "floor hue"}}
     ours, theirs = after["G_ema"].state_dict(), before["G_ema"].state_dict()
     assert all(bool((ours[key] == theirs[key]).all()) for key in theirs)
+
+
+def test_codes_without_a_name_are_suggested_the_longest_first(network: Path, tmp_path: Path) -> None:
+    assert run("label", network, "1=object").exit_code == 0
+    result = run("label", network, "--suggest", "--distance", "mse", "--outdir", tmp_path)
+    assert result.exit_code == 0, result.output
+    lines = re.findall(r"code (\d), tpl ([\d.e+]+) ± \S+: no name", result.output)
+    assert sorted(code for code, _ in lines) == ["0", "2"]
+    lengths = [float(length) for _, length in lines]
+    assert lengths == sorted(lengths, reverse=True)
+    assert 2 * 96 < Image.open(tmp_path / "unnamed.png").height < 3 * 96
+    assert run("label", network, *(f"{code}=x" for code in (0, 2))).exit_code == 0
+    assert run("label", network, "--suggest", "--distance", "mse").output.endswith("every code has a name\n")
+    assert_mistake(run("label", network, "--suggest", "1=a"), "give the names in another call")
+
+
+def test_names_stay_when_the_training_goes_on(run_dir: Path, tmp_path: Path) -> None:
+    going_on = tmp_path / "run"
+    shutil.copytree(run_dir, going_on)
+    assert run("label", going_on, "2=floor hue").exit_code == 0
+    result = run("train", "--resume", going_on, "--kimg", "0.024")
+    assert result.exit_code == 0, result.output
+    assert (going_on / "network-snapshot-000000.024.safetensors").is_file()
+    assert run("label", going_on).output == "code 2: floor hue\n"
 
 
 def test_mistakes_are_named(network: Path, tmp_path: Path) -> None:

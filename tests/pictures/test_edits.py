@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sc_layers.pictures.edits import flip_sheet, plane_sheet, transfer_sheet, with_codes_of, with_values
+from sc_layers.pictures.edits import flip_sheet, plane_sheet, rotated_sheet, transfer_sheet, with_codes_of, with_values
 
 
 def generator(codes: Tensor, noise_mode: str = "const") -> Tensor:
@@ -58,3 +58,10 @@ def test_a_plane_holds_every_pair_of_values() -> None:
     assert {(0, 0, 0), (255, 0, 0), (0, 0, 255), (255, 0, 255)} <= colours(sheet)
     with pytest.raises(ValueError, match="the plane needs two codes, got 1 twice"):
         plane_sheet(generator, codes(0.0, 0.0, 0.0), (1, 1), [0.0])
+
+
+def test_a_turned_sweep_changes_both_codes() -> None:
+    sheet = rotated_sheet(generator, codes(-1.0, -1.0, -1.0), (0, 2), [-1.0, 1.0])
+    found = colours(sheet)
+    assert {(0, 0, 128), (255, 0, 128), (128, 0, 0), (128, 0, 255)} <= found  # along the codes themselves
+    assert (218, 0, 218) in found  # half way between: cos 45 of both

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sc_layers.pictures.sheet import check_cells, draw_sheet, overlaid
+from sc_layers.pictures.sheet import beside, check_cells, draw_sheet, overlaid, stacked
 
 WHITE = torch.full((3,), 255)
 
@@ -60,3 +60,14 @@ def test_orange_shows_where_a_mask_is_open() -> None:
     red, green, blue = shown[:, 4, 7].tolist()
     assert red > green > blue
     assert overlaid(image, torch.ones(2, 2)).shape == (3, 8, 8)
+
+
+def test_pictures_beside_and_below_each_other_are_filled_with_white() -> None:
+    low, high = torch.zeros(3, 2, 5, dtype=torch.uint8), torch.zeros(3, 4, 1, dtype=torch.uint8)
+    row = beside([low, high])
+    assert row.shape == (3, 4, 6)
+    assert (row[:, 2:, :5] == 255).all()
+    assert not row[:, :2].any()
+    column = stacked([low, high])
+    assert column.shape == (3, 6, 5)
+    assert (column[:, 2:, 1:] == 255).all()
