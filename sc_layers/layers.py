@@ -168,11 +168,26 @@ class SpatialConstriction(_Constriction):
 
     def masks(self, x: Tensor) -> Tensor:
         """Masks [N, K, H, W] in [0, 1] that features x [N, C, H, W] give, gain included (Eq. 1-5)."""
+        return self._masks(*self._logits(x), self.gain())
+
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gates of every rectangle that features give (Eq. 3); gain is not in them.
+
+        Args:
+            x: features [N, C, H, W].
+
+        Returns:
+            Over rows [N, K, J, H], and over columns [N, K, J, W], both in [0, 1].
+        """
+        with F.without_autocast(x.device.type):
+            gates = [F.band_gate(logits[:, :, :, 0], logits[:, :, :, 1]) for logits in self._logits(x)]
+        return gates[0], gates[1]
+
+    def _logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with F.without_autocast(x.device.type):
             mean, _ = F.statistics(x, self.eps, self.impl)
             weights = (self.gate_weight_h.to(mean.dtype), self.gate_weight_w.to(mean.dtype))
-            logits_h, logits_w = (F.gate_logits(mean, weight) for weight in weights)
-        return self._masks(logits_h, logits_w, self.gain())
+            return F.gate_logits(mean, weights[0]), F.gate_logits(mean, weights[1])
 
     def _masks(self, logits_h: Tensor, logits_w: Tensor, gain: Tensor | None) -> Tensor:
         with F.without_autocast(logits_h.device.type):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from ..images import save_figure
+from ..images import figure_image, png_bytes, save_figure
 from .distances import DistanceFunction, FeatureDistance, as_feature_distance, neighbour_distances
 from .generators import SAMPLING, GeneratorFunction, Sampling, fixed_noise, number_of_codes, progress_bar
 
@@ -114,6 +114,10 @@ class RotationCurve:
         )
         axes.xaxis.set_major_locator(require("matplotlib.ticker", "metrics").MultipleLocator(45))
         return figure
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the figure."""
+        return png_bytes(figure_image(self.figure()))
 
     def plot(self, path: str | Path) -> None:
         """Write `figure` to the file `path`."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from ..images import save_figure
+from ..images import figure_image, png_bytes, save_figure
 from .distances import DistanceFunction, FeatureDistance, as_feature_distance, neighbour_distances
 from .generators import SAMPLING, GeneratorFunction, Sampling, fixed_noise, number_of_codes, progress_bar
 
@@ -212,8 +212,8 @@ class TraversalLength:
 
     __str__ = table
 
-    def plot(self, path: str | Path) -> None:
-        """Write to `path` a bar plot of tpl_i, ordered, with standard deviations and the threshold."""
+    def figure(self) -> Any:
+        """A bar plot of tpl_i, ordered, with standard deviations and the threshold, as a figure of matplotlib."""
         figure = require("matplotlib.figure", "metrics").Figure(figsize=(max(4.0, 0.35 * len(self.per_dim)), 3.2))
         axes = figure.add_subplot()
         order = self.ranking
@@ -225,7 +225,15 @@ class TraversalLength:
         axes.set(xlabel="code", ylabel="tpl_i", title=f"TPL {self.total:.4g}, {self.num_active} active")
         axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # leaves room for the legend
         axes.legend()
-        save_figure(figure, path)
+        return figure
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the figure."""
+        return png_bytes(figure_image(self.figure()))
+
+    def plot(self, path: str | Path) -> None:
+        """Write `figure` to the file `path`."""
+        save_figure(self.figure(), path)
 
 
 def traversal_perceptual_length(

@@ -31,6 +31,7 @@ from ..metrics.registry import METRICS
 from ..metrics.traversal_length import TraversalLength, tpl_preset, traversal_perceptual_length
 from ..models.latents import codes_of_seed, recorded_latents
 from ..training.run_dir import CONFIG_FILE, STATS_FILE
+from .plots import COLOURS
 from .sweeps import sweep_codes
 
 _STYLE = """
@@ -48,7 +49,6 @@ table { border-collapse: collapse; } th, td { padding: .2rem .8rem .2rem 0; text
 pre, code { font: 14px/1.5 ui-monospace, monospace; } pre { overflow-x: auto; padding: .7rem;
   border: 1px solid var(--line); }
 """
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe and Ito
 _SAMPLES = 1000  # images behind the table of codes and factors
 _PASS = 100
 _SEEDS = (0, 1)
@@ -114,7 +114,7 @@ def _losses(stats: list[dict[str, Any]]) -> str:
     names = sorted({name for line in stats for name in line if name.startswith("loss/")})
 
     def draw(axes: Any) -> None:
-        for colour, name in zip(_COLOURS, names, strict=False):
+        for colour, name in zip(COLOURS, names, strict=False):
             points = [(line["kimg"], line[name]) for line in stats if line.get(name) is not None]
             axes.plot(*zip(*points, strict=True), color=colour, label=name.removeprefix("loss/"))
 
@@ -132,8 +132,8 @@ def _tpl_over_time(run: _Run) -> str:
             def draw(axes: Any, points: list[dict[str, Any]] = points, name: str = name) -> None:
                 steps = range(1, len(points) + 1)
                 low, high = zip(*(point["interval"] for point in points), strict=True)
-                axes.fill_between(steps, low, high, color=_COLOURS[0], alpha=0.25, label="bootstrap interval")
-                axes.plot(steps, [point[name] for point in points], color=_COLOURS[0], marker="o", label=name)
+                axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.25, label="bootstrap interval")
+                axes.plot(steps, [point[name] for point in points], color=COLOURS[0], marker="o", label=name)
 
             plots.append(_plot(draw, "TPL over time", "snapshot", "length of all active codes"))
     return "".join(plots) or "<p class=quiet>TPL was not measured in training; <code>train --tpl</code> does it.</p>"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..images import check_images, image_grid, shown_masks, to_uint8
+from ..images import check_images, image_grid, png_bytes, shown_masks, to_uint8
 from ..models.latents import traversal_codes
 from .sheet import draw_sheet, overlaid, written
 
@@ -61,6 +61,10 @@ class Sweep:
             rows, heads = torch.cat([rows, where.unsqueeze(1)], dim=1), [*heads, "where"]
         labels = [f"code {dim}" for dim in self.dims] if labels is None else labels
         return draw_sheet(rows, labels, heads, title, mask_scale=self.masks is not None)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the sheet."""
+        return png_bytes(self.sheet())
 
     def frames(self) -> list[Tensor]:
         """The sweep to and fro, all codes side by side in one row, above their masks."""
