@@ -19,7 +19,7 @@ from tests.test_readme import blocks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-RUN = {"tutorial.md": 3, "how-to/hub.md": 1}  # pages with Python, and how many blocks of it
+RUN = {"tutorial.md": 3, "how-to/hub.md": 2, "how-to/looking.md": 1}  # pages with Python, and how many blocks of it
 
 
 def test_every_page_with_python_is_run() -> None:
@@ -30,7 +30,9 @@ def test_every_page_with_python_is_run() -> None:
 @pytest.mark.parametrize("name", RUN)
 def test_python_runs_as_it_stands(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    save_network("network-snapshot.pkl", **samples.networks())
+    networks = samples.networks()
+    for extension in ("pkl", "safetensors"):
+        save_network(f"network-snapshot.{extension}", **networks)
     torch.manual_seed(0)
     names: dict[str, Any] = {"G": AdaLikeGenerator(resolution=32).eval()}
     for block in blocks((DOCS / name).read_text(), "python"):

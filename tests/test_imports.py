@@ -24,12 +24,13 @@ ROWS = (
     ("models",),
     ("attach",),
     ("checkpoints",),
-    ("metrics", "pictures", "training", "integrations"),
+    ("metrics", "pictures", "training", "integrations", "checkpoints.hub"),
     ("cli",),
     ("__main__",),
 )
 # Rooms of one row that use each other, this way round.
 WITHIN_A_ROW = {
+    ("checkpoints.hub", "pictures"),
     ("integrations", "metrics"),
     ("integrations", "pictures"),
     ("pictures", "metrics"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sc_layers import CheckpointError
+from sc_layers import CheckpointError, load_network
 from sc_layers.checkpoints.hub import load_pretrained, push_to_hub, save_pretrained
 from sc_layers.models import Generator
 from tests.checkpoints import samples
@@ -38,6 +38,7 @@ def test_the_folder_has_configuration_card_and_pictures(generator: Generator, tm
         "config.json",
         "README.md",
         "samples.png",
+        "traversal.png",
     }
     card = hub.ModelCard.load(tmp_path / "README.md")
     assert card.data.library_name == "sc-layers"
@@ -45,6 +46,53 @@ def test_the_folder_has_configuration_card_and_pictures(generator: Generator, tm
     assert "![Pictures of random codes](samples.png)" in card.text
     assert samples.MODULES in card.text
     assert Image.open(tmp_path / "samples.png").size == (6 * 8, 3 * 8)
+
+
+def test_recogniser_settings_and_names_come_back(generator: Generator, tmp_path: Path) -> None:
+    networks = samples.networks()
+    meta = {"training": {"latents": "uniform"}, "data": "shapes3d", "code_names": {"1": "smile"}}
+    save_pretrained({"G_ema": generator, "Q": networks["Q"], "meta": meta}, tmp_path, license="cc-by-4.0")
+    loaded = load_network(tmp_path / "model.safetensors")
+    assert loaded["meta"] == meta
+    assert all(torch.equal(a, b) for a, b in zip(loaded["Q"].parameters(), networks["Q"].parameters(), strict=True))
+    card = hub.ModelCard.load(tmp_path / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert card.data.datasets in ("shapes3d", ["shapes3d"])
+    assert 'draw_codes(1, 2, "uniform")' in card.text
+    assert "trained on shapes3d" in card.text
+
+
+def test_the_code_of_the_card_runs(generator: Generator, tmp_path: Path) -> None:
+    save_pretrained(generator, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0].replace("this repository or folder", str(tmp_path))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["images"].shape == (1, 1, 8, 8)
+
+
+def test_a_hub_out_of_reach_is_told_in_one_line_without_trying_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*names: str, **options: Any) -> str:
+        assert options["local_files_only"]
+        raise hub.errors.LocalEntryNotFoundError("Cannot find it on disk\nand more")
+
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    message = (
+        r"^somebody/something is neither a folder here nor had from the hub: http://127.0.0.1:9 does not answer, .+$"
+    )
+    with pytest.raises(OSError, match=message):
+        load_pretrained("somebody/something")
+
+
+def test_a_repository_that_does_not_exist_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*names: str, **options: Any) -> str:
+        raise hub.errors.HFValidationError("Repo id must be in the form 'name'\nand more")
+
+    monkeypatch.setattr("sc_layers.checkpoints.hub._out_of_reach", lambda: None)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(OSError, match=r"^a b is neither a folder .*: Repo id must be in the form 'name'$"):
+        load_pretrained("a b")
 
 
 def test_a_card_that_lies_there_is_kept(generator: Generator, tmp_path: Path) -> None:
@@ -77,8 +125,8 @@ def test_a_repository_is_fetched_by_the_library(
         asked.append((repo_id, filename, options.get("revision")))
         return str(tmp_path / filename)
 
+    monkeypatch.setattr("sc_layers.checkpoints.hub._out_of_reach", lambda: None)
     monkeypatch.setattr(hub, "hf_hub_download", download)
-    monkeypatch.setattr(hub.hub_mixin, "hf_hub_download", download)
     loaded = load_pretrained("somebody/something", revision="v1")
     assert loaded.num_codes == 2
     assert ("somebody/something", "model.safetensors", "v1") in asked
