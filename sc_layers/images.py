@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,33 @@ def save_gif(frames: list[Tensor], path: str | Path, milliseconds: int = 120) ->
         WriteError: see `files.write_file`.
     """
     write_file(path, gif_bytes(frames, milliseconds))
+
+
+def save_mp4(frames: list[Tensor], path: str | Path, milliseconds: int = 120, repeats: int = 4) -> None:
+    """Write pictures as an MP4 (H.264), whole or not at all.
+
+    Args:
+        frames: uint8 [C, H, W] each, C = 1 or 3. An odd row or column at the end is doubled: the format has even sizes.
+        path: the file, in a folder that exists.
+        milliseconds: how long each frame is shown.
+        repeats: how often the film is played.
+
+    Raises:
+        ImportError: PyAV is missing.
+        WriteError: see `files.write_file`.
+    """
+    av = require("av", "video")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(1000, milliseconds))
+        height, width = frames[0].shape[1:]
+        stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
+        for frame in frames * repeats:
+            padded = torch.nn.functional.pad(frame[None].float(), (0, width % 2, 0, height % 2), mode="replicate")[0]
+            pixels = padded.to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    write_file(path, buffer.getbuffer())
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

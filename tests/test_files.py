@@ -141,7 +141,7 @@ def _writes(tree: ast.Module) -> Iterator[str]:
         opens = called == "open" and any(mode[:1] in ("w", "a", "x") for mode in modes)
         in_memory = any(isinstance(value, ast.Name) and value.id == "buffer" for value in given)
         saves = called == "savefig" or ast.unparse(node.func) in ("torch.save", "np.save", "torch.export.save")
-        if called in WRITING or opens or (saves and not in_memory):
+        if called in WRITING or ((opens or saves) and not in_memory):
             yield f"line {node.lineno}: {called}"
 
 

@@ -75,3 +75,15 @@ def test_a_figure_becomes_a_picture() -> None:
     picture = images.figure_image(figure)
     assert picture.dtype == torch.uint8
     assert picture[:, 3, 3].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 15, 21)])
+def test_a_film_has_the_frames(shape: tuple[int, ...], tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    frames = [torch.full(shape, level, dtype=torch.uint8) for level in (0, 120, 240)]
+    images.save_mp4(frames, tmp_path / "sweep.mp4", milliseconds=100, repeats=2)
+    with av.open(str(tmp_path / "sweep.mp4")) as film:
+        assert film.streams.video[0].average_rate == 10
+        shown = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert [round(float(frame.mean()) / 120) for frame in shown] == [0, 1, 2, 0, 1, 2]
+    assert shown[0].shape == (-(-shape[1] // 2) * 2, -(-shape[2] // 2) * 2, 3)

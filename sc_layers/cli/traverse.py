@@ -65,6 +65,7 @@ class Range(click.ParamType["tuple[float, float]"]):
 @click.option(
     "--compare", type=click.Path(path_type=Path), help="Draw this network beside the first, with the same seeds."
 )
+@click.option("--mp4", is_flag=True, help="Write the sweeps as a film too, four times to and fro.")
 @with_options(distance_options)
 @drawing_options
 def traverse(
@@ -76,6 +77,7 @@ def traverse(
     order: str,
     overlay: bool,
     compare: Path | None,
+    mp4: bool,
     distance: str,
     weights: Path | None,
 ) -> None:
@@ -85,7 +87,7 @@ def traverse(
     code, the name that `sc-layers label` gave it, and, where --order tpl or --codes topN measure it, its traversal
     perceptual length with the standard error of the mean. Masks have one scale for all codes.
     """
-    from ..images import save_gif, save_png
+    from ..images import save_gif, save_mp4, save_png
     from ..pictures.sheet import beside
 
     networks = [drawing] if compare is None else [drawing, replace(drawing, network=compare)]
@@ -94,7 +96,10 @@ def traverse(
         sheets, frames = zip(*(view.draw(seed, points, bound, overlay) for view in views), strict=True)
         drawing.outdir.mkdir(parents=True, exist_ok=True)
         save_png(beside(sheets), drawing.outdir / f"traverse{seed:04d}.png")
-        save_gif([beside(moment) for moment in zip(*frames, strict=True)], drawing.outdir / f"traverse{seed:04d}.gif")
+        film = [beside(moment) for moment in zip(*frames, strict=True)]
+        save_gif(film, drawing.outdir / f"traverse{seed:04d}.gif")
+        if mp4:
+            save_mp4(film, drawing.outdir / f"traverse{seed:04d}.mp4")
     click.echo(f"a PNG and a GIF of each of {len(seeds)} seeds in {drawing.outdir}")
 
 

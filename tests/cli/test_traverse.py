@@ -10,7 +10,8 @@ from tests.cli.running import assert_mistake, run
 
 
 def test_traverse_writes_labelled_rows_with_masks(run_dir: Path, tmp_path: Path) -> None:
-    result = run("traverse", run_dir, "--seeds", "1", "--points", "5", "--codes", "0,2", "--outdir", tmp_path)
+    options = ("--seeds", "1", "--points", "5", "--codes", "0,2", "--mp4")
+    result = run("traverse", run_dir, *options, "--outdir", tmp_path)
     assert result.exit_code == 0, result.output
     width, height = Image.open(tmp_path / "traverse0001.png").size
     assert width > 6 * 96
@@ -18,6 +19,7 @@ def test_traverse_writes_labelled_rows_with_masks(run_dir: Path, tmp_path: Path)
     gif = Image.open(tmp_path / "traverse0001.gif")
     assert gif.size == (2 * 32, 2 * 32)
     assert gif.n_frames == 8
+    assert (tmp_path / "traverse0001.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 def test_rows_are_ordered_by_tpl_and_chosen_by_it(run_dir: Path, tmp_path: Path) -> None:
