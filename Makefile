@@ -2,6 +2,8 @@
 # make test   lint and test everything
 # make versions   install, compile and test under every PyTorch and Python that is supported
 # make gpu    everything that needs a CUDA card: tests, sanitizers, the short benchmark
+# make newest   the tests with the newest version of everything, instead of those in constraints.txt
+# make release   build, check, install afresh under the oldest and the newest PyTorch, run the examples there
 # make wheel  a wheel in dist/ with compiled kernels, for every Python
 # make sweep (the CUDA kernels compiled for every card, every barrier taken out in turn)
 # make docs   the documentation site in build/docs, warnings are errors
@@ -9,6 +11,8 @@
 # Each target sets up its own virtual environment in .venv when there is none.
 
 PYTHON ?= python3
+# Tests run with versions that are known to work; CONSTRAINTS= takes the newest of all.
+CONSTRAINTS ?= --constraint constraints.txt
 VENV ?= .venv
 BIN := $(VENV)/bin
 CPP_SOURCES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
@@ -28,12 +32,12 @@ PARALLEL = -n auto --maxprocesses 8 --dist worksteal
 # PyTorch versions of `make versions`, such as TORCH="2.10 2.12"; all that are supported if empty.
 TORCH ?=
 
-.PHONY: demo test versions gpu wheel sweep docs lint types bench sanitize clean
+.PHONY: demo test newest versions gpu wheel release sweep docs lint types bench sanitize clean
 
-$(VENV)/.ready: pyproject.toml setup.py
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[all,test,docs]'
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[all,wandb,test,docs]'
 	# Some tests run against this package; what it needs besides is for its own training.
 	$(BIN)/python -m pip install --quiet --no-deps stylegan2-pytorch
 	touch $@
@@ -55,6 +59,9 @@ types: $(VENV)/.ready
 
 test: lint
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PARALLEL) -m "not sweep" --cov --cov-report=term
+
+newest:
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
 sweep: $(VENV)/.ready
 	$(BIN)/python -m pytest -m sweep
@@ -81,5 +88,8 @@ wheel: $(VENV)/.ready
 	    $(BIN)/python -m build --no-isolation --outdir build/wheel
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair $(NOT_BUNDLED) --wheel-dir dist build/wheel/*.whl
 
+release: wheel
+	$(BIN)/python tests/release.py
+
 clean:
-	rm -rf $(VENV) .venv-torch-* build dist *.egg-info
+	rm -rf $(VENV) .venv-newest .venv-torch-* build dist *.egg-info

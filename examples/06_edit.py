@@ -32,7 +32,7 @@ def main() -> None:
         return G, codes_of_seed(seed, G.num_codes, latents)
 
     attributes = {f"code {code}": [code] for code in range(G.num_codes)}
-    sources, targets = {seed: picture(seed) for seed in (1, 2, 3)}, {7: picture(7)}
+    sources, targets = {f"seed {seed}": picture(seed) for seed in (1, 2, 3)}, {"seed 7": picture(7)}
     sheet = transfer_sheet(sources, targets, attributes, "one code from seed 7")
     arguments.outdir.mkdir(parents=True, exist_ok=True)
     save_png(sheet, arguments.outdir / "transfer.png")

@@ -221,7 +221,7 @@ def save_figure(figure: Any, path: str | Path) -> None:
         ValueError: matplotlib does not know the format.
         WriteError: see `files.write_file`.
     """
-    write_file(path, _drawn(figure, Path(path).suffix[1:] or "png"))
+    write_file(path, figure_bytes(figure, Path(path).suffix[1:] or "png"))
 
 
 def figure_image(figure: Any) -> Tensor:
@@ -236,11 +236,21 @@ def figure_image(figure: Any) -> Tensor:
     Raises:
         ImportError: pillow is missing.
     """
-    image = require("PIL.Image", "train").open(io.BytesIO(_drawn(figure, "png"))).convert("RGB")
+    image = require("PIL.Image", "train").open(io.BytesIO(figure_bytes(figure))).convert("RGB")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _drawn(figure: Any, kind: str) -> bytes:
+def figure_bytes(figure: Any, kind: str = "png", dpi: int = 120) -> bytes:
+    """A figure of matplotlib as the bytes of a file.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        kind: the file's format, such as "png", "svg" or "pdf".
+        dpi: pixels an inch.
+
+    Raises:
+        ValueError: matplotlib does not know the format.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, bbox_inches="tight", dpi=120)
+    figure.savefig(buffer, format=kind, bbox_inches="tight", dpi=dpi)
     return buffer.getvalue()

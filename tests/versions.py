@@ -31,6 +31,7 @@ from tests import reports  # noqa: E402
 
 FOLDER = ROOT / "build" / "versions"
 STAGE = FOLDER / "checkout"  # the tests, without the package beside them
+DECIDING = ("pyproject.toml", "constraints.txt")  # what an environment holds
 STAGED = ("tests", "examples", "benchmarks", "pyproject.toml")
 
 # PyTorch -> Python, so that each of both has its turn.
@@ -41,10 +42,10 @@ LEFT_OUT = (
     *("ops/test_cuda_emulation", "ops/test_cuda_mutants", "ops/test_cuda_compile", "ops/test_cuda_library"),
     # What needs the sources beside it.
     *("test_packaging", "test_imports", "test_makefile", "test_readme", "test_docstrings", "test_mirror", "test_trust"),
-    "test_docs",
+    *("test_docs", "test_constraints"),
     # Long ones that no version changes.
     *("checkpoints/test_fuzz", "checkpoints/test_bombs"),
-    *("examples/test_vae_study", "examples/test_05_model_selection", "examples/test_demo"),
+    *("examples/test_notebooks", "examples/test_vae_study", "examples/test_05_model_selection", "examples/test_demo"),
 )
 SWAPPED = (
     "tests/ops/test_reference.py",
@@ -132,7 +133,7 @@ def environment(version: str, wheel: Path) -> Path:
     """The interpreter of `.venv-torch-VERSION`, made if need be, with `wheel` freshly installed."""
     python = python_of(version)
     folder = python.parents[1]
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    wanted = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in DECIDING)).hexdigest()
     ready = folder / ".ready"
     if not ready.exists() or ready.read_text() != wanted:
         if not python.exists():
@@ -147,7 +148,7 @@ def environment(version: str, wheel: Path) -> Path:
 
 def install(python: Path, name: str, *what: str | Path) -> None:
     """Install with pip, a second time if the first fails: a download of 3 GB breaks off now and then."""
-    command = [python, "-m", "pip", "install", "--quiet", *what]
+    command = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", *what]
     try:
         report(command, name, FOLDER)
     except Failed:

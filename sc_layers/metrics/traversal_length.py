@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from ..images import figure_image, png_bytes, save_figure
+from ..images import figure_bytes, save_figure
 from .distances import DistanceFunction, FeatureDistance, as_feature_distance, neighbour_distances
 from .generators import SAMPLING, GeneratorFunction, Sampling, fixed_noise, number_of_codes, progress_bar
 
@@ -229,7 +229,7 @@ class TraversalLength:
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the figure."""
-        return png_bytes(figure_image(self.figure()))
+        return figure_bytes(self.figure())
 
     def plot(self, path: str | Path) -> None:
         """Write `figure` to the file `path`."""

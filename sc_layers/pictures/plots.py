@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._optional import require
-from ..images import check_images, png_bytes, to_uint8
+from ..images import check_images, figure_bytes, png_bytes, to_uint8
 from ..layers import SpatialConstriction
 from .edits import with_values
 from .sheet import written
@@ -18,12 +19,25 @@ from .sweeps import sweep_codes
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # of Okabe and Ito
 _MAP = "cividis"  # of even steps, also for the colour-blind
 _CELL = 1.1  # inches
+_DPI = 72  # of what stands in a notebook
 _SLIDER_BOUND = 3.0
 
 
+@functools.cache
+def _figure_class() -> Any:
+    """matplotlib's figure, which a notebook shows though no `pyplot` holds it; made here so that importing is cheap."""
+    base: Any = require("matplotlib.figure", "notebook").Figure
+
+    class NotebookFigure(base):  # type: ignore[misc]
+        def _repr_png_(self) -> bytes:
+            return figure_bytes(self, dpi=_DPI)
+
+    return NotebookFigure
+
+
 def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
-    """A figure that no global state of matplotlib holds, of a size in inches, and its axes [rows, columns]."""
-    figure = require("matplotlib.figure", "notebook").Figure(layout="constrained", figsize=(width, height))
+    """A figure of a size in inches, and its axes [rows, columns]."""
+    figure = _figure_class()(layout="constrained", figsize=(width, height))
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=True)
 
 

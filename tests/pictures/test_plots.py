@@ -90,6 +90,7 @@ def test_results_show_themselves_in_a_notebook(generator: Any) -> None:
         sweep_codes(generator, torch.zeros(NUM_CODES), 3),
         rotation_curve(generator, (0, 1), angles=(0, 90), num_points=3, distance="mse"),
         traversal_perceptual_length(generator, distance="mse"),
+        plot_masks(torch.rand(2, 4, 4)),
     ]
     for result in results:
         assert result._repr_png_().startswith(b"\x89PNG")
