@@ -16,8 +16,10 @@ UNITS = tuple(sorted(path.stem for path in (building.SOURCES / "cuda").glob("*.c
 # Kernels over features, by the unit that holds them. Their last template argument allows 16-byte accesses.
 STREAMING = {"stream": "streamI", "sums": "sumsI", "statistics": "_statisticsI"}
 WIDE = "Lb1EEEv"
-# The sums of float32 may spill a little: with a block less on a multiprocessor they would spill nothing and be slower.
-SPILLS_ALLOWED = 64
+# Bytes stored and loaded by the sums, by the type of the features. float32: with a block less on a multiprocessor they
+# would spill nothing and be slower. On sm_100 and sm_120 the others spill, too: all but a word or two a step is stored
+# before the loop and read after it.
+SPILLS_ALLOWED = {"f": 64, "NS_4HalfE": 80, "NS_8Bfloat16E": 80, "d": 288}
 
 
 def _nvcc() -> Path | None:
@@ -71,10 +73,13 @@ def compile_kernels(unit: str, architecture: str, folder: Path) -> list[Kernel]:
     return parse_report(result.stderr)
 
 
-def assert_next_to_nothing_spills(kernels: list[Kernel]) -> None:
+def assert_next_to_nothing_spills(kernels: list[Kernel], *, newest: bool = False) -> None:
+    """`newest`: compiled for sm_100 or later."""
     assert kernels
     for kernel in kernels:
-        assert kernel.spills <= (SPILLS_ALLOWED if "sumsIf" in kernel.name else 8), kernel
+        features = [name for name in SPILLS_ALLOWED if f"4sumsI{name}Lb" in kernel.name]
+        spilling = features and (newest or features == ["f"])
+        assert kernel.spills <= (SPILLS_ALLOWED[features[0]] if spilling else 8), kernel
         assert kernel.static_shared == 0, kernel
 
 
@@ -88,7 +93,7 @@ def test_kernels_do_not_spill(tmp_path: Path) -> None:
 def test_kernels_do_not_spill_on_any_card(unit: str, architecture: str, tmp_path: Path) -> None:
     if architecture not in cuda_toolkit.inspect(NVCC).architectures:
         pytest.skip(f"this toolkit does not know sm_{architecture}")
-    assert_next_to_nothing_spills(compile_kernels(unit, architecture, tmp_path))
+    assert_next_to_nothing_spills(compile_kernels(unit, architecture, tmp_path), newest=int(architecture) >= 100)
 
 
 @pytest.mark.parametrize("unit", STREAMING)

@@ -51,7 +51,6 @@ constexpr int owned_tiles(bool channels_last) {
 
 template <typename T>
 SumsCut sums_cut(const Shape& shape, const Device& device) {
-  const auto narrow = [](int64_t value) { return static_cast<int>(value); };
   const int64_t pixels = shape.h * shape.w;
   const int64_t rows = shape.channels_last ? pixels : shape.c, columns = shape.channels_last ? shape.c : pixels;
   const int64_t owned = kTileColumns * owned_tiles<T>(shape.channels_last);
@@ -93,9 +92,9 @@ BackwardTables<T> backward_tables_of(const Shape& s, const Device& device, void*
   BackwardTables<T> all{};
   all.weights = weights_of<A>(s, scratch, true);
   all.cut = sums_cut<T>(s, device);
-  all.groups = static_cast<int>(ceil_divide(s.k + 1, kGroup));
-  all.slots = static_cast<int>(std::min<int64_t>(s.k + 1, kGroup));
-  all.channel_pairs = static_cast<int>(ceil_divide(s.c, kTileColumns) * kTileColumns / 2);
+  all.groups = narrow(ceil_divide(s.k + 1, kGroup));
+  all.slots = narrow(std::min<int64_t>(s.k + 1, kGroup));
+  all.channel_pairs = narrow(ceil_divide(s.c, kTileColumns) * kTileColumns / 2);
   const int64_t planes = s.n * s.c, pixels = s.n * s.h * s.w, slots = all.groups * all.slots;
   all.norms = scratch.take<Norm<A>>(planes);
   all.styles = scratch.take<Style<T>>(all.groups * s.n * kGroup * all.channel_pairs);

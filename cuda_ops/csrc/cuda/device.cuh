@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -37,6 +38,17 @@ constexpr int kThreads = kWarp * kWarps;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kAccess = 16;  // bytes of the widest memory access
 
+// What the untyped addresses of constrict.h point to.
+template <typename T>
+const T* numbers(const void* address) {
+  return static_cast<const T*>(address);
+}
+template <typename T>
+T* results(void* address) {
+  return static_cast<T*>(address);
+}
+__host__ __device__ constexpr int narrow(int64_t value) { return static_cast<int>(value); }
+
 template <typename T>
 struct Accumulator {
   using type = float;
@@ -64,7 +76,6 @@ __device__ inline unsigned char* shared_memory() {
 }
 
 __device__ inline float float_of(unsigned bits) { return __uint_as_float(bits); }
-__device__ inline unsigned bits_of(float value) { return __float_as_uint(value); }
 
 // Two numbers in one word, the first in its lower half.
 __device__ inline unsigned pack_half(float low, float high) {
@@ -170,22 +181,11 @@ inline int64_t power_of_two(int64_t value) {
 // Where a thread works if every sample has `blocks` blocks of its own. Indices of 32 bits: wider divisions are slow.
 struct Work {
   int sample, index;
-  __device__ explicit Work(int blocks) : sample(static_cast<int>(blockIdx.x / static_cast<unsigned>(blocks))) {
-    index = static_cast<int>(blockIdx.x - static_cast<unsigned>(sample * blocks)) * kThreads + threadIdx.x;
+  __device__ explicit Work(int blocks) : sample(narrow(blockIdx.x / static_cast<unsigned>(blocks))) {
+    index = narrow(blockIdx.x - static_cast<unsigned>(sample * blocks)) * kThreads + threadIdx.x;
   }
 };
-inline int blocks_for(int64_t threads) { return static_cast<int>(ceil_divide(threads, kThreads)); }
-
-__device__ inline double double_of(unsigned low, unsigned high) {
-  const unsigned words[2] = {low, high};
-  double value;
-  memcpy(&value, words, 8);
-  return value;
-}
-__device__ inline float exponential(float value) { return expf(value); }
-__device__ inline double exponential(double value) { return exp(value); }
-__device__ inline float square_root(float value) { return sqrtf(value); }
-__device__ inline double square_root(double value) { return sqrt(value); }
+inline int blocks_for(int64_t threads) { return narrow(ceil_divide(threads, kThreads)); }
 
 // Neighbours in memory: 8 bytes, or a multiple of 16.
 template <typename T, int kCount = kAccess / static_cast<int>(sizeof(T))>
@@ -200,8 +200,9 @@ struct Line {
     if constexpr (std::is_same_v<T, Half>) return unpack_half(word[i / 2], i % 2);
     if constexpr (std::is_same_v<T, Bfloat16>)
       return float_of(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
-    if constexpr (std::is_same_v<T, float>) return float_of(word[i]);
-    if constexpr (std::is_same_v<T, double>) return double_of(word[2 * i], word[2 * i + 1]);
+    accumulator_t<T> value;
+    memcpy(&value, &word[i * sizeof(T) / 4], sizeof(value));
+    return value;
   }
   __device__ void set(const accumulator_t<T> (&values)[kCount]) {
 #pragma unroll

@@ -38,10 +38,10 @@ __global__ void __launch_bounds__(kThreads) finish_channels(const __grid_constan
   const Weights<A>& weights = args.all.weights;
   A* shared = reinterpret_cast<A*>(shared_memory());  // [together, each]
   const int slots = args.all.slots, parts = args.all.cut.channel_parts, channels = weights.channels;
-  const int samples = static_cast<int>(weights.samples), count = channels * 2 * slots, each = kThreads / args.together;
-  const int unit = static_cast<int>(blockIdx.x / static_cast<unsigned>(args.blocks));
+  const int samples = narrow(weights.samples), count = channels * 2 * slots, each = kThreads / args.together;
+  const int unit = narrow(blockIdx.x / static_cast<unsigned>(args.blocks));
   const int group = unit / samples, sample = unit - group * samples, first = threadIdx.x / each;
-  const int index = static_cast<int>(blockIdx.x % static_cast<unsigned>(args.blocks)) * each + threadIdx.x % each;
+  const int index = narrow(blockIdx.x % static_cast<unsigned>(args.blocks)) * each + threadIdx.x % each;
   const int64_t stride = static_cast<int64_t>(samples) * count;
   const A* sums = args.all.channel_sums + group * parts * stride + static_cast<int64_t>(sample) * count + index;
   A sum = 0;
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads) contract_masks(const __grid_constant
   const int width = weights.width, height = weights.height, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int row_blocks = (height + kWarp - 1) / kWarp;
   const int64_t plane = blockIdx.x / static_cast<unsigned>(args.blocks);
-  const int block = static_cast<int>(blockIdx.x % static_cast<unsigned>(args.blocks));
+  const int block = narrow(blockIdx.x % static_cast<unsigned>(args.blocks));
   const A* grads = args.all.mask_grads + plane * weights.pixels;
   for (int rect = 0; rect < weights.rects; rect += kRects) {
     const int64_t band = plane * weights.rects + rect;
@@ -230,24 +230,21 @@ template <typename T>
 const char* finish_sums(const BackwardSums& call, const BackwardTables<T>& all, void* stream) {
   using A = accumulator_t<T>;
   const Shape& s = call.shape;
-  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
-  const auto results = [](void* pointer) { return static_cast<A*>(pointer); };
-  GradientArguments<T> args{
-      all,
-      numbers(call.group.gate_logits_h),
-      numbers(call.group.gate_logits_w),
-      numbers(call.added_gate_logits_h),
-      numbers(call.added_gate_logits_w),
-      numbers(call.group.mask_gain),
-      results(call.grad_scale),
-      results(call.grad_bias),
-      results(call.grad_gate_logits_h),
-      results(call.grad_gate_logits_w),
-      results(call.grad_mask_gain),
-      0,
-      static_cast<int>(power_of_two(std::min(ceil_divide(all.cut.channel_parts, 4), int64_t{kWarps})))};
+  GradientArguments<T> args{all,
+                            numbers<A>(call.group.gate_logits_h),
+                            numbers<A>(call.group.gate_logits_w),
+                            numbers<A>(call.added_gate_logits_h),
+                            numbers<A>(call.added_gate_logits_w),
+                            numbers<A>(call.group.mask_gain),
+                            results<A>(call.grad_scale),
+                            results<A>(call.grad_bias),
+                            results<A>(call.grad_gate_logits_h),
+                            results<A>(call.grad_gate_logits_w),
+                            results<A>(call.grad_mask_gain),
+                            0,
+                            narrow(power_of_two(std::min(ceil_divide(all.cut.channel_parts, 4), int64_t{kWarps})))};
   const auto run = [&](auto kernel, int64_t units, int64_t blocks, int shared_bytes) {
-    args.blocks = static_cast<int>(blocks);
+    args.blocks = narrow(blocks);
     return launch(kernel, units * blocks, shared_bytes, stream, args);
   };
   const int shared = kThreads * sizeof(A);

@@ -1,4 +1,4 @@
-// mean = sum x / (H W), rstd = 1 / square_root(sum (x - mean)^2 / (H W) + eps) of every plane; x is read once.
+// mean = sum x / (H W), rstd = 1 / sqrt(sum (x - mean)^2 / (H W) + eps) of every plane; x is read once.
 //
 // What a thread reads stays in its registers, so deviations are taken from a mean that is known by then. That mean is
 // corrected by the mean deviation from it: of a constant plane it is that constant exactly, and x - mean exactly 0.
@@ -34,7 +34,7 @@ template <typename T, typename A = accumulator_t<T>>
 __device__ inline void finish(const StatisticsArguments<T>& args, int64_t plane, int cut, const Moments<A>& found) {
   if (args.pieces == nullptr) {
     store(args.mean + plane, found.mean);
-    store(args.rstd + plane, 1 / square_root(found.squares / args.pixels + args.eps));
+    store(args.rstd + plane, 1 / std::sqrt(found.squares / args.pixels + args.eps));
   } else {
     A* piece = args.pieces + 2 * (cut * args.planes + plane);
     store(piece, found.mean);
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3)
   const unsigned unit = blockIdx.x * teams + threadIdx.x / args.team, cuts = args.cuts;
   const bool exists = unit < args.planes * cuts;  // all threads must reach the shuffles
   const int64_t plane = exists ? unit / cuts : 0;
-  const int cut = static_cast<int>(unit % cuts);
+  const int cut = narrow(unit % cuts);
   const int start = cut * args.piece, count = exists || kFull ? min(args.piece, args.pixels - start) : 0;
   const T* x = args.x + plane * args.pixels + start;
   Line<T, 8> held[kLines];
@@ -103,10 +103,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
   using A = accumulator_t<T>;
   Moments<A>* shared = reinterpret_cast<Moments<A>*>(shared_memory());  // [rows, team, 8]
   const int rows = kThreads / args.team, row = threadIdx.x / args.team, column = threadIdx.x % args.team;
-  const int blocks = static_cast<int>(ceil_divide(args.channels, 8 * args.team));
+  const int blocks = narrow(ceil_divide(args.channels, 8 * args.team));
   const unsigned unit = blockIdx.x / static_cast<unsigned>(blocks), cuts = args.cuts;
-  const int block_channel = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks)) * 8 * args.team;
-  const int cut = static_cast<int>(unit % cuts);
+  const int block_channel = narrow(blockIdx.x % static_cast<unsigned>(blocks)) * 8 * args.team;
+  const int cut = narrow(unit % cuts);
   const int64_t sample = unit / cuts;
   const int start = cut * args.piece, end = min(start + args.piece, args.pixels);
   const int channel = block_channel + column * 8, present = args.channels - channel;
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2)
   int seen = 0;
   for (int first = start + row; first < end; first += rows * kHeld<T>) {
     Line<T, 8> held[kHeld<T>];
-    const int count = min(kHeld<T>, static_cast<int>(ceil_divide(end - first, rows)));
+    const int count = min(kHeld<T>, narrow(ceil_divide(end - first, rows)));
 #pragma unroll
     for (int i = 0; i < kHeld<T>; ++i) {
       const int64_t pixel = first + i * rows;
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kThreads) join_pieces(const __grid_constant__ 
   Moments<A>* shared = reinterpret_cast<Moments<A>*>(shared_memory());  // [kWarps, kWarp]
   const int warp = threadIdx.x / kWarp;
   const int64_t plane = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x % kWarp;
-  const int each = static_cast<int>(ceil_divide(args.cuts, kWarps));
+  const int each = narrow(ceil_divide(args.cuts, kWarps));
   const auto pixels_before = [&](int cut) { return A(min(min(cut, args.cuts) * args.piece, args.pixels)); };
   Moments<A> all = {};
   for (int cut = warp * each; cut < min((warp + 1) * each, args.cuts); ++cut) {
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads) join_pieces(const __grid_constant__ 
     join(all, before, shared[other * kWarp + threadIdx.x], pixels_before((other + 1) * each) - before);
   }
   store(args.mean + plane, all.mean);
-  store(args.rstd + plane, 1 / square_root(all.squares / args.pixels + args.eps));
+  store(args.rstd + plane, 1 / std::sqrt(all.squares / args.pixels + args.eps));
 }
 
 struct Cuts {
@@ -198,15 +198,14 @@ Cuts cuts_of(const Shape& shape, const Device& device) {
     const int64_t across = shape.n * ceil_divide(shape.c, 8 * team), least = kThreads / team * kHeld<T>;
     const int64_t wanted = std::min(ceil_divide(16 * device.multiprocessors, across), ceil_divide(pixels, least));
     const int64_t piece = ceil_divide(ceil_divide(pixels, wanted), least) * least, cuts = ceil_divide(pixels, piece);
-    return {static_cast<int>(cuts), static_cast<int>(piece), static_cast<int>(team), across * cuts};
+    return {narrow(cuts), narrow(piece), narrow(team), across * cuts};
   }
   const int64_t most = kThreads * kHeld<T> * 8;
   const int64_t piece = ceil_divide(ceil_divide(pixels, ceil_divide(pixels, most)), 8) * 8;
   const int64_t cuts = ceil_divide(pixels, piece);
   // Lanes with as much to load at once as they can hold, but eight lanes at least: they read 128 bytes together.
   const int64_t team = std::max<int64_t>(power_of_two(ceil_divide(piece, 8 * kHeld<T>)), 8);
-  return {static_cast<int>(cuts), static_cast<int>(piece), static_cast<int>(team),
-          ceil_divide(planes * cuts, kThreads / team)};
+  return {narrow(cuts), narrow(piece), narrow(team), ceil_divide(planes * cuts, kThreads / team)};
 }
 
 template <typename T>
@@ -231,17 +230,17 @@ const char* statistics_of(const Statistics& call, const Device& device, void* st
   using A = accumulator_t<T>;
   const Shape& shape = call.shape;
   const Cuts cuts = cuts_of<T>(shape, device);
-  const T* x = static_cast<const T*>(call.x);
+  const T* x = numbers<T>(call.x);
   const int64_t pixels = shape.h * shape.w;
   const StatisticsArguments<T> args{x,
-                                    static_cast<A*>(call.mean),
-                                    static_cast<A*>(call.rstd),
-                                    cuts.cuts == 1 ? nullptr : static_cast<A*>(call.workspace),
+                                    results<A>(call.mean),
+                                    results<A>(call.rstd),
+                                    cuts.cuts == 1 ? nullptr : results<A>(call.workspace),
                                     static_cast<A>(call.eps),
                                     shape.n,
                                     shape.n * shape.c,
-                                    static_cast<int>(shape.c),
-                                    static_cast<int>(pixels),
+                                    narrow(shape.c),
+                                    narrow(pixels),
                                     cuts.cuts,
                                     cuts.piece,
                                     cuts.team};

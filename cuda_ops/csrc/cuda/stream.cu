@@ -79,8 +79,7 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
   A* rows = reinterpret_cast<A*>(shared_memory());
   const int codes = kCodes > 0 ? kCodes : args.weights.codes;
   const int entry = kCodes > 0 ? entry_of(kCodes, kChannelsLast, kBackward) : args.entry;
-  const int down = kThreads / args.across,
-            row_block = static_cast<int>(blockIdx.x / args.column_blocks % args.row_blocks);
+  const int down = kThreads / args.across, row_block = narrow(blockIdx.x / args.column_blocks % args.row_blocks);
   const int64_t sample = blockIdx.x / args.column_blocks / args.row_blocks;
   const int column = (blockIdx.x % args.column_blocks * args.across + threadIdx.x % args.across) * kColumns;
   const int first = row_block * args.rows_each, count = min(args.rows_each, args.rows - first);
@@ -209,7 +208,6 @@ template <bool kBackward, typename T>
 const char* launch_stream(const Shape& shape, const Device& device, void* cuda_stream, StreamArguments<T> args) {
   using A = accumulator_t<T>;
   constexpr int kMostShared = 48 * 1024;
-  const auto narrow = [](int64_t value) { return static_cast<int>(value); };
   const int64_t pixels = shape.h * shape.w;
   args.rows = narrow(shape.channels_last ? pixels : shape.c);
   args.columns = narrow(shape.channels_last ? shape.c : pixels);
@@ -241,15 +239,15 @@ const char* launch_stream(const Shape& shape, const Device& device, void* cuda_s
 template <typename T>
 const char* apply_of(const Apply& call, const Device& device, void* stream) {
   using A = accumulator_t<T>;
-  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const Group& group = call.group;
   Scratch scratch(call.workspace);
   const Weights<A> weights = weights_of<A>(call.shape, scratch, false);
   const char* error = make_weights(group, weights, stream);
   if (error != nullptr) return error;
-  return launch_stream<false, T>(call.shape, device, stream,
-                                 {nullptr, static_cast<const T*>(call.x), static_cast<T*>(call.y), numbers(group.scale),
-                                  numbers(group.bias), numbers(group.mean), numbers(group.rstd), nullptr, weights});
+  return launch_stream<false, T>(
+      call.shape, device, stream,
+      {nullptr, numbers<T>(call.x), results<T>(call.y), numbers<A>(group.scale), numbers<A>(group.bias),
+       numbers<A>(group.mean), numbers<A>(group.rstd), nullptr, weights});
 }
 
 template <typename A>
@@ -289,25 +287,23 @@ const char* input_of(const BackwardInput& call, const Device& device, void* stre
   using A = accumulator_t<T>;
   const Shape& shape = call.shape;
   const Group& group = call.group;
-  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const BackwardTables<T> all = backward_tables_of<T>(shape, device, call.workspace);
-  const NormArguments<A> norms{numbers(group.scale),
-                               numbers(call.grad_scale),
-                               numbers(call.grad_bias),
-                               numbers(group.mean),
-                               numbers(group.rstd),
-                               numbers(call.grad_mean),
+  const NormArguments<A> norms{numbers<A>(group.scale),
+                               numbers<A>(call.grad_scale),
+                               numbers<A>(call.grad_bias),
+                               numbers<A>(group.mean),
+                               numbers<A>(group.rstd),
+                               numbers<A>(call.grad_mean),
                                all.norms,
-                               static_cast<int>(shape.c),
-                               static_cast<int>(shape.k),
+                               narrow(shape.c),
+                               narrow(shape.k),
                                blocks_for(shape.c),
                                static_cast<A>(shape.h * shape.w)};
   const char* error = launch(find_norms<A>, shape.n * norms.blocks, 0, stream, norms);
   if (error != nullptr) return error;
-  return launch_stream<true, T>(
-      shape, device, stream,
-      {static_cast<const T*>(call.grad), static_cast<const T*>(call.x), static_cast<T*>(call.grad_x), norms.scale,
-       nullptr, nullptr, norms.rstd, all.norms, all.weights});
+  return launch_stream<true, T>(shape, device, stream,
+                                {numbers<T>(call.grad), numbers<T>(call.x), results<T>(call.grad_x), norms.scale,
+                                 nullptr, nullptr, norms.rstd, all.norms, all.weights});
 }
 
 size_t workspace_of(const Shape& shape) {

@@ -75,28 +75,30 @@ __global__ void __launch_bounds__(kThreads) style_gradients(const __grid_constan
 template <typename A>
 const char* styles_of(const Styles& call, void* stream) {
   const Shape& s = call.shape;
-  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
-  const StyleArguments<A> args{numbers(call.codes),         numbers(call.style_weight), numbers(call.style_bias),
-                               static_cast<A*>(call.scale), static_cast<A*>(call.bias), static_cast<int>(s.k),
-                               static_cast<int>(s.c),       blocks_for(s.k * s.c)};
+  const StyleArguments<A> args{numbers<A>(call.codes),
+                               numbers<A>(call.style_weight),
+                               numbers<A>(call.style_bias),
+                               results<A>(call.scale),
+                               results<A>(call.bias),
+                               narrow(s.k),
+                               narrow(s.c),
+                               blocks_for(s.k * s.c)};
   return launch(styles<A>, s.n * args.blocks, 0, stream, args);
 }
 
 template <typename A>
 const char* styles_backward_of(const StylesBackward& call, void* stream) {
   const Shape& s = call.shape;
-  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
-  const auto results = [](void* pointer) { return static_cast<A*>(pointer); };
   const bool parameters = call.grad_style_weight != nullptr || call.grad_style_bias != nullptr;
   const int64_t parameter_blocks = parameters ? ceil_divide(2 * s.k * s.c, kThreads) : 0;
   const int64_t code_blocks = call.grad_codes != nullptr ? ceil_divide(s.n * s.k, kWarps) : 0;
-  const StyleGradientArguments<A> args{numbers(call.codes),
-                                       numbers(call.style_weight),
-                                       numbers(call.grad_scale),
-                                       numbers(call.grad_bias),
-                                       results(call.grad_codes),
-                                       results(call.grad_style_weight),
-                                       results(call.grad_style_bias),
+  const StyleGradientArguments<A> args{numbers<A>(call.codes),
+                                       numbers<A>(call.style_weight),
+                                       numbers<A>(call.grad_scale),
+                                       numbers<A>(call.grad_bias),
+                                       results<A>(call.grad_codes),
+                                       results<A>(call.grad_style_weight),
+                                       results<A>(call.grad_style_bias),
                                        s.n,
                                        s.k,
                                        s.c,

@@ -46,9 +46,7 @@ __device__ inline void split(double low, double high, Doubles (&pieces)[1]) {
   pieces[0] = {low, high};
 }
 
-__host__ __device__ inline int blocks_of_styles(int pairs) {
-  return static_cast<int>(ceil_divide(kGroup * pairs, kThreads));
-}
+__host__ __device__ inline int blocks_of_styles(int pairs) { return narrow(ceil_divide(kGroup * pairs, kThreads)); }
 
 // Scale and bias of all codes in pieces; a thread takes one code of two channels. x = x_hat / rstd + mean, so these are
 // scale and bias of `keep`.
@@ -59,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) style_pieces(const __grid_constant__
   const int pairs = all.channel_pairs, channels = all.weights.channels, codes = all.weights.codes;
   const Work work(blocks_of_styles(pairs));
   if (work.index >= kGroup * pairs) return;
-  const int samples = static_cast<int>(all.weights.samples), group = work.sample / samples, row = work.index / pairs;
+  const int samples = narrow(all.weights.samples), group = work.sample / samples, row = work.index / pairs;
   const int64_t sample = work.sample - group * samples;
   const int first = 2 * (work.index - row * pairs), code = group * kGroup + row;
   A scale[2] = {}, bias[2] = {};
@@ -179,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __
   const auto next_index = [&](int count) {
     const unsigned index = block % static_cast<unsigned>(count);
     block /= static_cast<unsigned>(count);
-    return static_cast<int>(index);
+    return narrow(index);
   };
   const int column_block = next_index(cut.column_blocks), group = next_index(all.groups);
   const int row_block = next_index(cut.row_blocks);
@@ -355,21 +353,20 @@ template <typename T>
 const char* sums_of(const BackwardSums& call, const Device& device, void* stream) {
   using A = accumulator_t<T>;
   const Shape& shape = call.shape;
-  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
   const BackwardTables<T> all = backward_tables_of<T>(shape, device, call.workspace);
   const char* error = make_weights(call.group, all.weights, stream);
   if (error != nullptr) return error;
-  const T* grad = static_cast<const T*>(call.grad);
-  const T* x = static_cast<const T*>(call.x);
+  const T* grad = numbers<T>(call.grad);
+  const T* x = numbers<T>(call.x);
   const int64_t pixels = shape.h * shape.w, columns = shape.channels_last ? shape.c : pixels;
   const SumsArguments<T> args{grad,
                               x,
-                              numbers(call.group.scale),
-                              numbers(call.group.bias),
-                              numbers(call.group.mean),
-                              numbers(call.group.rstd),
-                              static_cast<int>(shape.channels_last ? pixels : shape.c),
-                              static_cast<int>(columns),
+                              numbers<A>(call.group.scale),
+                              numbers<A>(call.group.bias),
+                              numbers<A>(call.group.mean),
+                              numbers<A>(call.group.rstd),
+                              narrow(shape.channels_last ? pixels : shape.c),
+                              narrow(columns),
                               all};
   error = launch(style_pieces<T>, all.groups * shape.n * blocks_of_styles(all.channel_pairs), 0, stream, args);
   if (error != nullptr) return error;

@@ -95,9 +95,8 @@ __global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant_
 
 template <typename A>
 const char* make_weights(const Group& group, const Weights<A>& weights, void* stream) {
-  const auto numbers = [](const void* pointer) { return static_cast<const A*>(pointer); };
-  WeightArguments<A> args{numbers(group.gate_logits_h), numbers(group.gate_logits_w), numbers(group.mask_gain), weights,
-                          blocks_for(2 * weights.codes * weights.rects * kWarp)};
+  WeightArguments<A> args{numbers<A>(group.gate_logits_h), numbers<A>(group.gate_logits_w), numbers<A>(group.mask_gain),
+                          weights, blocks_for(2 * weights.codes * weights.rects * kWarp)};
   const char* error = launch(gates<A>, weights.samples * args.blocks, 0, stream, args);
   if (error != nullptr) return error;
   args.blocks = blocks_for(weights.stride / 4);

@@ -40,7 +40,6 @@ class Scratch {
 
 template <typename A>
 Weights<A> weights_of(const Shape& s, Scratch& scratch, bool with_masks) {
-  const auto narrow = [](int64_t value) { return static_cast<int>(value); };
   const int64_t stride = ceil_divide(s.h * s.w, kPad) * kPad;
   A* gates_h = scratch.take<A>(s.n * s.k * s.j * s.h);
   A* gates_w = scratch.take<A>(s.n * s.k * s.j * s.w);
@@ -90,7 +89,7 @@ struct Band {
       largest = other > largest ? other : largest;
     }
     A sum = 0;
-    for (int i = lane; i < length; i += kWarp) sum += exponential(load(logits + i) - largest);
+    for (int i = lane; i < length; i += kWarp) sum += std::exp(load(logits + i) - largest);
     scale = A(1) / team_sum(sum);
   }
 
@@ -102,8 +101,8 @@ struct Band {
     for (int first = 0; first < length; first += kWarp) {
       const int i = first + lane;
       const bool inside = i < length;
-      const A p_start = inside ? exponential(load(start + i) - start_max) * start_scale : A(0);
-      const A p_end = inside ? exponential(load(end + i) - end_max) * end_scale : A(0);
+      const A p_start = inside ? std::exp(load(start + i) - start_max) * start_scale : A(0);
+      const A p_end = inside ? std::exp(load(end + i) - end_max) * end_scale : A(0);
       const A cumax_start = start_sum + inclusive_scan(p_start, lane);
       const A cumax_end = end_sum + inclusive_scan(p_end, lane);
       visit(i, p_start, p_end, cumax_start, cumax_end);

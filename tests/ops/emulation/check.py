@@ -17,9 +17,9 @@ from tests.ops.emulation.harness import Emulator, StepError, make_gradient, make
 
 SCHEDULES = (("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2))
 # Planes for lanes of a warp and for several warps, neither of which fill a block; more codes than eight; columns and
-# rows that fill no tile.
+# rows that fill no tile; more rectangles than are contracted at a time.
 CASES = (
-    ((1, 21, 9, 13, 9, 2), torch.float32, False),
+    ((1, 21, 9, 13, 9, 5), torch.float32, False),
     ((1, 150, 12, 13, 3, 2), torch.float16, True),
     ((2, 40, 64, 66, 2, 3), torch.float16, False),
 )

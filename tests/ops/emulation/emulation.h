@@ -289,7 +289,6 @@ struct Half;
 inline unsigned char* shared_memory() { return emulation::machine.shared.get(); }
 
 inline float float_of(unsigned bits) { return std::bit_cast<float>(bits); }
-inline unsigned bits_of(float value) { return std::bit_cast<unsigned>(value); }
 inline unsigned pack_half(float low, float high) {
   return emulation::to_half(low) | unsigned(emulation::to_half(high)) << 16;
 }
