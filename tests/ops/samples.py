@@ -97,7 +97,7 @@ def relative_error(actual: Tensor, truth: Tensor) -> float:
     return ((actual.double() - truth.double()).abs().max() / truth.double().abs().max().clamp_min(1e-30)).item()
 
 
-def composed_in(dtype: torch.dtype, inputs: Sequence[Tensor | None], grad: Tensor) -> list[Tensor]:
+def composed_in(dtype: torch.dtype, inputs: Sequence[Tensor | None], grad: Tensor, eps: float = EPS) -> list[Tensor]:
     """Plain PyTorch on the CPU, every tensor and step in `dtype`: y, and the gradients of (y * grad).sum()."""
     leaves = [None if t is None else t.detach().cpu().to(dtype).requires_grad_() for t in inputs]
     x, logits_h, logits_w, scale, bias, gain = leaves
@@ -105,7 +105,7 @@ def composed_in(dtype: torch.dtype, inputs: Sequence[Tensor | None], grad: Tenso
     if gain is not None:
         masks = masks * gain[:, None, None]
     x_hat = x - x.mean((2, 3), keepdim=True)
-    x_hat = x_hat * (x_hat.square().mean((2, 3), keepdim=True) + EPS).rsqrt()
+    x_hat = x_hat * (x_hat.square().mean((2, 3), keepdim=True) + eps).rsqrt()
     y = x
     for k in range(masks.shape[1]):
         styled = x_hat * scale[:, k, :, None, None] + bias[:, k, :, None, None]
@@ -113,13 +113,15 @@ def composed_in(dtype: torch.dtype, inputs: Sequence[Tensor | None], grad: Tenso
     return [y.detach(), *torch.autograd.grad(y, [t for t in leaves if t is not None], grad.cpu().to(dtype))]
 
 
-def assert_about_as_exact_as_plain(results: Sequence[Tensor], inputs: Sequence[Tensor | None], grad: Tensor) -> None:
+def assert_about_as_exact_as_plain(
+    results: Sequence[Tensor], inputs: Sequence[Tensor | None], grad: Tensor, eps: float = EPS
+) -> None:
     """y deviates from float64 by at most twice what plain PyTorch in the dtype of x does, gradients by three times.
 
     `inputs` and `grad` are the very numbers that the operator got, exact in the dtype of x.
     """
     dtype = inputs[0].dtype
-    plain, truth = (composed_in(kind, inputs, grad) for kind in (dtype, torch.float64))
+    plain, truth = (composed_in(kind, inputs, grad, eps) for kind in (dtype, torch.float64))
     for i, (actual, rival, expected) in enumerate(zip(results, plain, truth, strict=True)):
         error, allowed = relative_error(actual.cpu(), expected), relative_error(rival, expected)
         if not math.isfinite(allowed):  # float16 knows no eps of 1e-8

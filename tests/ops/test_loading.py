@@ -255,3 +255,42 @@ def test_a_broken_stamp_of_a_prebuilt_library_is_no_library(tmp_path: Path) -> N
     library.write_bytes(b"library")
     loading.building.stamp_file(library).write_text("{")
     assert loading.building.prebuilt_library("cpu", tmp_path) is None
+
+
+def _compilers() -> list[str]:
+    """All versions of GCC and Clang on the PATH, by the names that distributions give them."""
+    names = [*(f"g++-{version}" for version in range(10, 30)), *(f"clang++-{version}" for version in range(12, 40))]
+    return [name for name in names if shutil.which(name)] or ["c++"]
+
+
+FAILING_CALLS = """
+import os, sys
+import torch
+from sc_layers import SpatialConstriction
+torch.set_num_threads(int(sys.argv[1]))
+try:
+    SpatialConstriction(16, 16, impl="fused")
+except ValueError as error:
+    print(error)
+del os.environ["SC_LAYERS_CPU_ISA"]
+layer = SpatialConstriction(16, 16, impl="fused")
+x, codes = torch.randn(8, 16, 16, 16, requires_grad=True), torch.randn(8, layer.num_codes)
+layer(x, codes).sum().backward()
+try:
+    torch.ops.sc_layers.statistics(x[0], 1e-8)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("compiler", _compilers())
+def test_errors_reach_python_whichever_compiler_made_the_library(compiler: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "CXX": compiler, "SC_LAYERS_CACHE": str(tmp_path), "SC_LAYERS_CPU_ISA": "sse9"}
+    for threads in (1, 2, 16):
+        command = [sys.executable, "-c", FAILING_CALLS, str(threads)]
+        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        of_the_setting, of_the_operator = ran.stdout.splitlines()
+        assert of_the_setting.startswith("SC_LAYERS_CPU_ISA must name an instruction set of this processor")
+        assert of_the_operator.startswith("sc_layers: x must ")

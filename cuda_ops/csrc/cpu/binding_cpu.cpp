@@ -1,4 +1,7 @@
 // The operators on the CPU: one instruction set of several, and PyTorch's threads lent to the kernels.
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
 #include <atomic>
@@ -16,11 +19,18 @@ struct Variant {
   bool supported;  // by this processor and operating system
 };
 
+#if defined(__x86_64__)
+// __builtin_cpu_supports knows this one from GCC 11 and Clang 15 on.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 // Best first.
 const auto& variants() {
 #if defined(__x86_64__)
-  static const bool has_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   static const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   static const std::array<Variant, 3> all{{{"avx512", &avx512::kernels, has_avx512},
