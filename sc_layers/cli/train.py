@@ -110,6 +110,19 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
     help="Convolutions compute in this; bf16 is fast on cards, and on CPUs with AMX.",
 )
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "ada", "fixed"]),
+    help="The discriminator sees augmented images: as many as it overfits (ada), or a fixed share.",
+)
+@click.option(
+    "--augment-probability", type=Finite(0, 1), help="Each augmentation acts with this probability, at first with ada."
+)
+@click.option("--augment-target", type=Finite(0, 1), help="With ada, D's answers to real images keep this mean sign.")
+@click.option(
+    "--augment-kimg", type=Finite(), help="With ada, the probability can go from 0 to 1 in so many thousands of images."
+)
+@click.option("--freeze-d", type=click.IntRange(0, 16), help="So many first blocks of D keep their weights.")
 @click.option("--crop", type=click.Choice(["celeba"]), help="Crop aligned CelebA images to 128x128 faces.")
 @click.option("--background", help="Transparent pixels show this colour: white, black or #rrggbb.  [default: white]")
 @workers_option

@@ -143,6 +143,19 @@ class Discriminator(ResidualTrunk):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__(config, num_outputs=1)
 
+    def first_blocks(self, count: int) -> list[nn.Module]:
+        """The modules that see the image first: from RGB, and blocks.
+
+        Args:
+            count: of the blocks; 0 gives nothing.
+
+        Raises:
+            ValueError: there are fewer blocks.
+        """
+        if not 0 <= count <= len(self.blocks):
+            raise ValueError(f"the discriminator has {len(self.blocks)} blocks, got {count}")
+        return [self.from_rgb, *self.blocks[:count]] if count else []
+
 
 class Recognizer(ResidualTrunk):
     """The codes that an image was made from (Q of InfoGAN, I of the authors): [N, C, H, W] -> [N, K].

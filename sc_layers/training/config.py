@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models.latents import check_latents
+from .augment import AUGMENTATIONS
 from .precision import PRECISIONS
 
 MODELS = ("ps_sc", "info_gan", "gan")
@@ -42,6 +43,11 @@ class TrainingConfig:
         ema_rampup: None, or the largest half-life as a fraction of the images seen (never under 200 images).
         average_recognizer: keep an averaged recogniser too.
         mirror: flip half of the real images.
+        augment: what the discriminator sees is augmented: "none", "ada" (as much as it overfits) or "fixed".
+        augment_probability: with which each change acts at the start, or always for "fixed".
+        augment_target: share by which real images are told from 0 on average that "ada" keeps to.
+        augment_kimg: thousands of images in which "ada" can go from probability 0 to 1.
+        freeze_d: so many of the discriminator's blocks, from the image on, keep their weights: for fine-tuning.
         channels_last: keep features in channels_last memory format.
         precision: what convolutions compute in, "fp32", "tf32", "bf16" or "fp16"; statistics, gates, losses, R1,
             averages and parameters are float32. "tf32", PyTorch's own default, is float32 where there is no such card.
@@ -71,6 +77,11 @@ class TrainingConfig:
     ema_rampup: float | None = None
     average_recognizer: bool = False
     mirror: bool = False
+    augment: str = "none"
+    augment_probability: float = 0.0
+    augment_target: float = 0.6
+    augment_kimg: float = 500
+    freeze_d: int = 0
     channels_last: bool = True
     precision: str = "tf32"
     tick_kimg: float = 4
@@ -84,7 +95,15 @@ class TrainingConfig:
         check_latents(self.latents)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}")
+        for name in ("augment_probability", "augment_target"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.freeze_d < 0:
+            raise ValueError(f"freeze_d must be at least 0, got {self.freeze_d}")
         for name in (
+            "augment_kimg",
             "total_kimg",
             "batch",
             "batch_per_pass",

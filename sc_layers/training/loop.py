@@ -89,8 +89,17 @@ class _Statistics:
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
-        self._start, self._seen, self._waited = time.perf_counter(), state.images_seen, 0.0
+        self._start, self._seen, self._waited, self._paused = time.perf_counter(), state.images_seen, 0.0, 0.0
         self._updates, self._skipped = state.updates, state.skipped_updates
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block that is no training: snapshots, pictures, metrics. Its time counts by itself."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - start
 
     def timed(self, stream: Iterator[Tensor]) -> Iterator[Tensor]:
         """The images of `stream`; notes how long they are waited for."""
@@ -118,10 +127,12 @@ class _Statistics:
                 f"the training has diverged: in the last {updates} steps, up to {seen} images, {skipped} updates were "
                 f"skipped for gradients that were not finite, over {SKIPPED_SHARE:.0%}"
             )
+        trained = now - self._start - self._paused
         line = {
             "kimg": seen / 1000,
-            "images_per_second": (seen - self._seen) / (now - self._start),
-            "data_waiting_share": self._waited / (now - self._start),
+            "images_per_second": (seen - self._seen) / trained,
+            "data_waiting_share": self._waited / trained,
+            "snapshot_seconds": self._paused,
             "skipped_updates": state.skipped_updates,
             "learning_rate": state.config.learning_rate,
             "timestamp": time.time(),
@@ -130,7 +141,7 @@ class _Statistics:
         if torch.cuda.is_available():
             line["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         state.losses.clear()
-        self._start, self._seen, self._waited = now, seen, 0.0
+        self._start, self._seen, self._waited, self._paused = now, seen, 0.0, 0.0
         self._updates, self._skipped = state.updates, state.skipped_updates
         return line
 
@@ -383,7 +394,8 @@ def train(
                     run.log(line)
                     bar.set_postfix({name.removeprefix("loss/"): f"{line[name]:.3f}" for name in line if "/" in name})
                 if finished or _is_due(state, config.snapshot_kimg):
-                    path = run.snapshot(pictures, signals)
+                    with statistics.paused():
+                        path = run.snapshot(pictures, signals)
                     if finished:
                         return path
             except DivergedError as error:

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.snapshots import kimg_of
 from ..files import append_line, write_file
 
 STATS_FILE = "stats.jsonl"
+_FILES_OF_LINES = (STATS_FILE, "codes.jsonl", "metric-*.jsonl")
 CONFIG_FILE = "training_options.json"
 LOG_FILE = "log.txt"
 _LOCK_FILE = ".lock"
@@ -87,19 +89,25 @@ def append_stats(run_dir: Path, stats: Mapping[str, float]) -> None:
 
 
 def cut_stats(run_dir: Path, images_seen: int) -> None:
-    """Drop the lines of statistics in `run_dir` behind `images_seen` images, from where a training goes on."""
-    path = run_dir / STATS_FILE
-    if not path.is_file():
-        return
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if _is_before(line, images_seen)]
-    if kept != lines:
-        write_file(path, b"".join(kept))
+    """Drop what the folder's files of lines say of the training behind `images_seen` images, from where it goes on.
+
+    Args:
+        run_dir: folder of the run, with statistics, reading errors of codes and results of metrics.
+        images_seen: where the training stands.
+    """
+    for path in sorted(path for pattern in _FILES_OF_LINES for path in run_dir.glob(pattern)):
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if _is_before(line, images_seen)]
+        if kept != lines:
+            write_file(path, b"".join(kept))
 
 
 def _is_before(line: bytes, images_seen: int) -> bool:
     try:
         entry: Any = json.loads(line)
+        snapshot = entry.get("snapshot_pkl")
+        if "kimg" not in entry:  # a metric's result, of a snapshot or of some other file
+            return not isinstance(snapshot, str) or kimg_of(Path(snapshot)) * 1000 <= images_seen
         return round(entry["kimg"] * 1000) <= images_seen
-    except (ValueError, KeyError, TypeError):  # cut short when a process was killed
+    except (ValueError, AttributeError, TypeError):  # cut short when a process was killed
         return False

@@ -99,6 +99,7 @@ def save_checkpoint(run_dir: Path, state: TrainingState, meta: dict[str, Any], k
         "g_optimizer": state.g_optimizer.state_dict(),
         "d_optimizer": state.d_optimizer.state_dict(),
         "scalers": [state.g_scaler.state_dict(), state.d_scaler.state_dict()],
+        "augmentation": state.augmentation.state_dict(),
     }
     buffer = io.BytesIO()  # PyTorch's writer ends the process where it meets a full disk
     torch.save({**pt_content(networks, meta), TRAINING: training}, buffer)
@@ -222,6 +223,10 @@ class _Found:
             state = self._state(config, device, messages, processes)
             if self.training is not None:
                 _restore(state, self.training)
+                if self.meta["training"].get("freeze_d", 0) == config.freeze_d:
+                    state.d_optimizer.load_state_dict(self.training["d_optimizer"])
+                else:
+                    messages.append("the discriminator's optimiser starts afresh: other weights learn")
         meta = {name: value for name, value in self.meta.items() if name not in ("training", "images_seen")}
         return Resumed(state, meta, messages)
 
@@ -279,14 +284,15 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
 
 
 def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
-    """Take up counters, losses and optimisers; random numbers follow from the counters."""
+    """Take up counters, losses and the generator's optimiser; random numbers follow from the counters."""
     for name in _COUNTERS:
         setattr(state, name, training[name])
     device = next(state.G.parameters()).device
     losses: dict[str, Tensor] = training["losses"]
     state.losses = {name: list(values.to(device).unbind()) for name, values in losses.items()}
     state.g_optimizer.load_state_dict(training["g_optimizer"])
-    state.d_optimizer.load_state_dict(training["d_optimizer"])
+    if "augmentation" in training:
+        state.augmentation.load_state_dict(training["augmentation"])
     for scaler, stored in zip((state.g_scaler, state.d_scaler), training.get("scalers", ()), strict=False):
         if stored:  # empty where the losses were not scaled
             scaler.load_state_dict(stored)

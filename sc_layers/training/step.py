@@ -23,13 +23,14 @@ from ..models import Discriminator, Generator, Recognizer
 from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
 from ..models.presets import NetworkPreset
+from .augment import Augmentation
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
 from .precision import check_precision, convolution_precision, half_precision, loss_scaler
 from .processes import Processes
 
 # Last entry but one of the seed of a pass: what its random numbers are for.
-_GENERATOR, _DISCRIMINATOR = 0, 1
+_GENERATOR, _DISCRIMINATOR, _R1 = 0, 1, 2
 
 
 @dataclass
@@ -55,6 +56,7 @@ class TrainingState:
     skipped_updates: int = 0
     losses: dict[str, list[Tensor]] = field(default_factory=dict)  # since the last line of statistics
     processes: Processes = field(default_factory=Processes)
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     @classmethod
     def create(
@@ -90,8 +92,10 @@ class TrainingState:
         _check_pass(D, config.batch_per_pass)
         if Q is not None:
             _check_pass(Q, config.batch_per_pass * (2 if config.model == "ps_sc" else 1))
-        device_type = next(G.parameters()).device.type
+        device = next(G.parameters()).device
+        device_type = device.type
         check_precision(config.precision, device_type)
+        frozen = D.first_blocks(config.freeze_d)
         g_params = [*G.parameters(), *(Q.parameters() if Q is not None else ())]
         beta2, eps = config.adam_beta2, config.adam_eps
         averaged_q = Q if config.average_recognizer else None
@@ -103,13 +107,16 @@ class TrainingState:
             G_ema=copy.deepcopy(G).eval().requires_grad_(False),
             Q_ema=copy.deepcopy(averaged_q).eval().requires_grad_(False) if averaged_q is not None else None,
             g_optimizer=lazy_adam(g_params, config.learning_rate, beta2, eps, config.g_reg_interval),
-            d_optimizer=lazy_adam(D.parameters(), config.learning_rate, beta2, eps, config.d_reg_interval),
+            d_optimizer=lazy_adam(_without(D, frozen), config.learning_rate, beta2, eps, config.d_reg_interval),
             ps_loss=PerceptualSimplicityLoss(
                 config.code_weight, config.perturbation, config.random_perturbation, config.cascade_kimg
             ),
             g_scaler=loss_scaler(config.precision, device_type),
             d_scaler=loss_scaler(config.precision, device_type),
             processes=processes,
+            augmentation=Augmentation(
+                config.augment, config.augment_probability, config.augment_target, config.augment_kimg, device
+            ),
         )
 
     @classmethod
@@ -156,14 +163,22 @@ def _check_pass(network: Discriminator | Recognizer, images: int) -> None:
         )
 
 
+def _without(module: nn.Module, frozen: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """The parameters of `module` that are not those of `frozen`, which get no gradients any more."""
+    kept = {id(parameter) for part in frozen for parameter in part.requires_grad_(False).parameters()}
+    return [parameter for parameter in module.parameters() if id(parameter) not in kept]
+
+
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
     """No gradients for the parameters of `module`, while they still flow through it."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     module.requires_grad_(False)
     try:
         yield
     finally:
-        module.requires_grad_(True)
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def _code_loss(state: TrainingState, codes: Tensor) -> PairedLoss:
@@ -202,7 +217,7 @@ def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str,
         for codes_of_pass in codes:
             with half_precision(state.config.precision, codes_of_pass.device.type):
                 code_loss, images = _code_loss(state, codes_of_pass)
-                loss = generator_loss(state.D(images))
+                loss = generator_loss(state.D(state.augmentation(images)))
             state.g_scaler.scale((loss.mean() + code_loss.mean()) / len(state.passes)).backward()
             adversarial.append(loss.detach().mean())
             code_losses.append(code_loss.detach().mean())
@@ -227,7 +242,9 @@ def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: I
         with half_precision(state.config.precision, reals_of_pass.device.type):
             with torch.no_grad():
                 fakes = state.G(codes_of_pass)
-            loss = discriminator_loss(state.D(fakes), state.D(reals_of_pass)).mean()
+            of_reals = state.D(state.augmentation(reals_of_pass))
+            loss = discriminator_loss(state.D(state.augmentation(fakes)), of_reals).mean()
+        state.augmentation.observe(of_reals)
         state.d_scaler.scale(loss / len(reals)).backward()
         losses.append(loss.detach())
     _update(state, state.d_optimizer, state.d_scaler)
@@ -246,8 +263,9 @@ def update_r1(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, Tensor
     """
     state.d_optimizer.zero_grad(set_to_none=True)
     penalties = []
-    for reals_of_pass in reals:
-        penalty = r1_penalty(state.D, reals_of_pass, state.config.r1_gamma).mean()
+    for number, reals_of_pass in zip(state.passes, reals, strict=False):
+        _seed_pass(state, _R1, number)
+        penalty = r1_penalty(state.D, state.augmentation(reals_of_pass), state.config.r1_gamma).mean()
         (penalty * state.config.d_reg_interval / len(reals)).backward()
         penalties.append(penalty.detach())
     _update(state, state.d_optimizer)
@@ -262,16 +280,20 @@ def update_averages(state: TrainingState) -> None:
         average_into(state.Q_ema, state.Q, beta)
 
 
-def _draw_codes(state: TrainingState, phase: int, device: torch.device) -> Iterator[Tensor]:
-    """Codes [B, K] for each of the state's passes.
+def _seed_pass(state: TrainingState, phase: int, number: int) -> None:
+    """Let PyTorch's random numbers begin at a place that depends on seed, images seen, phase and pass alone.
 
-    Before each, PyTorch's random numbers begin at a place that depends on the seed, the images seen, the phase and the
-    pass alone: whatever process draws them, and whether the training was interrupted, they are the same.
+    So they are the same whatever process draws them, and whether the training was interrupted.
     """
+    seed = np.random.SeedSequence((state.config.seed, state.images_seen, phase, number)).generate_state(1)[0]
+    torch.manual_seed(int(seed))
+
+
+def _draw_codes(state: TrainingState, phase: int, device: torch.device) -> Iterator[Tensor]:
+    """Codes [B, K] for each of the state's passes."""
     config = state.config
     for number in state.passes:
-        seed = np.random.SeedSequence((config.seed, state.images_seen, phase, number)).generate_state(1)[0]
-        torch.manual_seed(int(seed))
+        _seed_pass(state, phase, number)
         yield draw_codes(config.batch_per_pass, state.G.num_codes, config.latents, device)
 
 
@@ -295,5 +317,8 @@ def training_step(state: TrainingState, reals: Tensor) -> dict[str, Tensor]:
             losses |= update_r1(state, reals_of_passes)
     state.processes.average(list(losses.values()))
     state.updates += 1
+    state.augmentation.adjust(state.updates, config.batch, state.processes)
+    if config.augment != "none":
+        losses["augment/probability"] = state.augmentation.probability.clone()
     state.images_seen += config.batch
     return losses

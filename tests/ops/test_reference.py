@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import pytest
@@ -138,13 +137,13 @@ def test_large_sweep_of_shapes(
 ) -> None:
     limit = {torch.float64: 1e-10, torch.float32: 1e-4}[dtype]
     inputs = sample_inputs(*sizes, memory_format=layout, seed=seed, dtype=dtype)
-    ours, reference = (result_and_gradients(inputs, impl, eps=1e-3) for impl in ("fused", "reference"))
-    *others, (gain, expected_gain) = zip(ours, reference, strict=True)
-    for actual, expected in others:
-        assert_close_to_largest(actual, expected, limit)
-    # A gain's gradient is one sum over a sample's random terms, which may cancel: it is held to the size of such sums.
-    size = max(expected_gain.abs().max().item(), math.sqrt(sizes[1] * sizes[2] * sizes[3]) / 10)
-    assert (gain - expected_gain).abs().max().item() <= limit * size
+    exact = [None if tensor is None else tensor.detach().double().requires_grad_() for tensor in inputs]
+    ours, plain = (result_and_gradients(inputs, impl, eps=1e-3) for impl in ("fused", "reference"))
+    truth = result_and_gradients(exact, "reference", eps=1e-3)
+    for actual, rival, expected in zip(ours, plain, truth, strict=True):
+        # Sums of random terms may cancel: where plain PyTorch is far off as well, the largest entry is no measure.
+        allowed = max(limit * expected.abs().max().item(), 4 * (rival - expected).abs().max().item())
+        assert (actual - expected).abs().max().item() <= allowed
 
 
 @pytest.mark.slow

@@ -90,6 +90,25 @@ def test_statistics_are_cut_back_to_where_a_training_goes_on(tmp_path: Path) -> 
     assert [json.loads(line)["kimg"] for line in (tmp_path / STATS_FILE).read_text().splitlines()] == [0.016, 0.032]
 
 
+def test_results_of_metrics_and_reading_errors_are_cut_back_too(tmp_path: Path) -> None:
+    lines = {
+        "codes.jsonl": [{"kimg": 0.016}, {"kimg": 0.048}],
+        "metric-fid.jsonl": [
+            {"metric": "fid", "snapshot_pkl": "network-snapshot-000000.016.safetensors"},
+            {"metric": "fid", "snapshot_pkl": "network-snapshot-000000.048.safetensors"},
+            {"metric": "fid", "snapshot_pkl": None},
+        ],
+        "select.jsonl": [{"kimg": 9.0}],
+    }
+    for name, entries in lines.items():
+        (tmp_path / name).write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    cut_stats(tmp_path, 32)
+    kept = {name: [json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in lines}
+    first, _, unnamed = lines["metric-fid.jsonl"]
+    expected = {"codes.jsonl": [{"kimg": 0.016}], "metric-fid.jsonl": [first, unnamed]}
+    assert kept == {**expected, "select.jsonl": lines["select.jsonl"]}
+
+
 def test_an_empty_folder_goes_and_another_stays(tmp_path: Path) -> None:
     empty, full = tmp_path / "empty", tmp_path / "full"
     for folder in (empty, full):
