@@ -286,6 +286,7 @@ def _page(
     rows = _metric_rows(run)
     settings = html.escape(json.dumps(run.options, indent=2))
     commands = (
+        f"sc-layers explore {folder} --distance mse\n"
         f"sc-layers traverse {folder} --order tpl --distance mse --overlay\nsc-layers label {folder} 5=name\n"
         f"sc-layers edit {folder} --sources 1,2 --from 3 --attributes 'a=5'\n"
         f"sc-layers train --resume {folder} --kimg 1000"
