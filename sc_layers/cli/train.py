@@ -102,6 +102,12 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 @click.option(
     "--perturbation", type=Finite(), help="The perceptual simplicity loss perturbs a code by this, the paper's eps."
 )
+@click.option(
+    "--regularizer",
+    type=click.Choice(["none", "hessian", "orojar"]),
+    help="Codes are held to act independently by the Hessian Penalty or by orthogonal Jacobians, as rivals do it.",
+)
+@click.option("--regularizer-weight", type=Finite(0), help="The regulariser has this weight.")
 @click.option("--lr", "learning_rate", type=Finite(), help="All networks learn at this rate.")
 @click.option("--ema-kimg", type=Finite(), help="The averaged generator forgets half in so many thousands of images.")
 @click.option(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models.latents import check_latents
+from ..regularizers import REGULARIZERS
 from .augment import AUGMENTATIONS
 from .precision import PRECISIONS
 
@@ -39,6 +40,8 @@ class TrainingConfig:
         random_perturbation: draw the perturbation as `eps * N(0, std 2)` instead of taking it as it is.
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
         code_norm: order of the norm in the InfoGAN loss, or "mse".
+        regularizer: what the generator's codes are held to besides: "none", "hessian" or "orojar", see `regularizers`.
+        regularizer_weight: its weight.
         ema_kimg: half-life of the averaged generator in thousands of images.
         ema_rampup: None, or the largest half-life as a fraction of the images seen (never under 200 images).
         average_recognizer: keep an averaged recogniser too.
@@ -73,6 +76,8 @@ class TrainingConfig:
     random_perturbation: bool = True
     cascade_kimg: float | None = None
     code_norm: float | str = 2
+    regularizer: str = "none"
+    regularizer_weight: float = 0.1
     ema_kimg: float = 10
     ema_rampup: float | None = None
     average_recognizer: bool = False
@@ -95,6 +100,8 @@ class TrainingConfig:
         check_latents(self.latents)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.regularizer not in REGULARIZERS:
+            raise ValueError(f"regularizer must be one of {', '.join(REGULARIZERS)}, got {self.regularizer!r}")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}")
         for name in ("augment_probability", "augment_target"):

@@ -23,6 +23,7 @@ from ..models import Discriminator, Generator, Recognizer
 from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
 from ..models.presets import NetworkPreset
+from ..regularizers import hessian_penalty, orthogonal_jacobian_penalty
 from .augment import Augmentation
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
@@ -31,6 +32,8 @@ from .processes import Processes
 
 # Last entry but one of the seed of a pass: what its random numbers are for.
 _GENERATOR, _DISCRIMINATOR, _R1 = 0, 1, 2
+
+_PENALTIES = {"hessian": hessian_penalty, "orojar": orthogonal_jacobian_penalty}
 
 
 @dataclass
@@ -209,20 +212,26 @@ def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str,
         codes: [B, K], one tensor for each of `state.passes`.
 
     Returns:
-        Mean losses "loss/G" and "loss/codes", 0-d tensors.
+        Mean losses "loss/G", "loss/codes" and, with a regulariser, "loss/regularizer", 0-d tensors.
     """
     state.g_optimizer.zero_grad(set_to_none=True)
-    adversarial, code_losses = [], []
+    adversarial, code_losses, penalties = [], [], []
     with _frozen(state.D):
         for codes_of_pass in codes:
             with half_precision(state.config.precision, codes_of_pass.device.type):
                 code_loss, images = _code_loss(state, codes_of_pass)
                 loss = generator_loss(state.D(state.augmentation(images)))
-            state.g_scaler.scale((loss.mean() + code_loss.mean()) / len(state.passes)).backward()
+                total = loss.mean() + code_loss.mean()
+            if state.config.regularizer != "none":
+                penalty = _PENALTIES[state.config.regularizer](lambda c: state.G(c, noise_mode="const"), codes_of_pass)
+                total = total + state.config.regularizer_weight * penalty
+                penalties.append(penalty.detach())
+            state.g_scaler.scale(total / len(state.passes)).backward()
             adversarial.append(loss.detach().mean())
             code_losses.append(code_loss.detach().mean())
     _update(state, state.g_optimizer, state.g_scaler)
-    return {"loss/G": torch.stack(adversarial).mean(), "loss/codes": torch.stack(code_losses).mean()}
+    losses = {"loss/G": adversarial, "loss/codes": code_losses, "loss/regularizer": penalties}
+    return {name: torch.stack(values).mean() for name, values in losses.items() if values}
 
 
 def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: Iterable[Tensor]) -> dict[str, Tensor]:
