@@ -57,7 +57,7 @@ def test_run_leaves_snapshots_pictures_and_statistics(tmp_path: Path, dataset) -
     networks = load_network(last)
     assert set(networks) == {"G", "D", "G_ema", "Q", "meta"}
     assert networks["meta"]["data"] == "shapes3d"
-    assert not list(run_dir.glob("*.part"))
+    assert not list(run_dir.glob(".*.part"))
 
 
 def _assert_same(states: TrainingState, expected: TrainingState) -> None:
@@ -124,7 +124,45 @@ def test_a_training_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path: Pa
     ends = [resume_training(tmp_path / name, CPU, {"total_kimg": 1}).state for name in ("killed", "whole")]
     _assert_same(*ends)
     assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
-    assert not list((tmp_path / "killed").glob("*.part"))
+    assert not list((tmp_path / "killed").glob(".*.part"))
+
+
+# As above, and killed in the middle of so many a write: of a file before it is moved into place, or of half a line.
+_KILLED_WRITING = """
+import itertools, os, signal, sys
+writes = itertools.count()
+def killing(function):
+    def write(*arguments):
+        if next(writes) == int(sys.argv[2]):
+            if function is os.write:
+                function(arguments[0], arguments[1][: len(arguments[1]) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+    return write
+if len(sys.argv) > 2:
+    os.fsync, os.write = killing(os.fsync), killing(os.write)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_killed_in_the_middle_of_writes_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    script = _KILLED_WRITING + _KILLED.replace("for seconds in sys.argv[2:]:", "for seconds in ():")
+
+    def run(folder: Path, *write: str) -> int:
+        folder.mkdir(exist_ok=True)
+        result = subprocess.run([sys.executable, "-c", script, str(folder), *write], capture_output=True, text=True)
+        assert result.returncode in (0, -signal.SIGKILL), result.stderr
+        return result.returncode
+
+    assert run(tmp_path / "whole") == 0
+    killed = [run(tmp_path / "killed", str(write)) for write in (3, 4, 7, 12)]
+    assert killed.count(-signal.SIGKILL) >= 3
+    if not list((tmp_path / "killed").glob("network-snapshot-000000.160*")):
+        assert run(tmp_path / "killed") == 0
+    ends = [resume_training(tmp_path / name, CPU, {"total_kimg": 1}).state for name in ("killed", "whole")]
+    _assert_same(*ends)
+    assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
+    assert not list((tmp_path / "killed").glob(".*.part"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
