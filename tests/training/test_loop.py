@@ -155,8 +155,8 @@ def test_a_training_killed_in_the_middle_of_writes_ends_as_if_it_had_not_been(tm
         return result.returncode
 
     assert run(tmp_path / "whole") == 0
-    killed = [run(tmp_path / "killed", str(write)) for write in (3, 4, 7, 12)]
-    assert killed.count(-signal.SIGKILL) >= 3
+    killed = [run(tmp_path / "killed", str(write)) for write in (3, 7, 12)]
+    assert killed.count(-signal.SIGKILL) >= 2
     if not list((tmp_path / "killed").glob("network-snapshot-000000.160*")):
         assert run(tmp_path / "killed") == 0
     ends = [resume_training(tmp_path / name, CPU, {"total_kimg": 1}).state for name in ("killed", "whole")]
