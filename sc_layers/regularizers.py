@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-REGULARIZERS = ("none", "hessian", "orojar")
-
 _Generator = Callable[[Tensor], Tensor]
 
 
@@ -79,3 +77,7 @@ def orthogonal_jacobian_penalty(
     moves = step * _directions(codes, directions, num_directions)
     changes = [((generator(codes + move) - middle) / step).flatten(1) for move in moves]
     return torch.stack([change.square().sum(1) for change in changes]).var(dim=0).max()
+
+
+# By the name that settings give them; with none, a training has no such loss.
+PENALTIES = {"hessian": hessian_penalty, "orojar": orthogonal_jacobian_penalty}

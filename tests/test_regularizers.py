@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from sc_layers.regularizers import hessian_penalty, orthogonal_jacobian_penalty
-from sc_layers.training import training_step
+from sc_layers.training import resume_training, training_step
+from sc_layers.training.snapshots import save_checkpoint
 from tests.training.tiny import TINY, tiny_state
 
 ALL_SIGNS = torch.tensor([*itertools.product((-1.0, 1.0), repeat=2)], dtype=torch.float64)  # [4, 2]
@@ -56,6 +58,13 @@ def test_the_jacobian_penalty_is_twice_the_squared_off_diagonal() -> None:
 def test_wrong_directions_are_named(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"directions must be \[D, 2, 3\], D at least 2"):
         hessian_penalty(lambda z: z, torch.zeros(2, 3), directions=torch.ones(shape))
+
+
+def test_fine_tuning_can_begin_with_a_penalty(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, tiny_state(), {}, keep=1)
+    resumed = resume_training(tmp_path, torch.device("cpu"), {"regularizer": "orojar"})
+    assert resumed.messages == ["regularizer none -> orojar"]
+    assert training_step(resumed.state, torch.zeros(8, 3, 32, 32))["loss/regularizer"] > 0
 
 
 @pytest.mark.parametrize("regularizer", ["hessian", "orojar"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models.latents import check_latents
-from ..regularizers import REGULARIZERS
+from ..regularizers import PENALTIES
 from .augment import AUGMENTATIONS
 from .precision import PRECISIONS
 
@@ -41,7 +41,7 @@ class TrainingConfig:
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
         code_norm: order of the norm in the InfoGAN loss, or "mse".
         regularizer: what the generator's codes are held to besides: "none", "hessian" or "orojar", see `regularizers`.
-        regularizer_weight: its weight.
+        regularizer_weight: its weight. It looks at the images alone, and its maximum is taken in each pass.
         ema_kimg: half-life of the averaged generator in thousands of images.
         ema_rampup: None, or the largest half-life as a fraction of the images seen (never under 200 images).
         average_recognizer: keep an averaged recogniser too.
@@ -100,8 +100,8 @@ class TrainingConfig:
         check_latents(self.latents)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.regularizer not in REGULARIZERS:
-            raise ValueError(f"regularizer must be one of {', '.join(REGULARIZERS)}, got {self.regularizer!r}")
+        if self.regularizer not in ("none", *PENALTIES):
+            raise ValueError(f"regularizer must be one of none, {', '.join(PENALTIES)}, got {self.regularizer!r}")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}")
         for name in ("augment_probability", "augment_target"):

@@ -23,7 +23,7 @@ from ..models import Discriminator, Generator, Recognizer
 from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
 from ..models.presets import NetworkPreset
-from ..regularizers import hessian_penalty, orthogonal_jacobian_penalty
+from ..regularizers import PENALTIES
 from .augment import Augmentation
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
@@ -32,8 +32,6 @@ from .processes import Processes
 
 # Last entry but one of the seed of a pass: what its random numbers are for.
 _GENERATOR, _DISCRIMINATOR, _R1 = 0, 1, 2
-
-_PENALTIES = {"hessian": hessian_penalty, "orojar": orthogonal_jacobian_penalty}
 
 
 @dataclass
@@ -223,7 +221,7 @@ def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str,
                 loss = generator_loss(state.D(state.augmentation(images)))
                 total = loss.mean() + code_loss.mean()
             if state.config.regularizer != "none":
-                penalty = _PENALTIES[state.config.regularizer](lambda c: state.G(c, noise_mode="const"), codes_of_pass)
+                penalty = PENALTIES[state.config.regularizer](lambda c: state.G(c, noise_mode="const"), codes_of_pass)
                 total = total + state.config.regularizer_weight * penalty
                 penalties.append(penalty.detach())
             state.g_scaler.scale(total / len(state.passes)).backward()
