@@ -37,6 +37,21 @@ def _noticing_loss() -> Iterator[None]:
         raise ProcessLost(f"another process of this training has ended, or can't be reached: {message}") from error
 
 
+_exchanged: list[Tensor] = []  # the last one
+
+
+def _reduce(tensor: Tensor, operation: Any) -> None:
+    """Replace a tensor by what an operation makes of it and those of all processes.
+
+    It is kept until the next one, because a thread of Gloo's lets go of it a moment later. If nobody else had it, that
+    thread would need the interpreter, and where this has ended by then, as at the end of a training, Python before 3.14
+    ends the thread in a way that aborts the whole process.
+    """
+    with _noticing_loss():
+        distributed.all_reduce(tensor, operation)
+    _exchanged[:] = [tensor]
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes that share a training; as it is made without arguments, this one alone.
@@ -108,8 +123,7 @@ class Processes:
         if self.count == 1:
             return
         joined = torch.cat([tensor.flatten() for tensor in tensors])
-        with _noticing_loss():
-            distributed.all_reduce(joined)
+        _reduce(joined, distributed.ReduceOp.SUM)
         joined /= self.count
         for tensor, mean in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view(tensor.shape))
@@ -142,8 +156,7 @@ class Processes:
         if self.count == 1:
             return list(numbers)
         tensor = torch.tensor(numbers)
-        with _noticing_loss():
-            distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+        _reduce(tensor, distributed.ReduceOp.MAX)
         return [int(number) for number in tensor]
 
     def of_first(self, value: Any) -> Any:

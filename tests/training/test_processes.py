@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,14 @@ def test_each_process_has_its_passes() -> None:
 def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Path) -> None:
     with pytest.raises(ProcessLost, match="process 1 of 2 was ended by SIGKILL, and the others with it"):
         _run_shared(tmp_path / "shared", 2, "killed")
+
+
+def test_what_was_exchanged_last_is_kept_as_long_as_gloo_may_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, operation: seen.append(weakref.ref(tensor)))
+    shared = Processes(0, 2)
+    shared.average([torch.ones(3)])
+    assert seen[0]() is not None
+    shared.largest(1, 2)
+    assert seen[0]() is None
+    assert seen[1]() is not None
