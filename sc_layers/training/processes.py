@@ -37,19 +37,20 @@ def _noticing_loss() -> Iterator[None]:
         raise ProcessLost(f"another process of this training has ended, or can't be reached: {message}") from error
 
 
-_exchanged: list[Tensor] = []  # the last one
+_last_work: list[Any] = []
 
 
 def _reduce(tensor: Tensor, operation: Any) -> None:
     """Replace a tensor by what an operation makes of it and those of all processes.
 
-    It is kept until the next one, because a thread of Gloo's lets go of it a moment later. If nobody else had it, that
-    thread would need the interpreter, and where this has ended by then, as at the end of a training, Python before 3.14
-    ends the thread in a way that aborts the whole process.
+    The backend's handle is kept until the next one, because Gloo's thread lets go of its own a moment later. If that
+    were the last, the thread would give up the tensor, for which it needs the interpreter; and where this has ended by
+    then, as at the end of a training, Python before 3.14 ends the thread in a way that aborts the whole process.
     """
     with _noticing_loss():
-        distributed.all_reduce(tensor, operation)
-    _exchanged[:] = [tensor]
+        work = distributed.all_reduce(tensor, operation, async_op=True)
+        work.wait()
+    _last_work[:] = [work]
 
 
 @dataclass(frozen=True)

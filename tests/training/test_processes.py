@@ -129,12 +129,24 @@ def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Pat
         _run_shared(tmp_path / "shared", 2, "killed")
 
 
-def test_what_was_exchanged_last_is_kept_as_long_as_gloo_may_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[weakref.ref[torch.Tensor]] = []
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, operation: seen.append(weakref.ref(tensor)))
+def test_the_handle_of_the_last_exchange_is_kept_as_long_as_gloo_may_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[weakref.ref[Work]] = []
+
+    class Work:
+        has_ended = False
+
+        def wait(self) -> None:
+            self.has_ended = True
+
+    def all_reduce(tensor: torch.Tensor, operation: object, async_op: bool) -> Work:
+        work = Work()
+        seen.append(weakref.ref(work))
+        return work
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     shared = Processes(0, 2)
     shared.average([torch.ones(3)])
-    assert seen[0]() is not None
+    assert seen[0]().has_ended
     shared.largest(1, 2)
     assert seen[0]() is None
-    assert seen[1]() is not None
+    assert seen[1]().has_ended
