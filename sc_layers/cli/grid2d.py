@@ -54,11 +54,11 @@ def grid2d(
     pair, values = (codes[0], codes[1]), torch.linspace(*bound, points).tolist()
     for seed in seeds:
         run, base = opened.at_seed(seed)
-        parts = [plane_sheet(run, base, pair, values)]
+        parts = [plane_sheet(run, base, pair, values, opened.names)]
         if measure is not None:
             sampling = Sampling(opened.latents, device=opened.device)
             curve = rotation_curve(run, pair, distance=measure, base=base[0], sampling=sampling)
-            parts += [rotated_sheet(run, base, pair, values), figure_image(curve.figure())]
+            parts += [rotated_sheet(run, base, pair, values, opened.names), figure_image(curve.figure())]
         drawing.outdir.mkdir(parents=True, exist_ok=True)
         save_png(stacked(parts), drawing.outdir / f"plane{seed:04d}.png")
     click.echo(f"a PNG of each of {len(seeds)} seeds in {drawing.outdir}")

@@ -12,6 +12,7 @@ from ..images import check_images, to_uint8
 from .sheet import check_cells, draw_sheet, written
 
 _ANGLES = (0, 30, 45, 60, 90)  # degrees
+_NO_NAMES: Mapping[int, str] = {}
 Seeded = tuple[Callable[..., Tensor], Tensor]  # a generator, and the codes [1, K] of one of its pictures
 
 
@@ -111,7 +112,11 @@ def flip_sheet(sources: Mapping[str, Seeded], dims: Sequence[int], names: Mappin
 
 
 def plane_sheet(
-    generator: Callable[..., Tensor], base: Tensor, dims: tuple[int, int], values: Sequence[float]
+    generator: Callable[..., Tensor],
+    base: Tensor,
+    dims: tuple[int, int],
+    values: Sequence[float],
+    names: Mapping[int, str] = _NO_NAMES,
 ) -> Tensor:
     """The plane of two codes around a picture: one changes down, the other across (paper, Fig. 3).
 
@@ -120,6 +125,7 @@ def plane_sheet(
         base: the codes [1, K] of the picture.
         dims: the code that changes down, and the one that changes across.
         values: what they take.
+        names: what codes are called, as far as they have names.
 
     Returns:
         uint8 [3, height, width].
@@ -136,12 +142,17 @@ def plane_sheet(
         row = with_codes_of(base, torch.full_like(base, first), [down])
         codes = [with_codes_of(row, torch.full_like(base, second), [across]) for second in values]
         rows.append(torch.stack([_image(generator, one) for one in codes]))
-    heads = [f"{across}: {written(value)}" for value in values]
-    return draw_sheet(torch.stack(rows), [f"code {down}: {written(value)}" for value in values], heads)
+    first_name, second_name = (names.get(dim, f"code {dim}") for dim in dims)
+    labels = [f"{first_name}\n{written(value)}" for value in values]
+    return draw_sheet(torch.stack(rows), labels, [written(value) for value in values], f"across: {second_name}")
 
 
 def rotated_sheet(
-    generator: Callable[..., Tensor], base: Tensor, dims: tuple[int, int], values: Sequence[float]
+    generator: Callable[..., Tensor],
+    base: Tensor,
+    dims: tuple[int, int],
+    values: Sequence[float],
+    names: Mapping[int, str] = _NO_NAMES,
 ) -> Tensor:
     """Sweeps along directions in the plane of two codes, each turned further from the first (paper, Fig. 3b, c).
 
@@ -152,6 +163,7 @@ def rotated_sheet(
         base: the codes [1, K] of the picture; the two start at 0.
         dims: the two codes.
         values: how far along the direction each image lies.
+        names: what codes are called, as far as they have names.
 
     Returns:
         uint8 [3, height, width].
@@ -165,5 +177,6 @@ def rotated_sheet(
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         codes = [with_values(base, {dims[0]: value * cos, dims[1]: value * sin}) for value in values]
         rows.append(torch.stack([_image(generator, one) for one in codes]))
-    labels = [f"code {dims[0]}", *(f"turned by {angle}\u00b0" for angle in _ANGLES[1:-1]), f"code {dims[1]}"]
+    first_name, second_name = (names.get(dim, f"code {dim}") for dim in dims)
+    labels = [first_name, *(f"turned by {angle}\u00b0" for angle in _ANGLES[1:-1]), second_name]
     return draw_sheet(torch.stack(rows), labels, [written(value) for value in values])
