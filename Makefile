@@ -32,7 +32,7 @@ PARALLEL = -n auto --maxprocesses 8 --dist worksteal
 # PyTorch versions of `make versions`, such as TORCH="2.10 2.12"; all that are supported if empty.
 TORCH ?=
 
-.PHONY: demo test newest versions gpu wheel release sweep docs lint types bench sanitize clean
+.PHONY: demo test newest versions gpu wheel release sweep docs lint bench sanitize clean
 
 $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,12 +50,8 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	MYPYPATH=examples $(BIN)/mypy --follow-imports=silent examples/0*.py
-	$(if $(CPP_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES))
-
-# What a user's editor makes of the examples; the first run downloads node.
-types: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python examples/0*.py
+	$(if $(CPP_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES))
 
 test: lint
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PARALLEL) -m "not sweep" --cov --cov-report=term

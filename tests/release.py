@@ -4,7 +4,8 @@
 
 Takes what `make wheel` left in `dist/`, adds the sdist, and has twine check both. Under the oldest and the newest
 PyTorch that are supported, each with a Python of its own in an environment made for this, the wheel is installed with
-all extras and every short example runs in an empty folder; then the sdist takes the wheel's place for the first one.
+all extras, every short example passes strict type checks against it and runs in an empty folder; then the sdist takes
+the wheel's place for the first one.
 Reports lie in `build/release/`. Exits with 1 if anything failed.
 """
 
@@ -34,6 +35,18 @@ EXAMPLES = {
 }
 
 
+def check_types(version: str, binary: Path, empty: Path) -> None:
+    """What mypy and pyright, those of this environment, say of the examples with the package that `binary` sees.
+
+    Raises:
+        Failed: one of them complains.
+    """
+    examples = [ROOT / "examples" / name for name in EXAMPLES]
+    options = ["--strict", "--python-executable", binary, "--follow-imports", "silent", "--cache-dir", FOLDER / "mypy"]
+    versions.report([sys.executable, "-m", "mypy", *options, *examples], f"{version}-mypy", empty)
+    versions.report([sys.executable, "-m", "pyright", "--pythonpath", binary, *examples], f"{version}-pyright", empty)
+
+
 def try_version(version: str, wheel: Path, sdist: Path) -> tuple[str, ...]:
     """A line of the table: the environment, what ran, seconds."""
     start = time.monotonic()
@@ -45,6 +58,7 @@ def try_version(version: str, wheel: Path, sdist: Path) -> tuple[str, ...]:
         binary = environment / "bin" / "python"
         versions.install(binary, f"{version}-install", f"torch=={version}.*", f"{wheel}[all]")
         versions.report([binary, "-m", "sc_layers", "doctor"], f"{version}-doctor", empty)
+        check_types(version, binary, empty)
         for name, options in EXAMPLES.items():
             command = [binary, ROOT / "examples" / name, *options]
             versions.report(command, f"{version}-{name}", empty, OMP_NUM_THREADS="2")
