@@ -201,7 +201,7 @@ def make_phases(G: nn.Module, D: nn.Module) -> list[SimpleNamespace]:
 def train(networks: dict[str, nn.Module], loss: Any, phases: list[Any], data: Any, kimg: float) -> None:
     """Train for so many thousand images; `G_ema` follows `G`."""
     G, average = networks["G"], networks["G_ema"]
-    draws = torch.Generator().manual_seed(0)
+    draws = torch.Generator().manual_seed(torch.initial_seed())
     for step in range(round(kimg * 1000 / BATCH)):
         reals = to_network_range(data.sample(BATCH, draws))
         for phase in [phase for phase in phases if step % phase.interval == 0]:
@@ -288,6 +288,7 @@ def main() -> None:
     parser.add_argument("--tune-kimg", type=float, default=6.0, help="with codes")
     parser.add_argument("--images", type=int, default=1000, help="for FID")
     parser.add_argument("--control", action="store_true", help="fine-tune a copy without codes as well")
+    parser.add_argument("--seed", type=int, default=0, help="of the fine-tuning; the GAN alone has seed 0")
     arguments = parser.parse_args()
     arguments.outdir.mkdir(exist_ok=True)
     torch.manual_seed(0)
@@ -304,9 +305,11 @@ def main() -> None:
             pretrained[name].load_state_dict(weights)
 
     if arguments.control:
+        torch.manual_seed(arguments.seed)
         tune_without_codes(pretrained, data, arguments.tune_kimg, arguments.images)
 
     # What follows is all that a training script adds.
+    torch.manual_seed(arguments.seed)
     G = Generator()
     sc = Training(G, torch.device("cpu"), sc_codes=NUM_CODES, sc_res=[8, 16])
     networks: dict[str, Any] = {"G": G, "D": D, "G_ema": copy.deepcopy(G).eval()}

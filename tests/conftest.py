@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -17,6 +18,10 @@ pytest_plugins = ["tests.skips"]
 settings.register_profile("decides", derandomize=True)
 if os.environ.get("SC_LAYERS_CI") == "1":
     settings.load_profile("decides")
+
+# A shell lets what it starts in the background ignore this signal, and processes that tests start would do the same.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
