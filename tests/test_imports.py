@@ -20,7 +20,7 @@ ROWS = (
     ("_optional", "files", "messages", "integrations.grid_sampling"),
     ("ops", "data", "images", "integrations.compat"),
     ("functional",),
-    ("layers", "losses", "regularizers"),
+    ("layers", "losses", "regularizers", "directions"),
     ("models",),
     ("attach",),
     ("checkpoints",),

@@ -18,8 +18,12 @@ from .constriction import constriction_layers as constriction_layers
 from .constriction import constriction_parameters as constriction_parameters
 from .constriction import copy_constriction as copy_constriction
 from .constriction import detach_spatial_constriction as detach_spatial_constriction
+from .directed import DirectedGenerator as DirectedGenerator
+from .directed import Space as Space
+from .directed import find_directions as find_directions
 from .views import AttachedGenerator as AttachedGenerator
 from .views import AttachedSampler as AttachedSampler
+from .views import SeededGenerator as SeededGenerator
 from .views import draw_latent as draw_latent
 from .views import images_and_masks as images_and_masks
 from .views import masks_of as masks_of

@@ -69,6 +69,15 @@ def adapter_of(record: Attachment) -> Adapter:
     return next(adapter for adapter in ADAPTERS if adapter.name == record.adapter)
 
 
+def known_adapter(generator: nn.Module) -> Adapter:
+    """The conventions of a generator, attached or not.
+
+    Raises:
+        ValueError: it is of no known code base.
+    """
+    return adapter_of(attachment_of(generator)) if is_attached(generator) else _find_adapter(generator, None, None, ())
+
+
 def _chosen_sites(sites: list[Site], resolutions: Sequence[int], layers: Sequence[str] | None) -> list[Site]:
     """The sites of the given names, or the last one of each resolution; always coarse to fine."""
     key = "resolution" if layers is None else "layer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import ExitStack
 from typing import cast
 
@@ -73,11 +74,59 @@ def draw_latent(generator: nn.Module, seed: int) -> Tensor:
         seed: from 0 to 2^32 - 1.
     """
     record = attachment_of(generator)
-    draws = np.random.RandomState(seed).randn(1, record.z_dim + record.num_codes)
-    return torch.from_numpy(draws).float()
+    return draw_normal(seed, record.z_dim + record.num_codes)
 
 
-class AttachedGenerator(nn.Module):
+def draw_normal(seed: int, width: int) -> Tensor:
+    """z [1, width] from N(0, 1), on the CPU, as NVlabs' scripts draw it with `seed`, from 0 to 2^32 - 1."""
+    return torch.from_numpy(np.random.RandomState(seed).randn(1, width)).float()
+
+
+class SeededGenerator(nn.Module):
+    """A generator as a plain one of codes, with everything else of a seed's picture fixed.
+
+    Attributes:
+        num_codes: K.
+        masked_codes: codes that have masks.
+        z: [1, Z], what the picture is made of, codes apart.
+        latents: the distribution that z is drawn from, "normal" or "uniform".
+    """
+
+    num_codes: int
+    masked_codes: list[int]
+    z: Tensor
+    latents: str = "normal"
+
+    @abstractmethod
+    def at_seed(self, seed: int, truncation_psi: float = 1.0) -> tuple[SeededGenerator, Tensor]:
+        """The same generator at the picture of a seed, and the codes [1, K] of that picture.
+
+        Args:
+            seed: from 0 to 2^32 - 1.
+            truncation_psi: never acts on codes of constriction.
+        """
+
+    @abstractmethod
+    def to_w(self, z: Tensor) -> Tensor:
+        """w of all that is drawn for pictures, of this class and truncation, given as `z` [N, D]."""
+
+    @abstractmethod
+    def to_images(self, ws: Tensor, noise_mode: str = "const") -> Tensor:
+        """Images [N, C, H, W] of w, given as `ws`, with noise of this `noise_mode`."""
+
+    @property
+    @abstractmethod
+    def num_drawn(self) -> int:
+        """D, how many numbers are drawn for a picture, codes among them."""
+
+    @property
+    def img_resolution(self) -> int:
+        """Height of the images, found by making one."""
+        with torch.no_grad():
+            return int(self(self.z.new_zeros(1, self.num_codes)).shape[2])
+
+
+class AttachedGenerator(SeededGenerator):
     """An attached generator as a plain one of codes, with everything else fixed: for TPL, sweeps and pictures.
 
     Args:
@@ -130,31 +179,40 @@ class AttachedGenerator(nn.Module):
         adapter = adapter_of(attachment_of(self.generator))
         return adapter.to_images(self.generator, ws, self.c.expand(len(ws), -1), noise_mode)
 
-    @property
-    def img_resolution(self) -> int:
-        """Height of the images, found by making one."""
-        with torch.no_grad():
-            return int(self(self.z.new_zeros(1, self.num_codes)).shape[2])
+    def at_seed(self, seed: int, truncation_psi: float = 1.0) -> tuple[AttachedGenerator, Tensor]:
+        """See `SeededGenerator`; the codes are those that `draw_latent` draws with `seed`.
 
-    z: Tensor
+        Args:
+            seed: from 0 to 2^32 - 1.
+            truncation_psi: never acts on codes.
+        """
+        z = draw_latent(self.generator, seed)
+        view = AttachedGenerator(self.generator, z, self.c, truncation_psi).eval()
+        return view, z[:, -self.num_codes :].to(self.z)
+
+    @property
+    def num_drawn(self) -> int:
+        """Entries of z and codes."""
+        record = attachment_of(self.generator)
+        return record.z_dim + record.num_codes
+
     c: Tensor
 
 
 class AttachedSampler(nn.Module):
-    """An attached generator as a plain one whose codes are all of z and the codes: for FID, KID and PPL.
+    """A generator of codes as one of all that is drawn, z and codes: for FID, KID and PPL.
 
     Args:
         view: gives generator, class and truncation; its z is not used.
     """
 
-    def __init__(self, view: AttachedGenerator) -> None:
+    def __init__(self, view: SeededGenerator) -> None:
         super().__init__()
-        record = attachment_of(view.generator)
         self.view = view
-        self.num_codes = record.z_dim + record.num_codes
+        self.num_codes = view.num_drawn
 
     def forward(self, z: Tensor, noise_mode: str = "random") -> Tensor:
-        """Images [N, C, H, W] of z with codes [N, z_dim + K], with noise of this `noise_mode`."""
+        """Images [N, C, H, W] of z with codes [N, D], with noise of this `noise_mode`."""
         return self.view.to_images(self.view.to_w(z), noise_mode)
 
 

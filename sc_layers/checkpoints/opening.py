@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..attach import AttachedGenerator, draw_latent
+from ..attach import AttachedGenerator, DirectedGenerator, SeededGenerator, Space, draw_latent
+from ..directions import Directions
 from ..messages import shown
-from ..models.latents import codes_of_seed, recorded_latents
+from ..models.latents import check_latents, codes_of_seed, recorded_latents
 from .encodings import Encoding
 from .errors import CheckpointError, naming
 from .foreign.checkouts import generator_module
@@ -21,7 +22,8 @@ from .read import load_network, read_contents
 from .snapshots import find_snapshot
 from .write import write_contents
 
-CODE_NAMES = "code_names"  # the key in meta
+CODE_NAMES = "code_names"  # keys in meta
+DIRECTIONS = "directions"
 _GENERATORS = ("G_ema", "G")  # in the order of preference
 
 
@@ -67,15 +69,18 @@ def open_networks(
 ) -> dict[str, Any]:
     """`load_network`, whose generator also runs where it is one of another program with constriction attached.
 
+    A generator whose file has directions (`sc-layers directions`) comes as one of the coordinates along them.
+
     Args:
         path: network file.
         code: the user's checkout of the program that wrote it, whose classes rebuild the generator. They are the only
             foreign code that is imported and run; nothing in the file is.
         label: class of a conditional generator.
-        seed: draws the z of a generator of another program, which keeps it while its codes move.
+        seed: draws the z of a generator of another program, or with directions, which keeps it while its codes move.
 
     Returns:
-        As `load_network`; a generator of another program comes as `AttachedGenerator`, its discriminator as a record.
+        As `load_network`; a generator of another program comes as `AttachedGenerator`, one with directions as
+        `DirectedGenerator`, a discriminator of another program as a record.
 
     Raises:
         ValueError: no generator in the file, one without constriction, `code` missing, or a label that does not fit.
@@ -83,16 +88,73 @@ def open_networks(
         CheckpointError: damaged, or not fitting the classes of `code`.
     """
     networks = load_network(path)
+    name, directions = _generator_in(networks, path), networks["meta"].get(DIRECTIONS)
+    if directions is not None:
+        networks[name] = _directed(networks[name], directions, path, code, label, seed)
+    elif isinstance(networks[name], NetworkRecord):
+        networks[name] = _view(networks[name], path, code, label, seed)
+    else:
+        _refuse_class(label, path)
+    return networks
+
+
+def open_space(path: str | Path, code: str | Path | None = None, label: int | None = None) -> tuple[Space, str]:
+    """The generator of a file for finding directions in it.
+
+    Args:
+        path: network file.
+        code: checkout of the program that wrote it, see `open_networks`.
+        label: class of a conditional generator.
+
+    Returns:
+        Where directions lie, and the generator's name in the file.
+
+    Raises:
+        ValueError: no generator, one whose codes are coordinates along directions already, or `code` missing.
+        ImportError: `code` cannot be imported.
+        CheckpointError: damaged, or not fitting the classes of `code`.
+    """
+    networks = load_network(path)
+    name = _generator_in(networks, path)
+    if networks["meta"].get(DIRECTIONS) is not None:
+        raise ValueError(f"{path} has directions already: find others in the network that they were found in")
+    return _space(networks[name], recorded_latents(networks["meta"]), path, code, label), name
+
+
+def _generator_in(networks: Mapping[str, Any], path: str | Path) -> str:
     try:
-        name = generator_name(networks)
+        return generator_name(networks)
     except ValueError as error:
         raise ValueError(f"{path} holds no generator") from error
-    record = networks[name]
-    if isinstance(record, NetworkRecord):
-        networks[name] = _view(record, path, code, label, seed)
-    elif label is not None:
+
+
+def _directed(
+    network: Any, fields: Any, path: str | Path, code: str | Path | None, label: int | None, seed: int
+) -> DirectedGenerator:
+    with naming(path):
+        try:
+            directions = Directions.from_dict(fields)
+            check_latents(directions.latents)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+    space = _space(network, directions.latents, path, code, label)
+    with naming(path):
+        try:
+            return DirectedGenerator(space, directions, seed).eval()
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+
+
+def _space(network: Any, latents: str, path: str | Path, code: str | Path | None, label: int | None) -> Space:
+    if isinstance(network, NetworkRecord):
+        return Space(*_rebuilt(network, path, code, label))
+    _refuse_class(label, path)
+    return Space(network, latents=latents)
+
+
+def _refuse_class(label: int | None, path: str | Path) -> None:
+    if label is not None:
         raise ValueError(f"{path} holds a generator without classes, got class {label}")
-    return networks
 
 
 def _view(
@@ -101,8 +163,17 @@ def _view(
     if record.attachment is None:
         raise ValueError(
             f"{path} holds a generator of another program without spatial constriction, so there are no codes: attach "
-            "it (sc-layers patch, or sc_layers.attach_spatial_constriction) and train it first"
+            "it (sc-layers patch, or sc_layers.attach_spatial_constriction) and train it first, or find directions in "
+            "it (sc-layers directions)"
         )
+    generator, c = _rebuilt(record, path, code, label)
+    return AttachedGenerator(generator, draw_latent(generator, seed), c).eval()
+
+
+def _rebuilt(
+    record: NetworkRecord, path: str | Path, code: str | Path | None, label: int | None
+) -> tuple[nn.Module, Tensor]:
+    """A generator of another program, and its class [1, c_dim]."""
     if code is None:
         raise ValueError(
             f"{path} holds a generator of another program: give --code DIR, your checkout of that program, whose "
@@ -111,8 +182,7 @@ def _view(
     module = generator_module(Path(code), record.state, record.kwargs)
     with naming(path):
         generator = rebuild(record, module)
-    c = _class_vector(int(getattr(generator, "c_dim", 0)), label, path)
-    return AttachedGenerator(generator, draw_latent(generator, seed), c).eval()
+    return generator, _class_vector(int(getattr(generator, "c_dim", 0)), label, path)
 
 
 def _class_vector(num_classes: int, label: int | None, path: str | Path) -> torch.Tensor:
@@ -134,7 +204,7 @@ class Opened:
 
     Attributes:
         path: the network file.
-        generator: ours, or another program's as an `AttachedGenerator`.
+        generator: ours, another program's as an `AttachedGenerator`, or one of directions as a `DirectedGenerator`.
         latents: "normal" or "uniform".
         truncation: factor on codes, or psi of the other program.
         device: where the generator is.
@@ -157,7 +227,8 @@ class Opened:
     def at_seed(self, seed: int) -> tuple[Any, Tensor]:
         """The generator and the codes [1, K] of a picture, truncated, both on the device.
 
-        A generator of another program gets a z of that seed, and its truncation leaves codes alone.
+        A generator of another program gets a z of that seed, and its truncation leaves codes alone. With directions,
+        what no direction moves is that of the seed, and the codes are its coordinates along them.
 
         Args:
             seed: decides the codes, and z of another program; with encoded images, which of them is drawn.
@@ -168,12 +239,22 @@ class Opened:
         if self.encoding is not None:
             generator, codes = self.encoding.at(seed, self.generator)
             return generator, codes * self.truncation
-        if not isinstance(self.generator, AttachedGenerator):
-            codes = codes_of_seed(seed, self.generator.num_codes, self.latents)
-            return self.generator, (codes * self.truncation).to(self.device)
-        z = draw_latent(self.generator.generator, seed)
-        view = AttachedGenerator(self.generator.generator, z, self.generator.c, self.truncation)
-        return view.eval(), z[:, -self.generator.num_codes :].to(self.device)
+        if isinstance(self.generator, SeededGenerator):
+            return self.generator.at_seed(seed, self.truncation)
+        codes = codes_of_seed(seed, self.generator.num_codes, self.latents)
+        return self.generator, (codes * self.truncation).to(self.device)
+
+
+def check_normal(generator: nn.Module, latents: str) -> None:
+    """Raise ValueError where codes of attached generators, or along directions, are to be drawn by other `latents`.
+
+    Args:
+        generator: any.
+        latents: "normal" or "uniform".
+    """
+    if isinstance(generator, SeededGenerator) and latents != "normal":
+        which = "attached codes were trained with" if isinstance(generator, AttachedGenerator) else "directions need"
+        raise ValueError(f"{which} --latents normal, got {latents}")
 
 
 def open_generator(
@@ -206,9 +287,10 @@ def open_generator(
     networks = open_networks(path, code, label)
     generator = networks[generator_name(networks)].to(device)
     latents = recorded_latents(networks["meta"], latents)
-    if isinstance(generator, AttachedGenerator) and latents != "normal":
-        raise ValueError(f"attached codes were trained with --latents normal, got {latents}")
+    check_normal(generator, latents)
     encoding = None if encoded is None else Encoding.load(encoded)
+    if encoding is not None and isinstance(generator, DirectedGenerator):
+        raise ValueError(f"images were encoded as codes, and {path} has directions: draw them by the network it is of")
     if encoding is not None:
         encoding.check_fits(generator, generator.num_codes)
     names = code_names(networks["meta"])

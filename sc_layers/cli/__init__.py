@@ -24,6 +24,7 @@ PURPOSES = {
         "edit": "Draw pictures with attributes of others, or with codes flipped.",
         "grid2d": "Draw the plane of two codes.",
         "report": "Write one page about a run: what each code does, and how it got there.",
+        "directions": "Find directions in a trained network, whose coordinates are then its codes.",
         "label": "Give codes names, which every command shows.",
         "inspect": "Show what a checkpoint holds, without running anything in it.",
     },

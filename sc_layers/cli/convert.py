@@ -59,9 +59,13 @@ def convert(source: Path, target: Path, network: str, masks: bool, noise: Any) -
 
 def _generator_of(source: Path, name: str) -> Any:
     from ..checkpoints import load_network
+    from ..checkpoints.opening import DIRECTIONS
+    from ..checkpoints.snapshots import SUFFIXES
     from ..models import Generator
 
     networks = load_network(source, impl="reference")
+    if networks["meta"].get(DIRECTIONS) is not None:
+        raise click.UsageError(f"{source} has directions, which only {', '.join(SUFFIXES)} can keep")
     if not isinstance(networks.get(name), Generator):
         found = ", ".join(key for key in networks if key != "meta")
         raise click.UsageError(f"{source} holds no generator {name} of ours, only: {found}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..attach import AttachedGenerator, AttachedSampler
+from ..attach import AttachedSampler, SeededGenerator
 from ..checkpoints.networks import NetworkRecord
-from ..checkpoints.opening import generator_name
+from ..checkpoints.opening import check_normal, generator_name
 from ..models.latents import recorded_latents
 from ..ops.building import cache_folder
 from .disentanglement.capacity import dci_es
@@ -86,7 +87,7 @@ class Networks:
     Attributes:
         generator: the averaged one where there is one.
         sampler: the same as a function of everything that is drawn for an image; differs from `generator` for one of
-            another program, which has a z besides its codes.
+            another program or of directions, which has a z besides its codes.
         recognizer: the averaged one where there is one; None if the checkpoint has none.
         latents: how codes are drawn, "normal" or "uniform".
     """
@@ -112,10 +113,9 @@ class Networks:
         if isinstance(generator, NetworkRecord):
             raise ValueError("the file holds a generator of another program; open it by open_networks")
         drawn = recorded_latents(loaded.get("meta", {}), latents)
-        if isinstance(generator, AttachedGenerator) and drawn != "normal":
-            raise ValueError(f"attached codes were trained with --latents normal, got {drawn}")
+        check_normal(generator, drawn)
         generator = generator.to(device)
-        sampler = AttachedSampler(generator) if isinstance(generator, AttachedGenerator) else generator
+        sampler = AttachedSampler(generator) if isinstance(generator, SeededGenerator) else generator
         recognizer = loaded.get("Q_ema", loaded.get("Q"))
         return cls(generator, sampler, None if recognizer is None else recognizer.to(device), drawn)
 
@@ -210,6 +210,12 @@ class Measures:
         settings = self.settings
         return Sampling(networks.latents, settings.seed, settings.batch_size, progress=settings.progress)
 
+    def sampling_all(self, networks: Networks) -> Sampling:
+        """How the sampler of `networks` is run: what directions move was drawn as its training drew it."""
+        view = networks.generator
+        latents = view.latents if isinstance(view, SeededGenerator) else networks.latents
+        return dataclasses.replace(self.sampling(networks), latents=latents)
+
 
 def prepare(names: Sequence[str], settings: MeasureSettings = MEASURE_SETTINGS) -> Measures:
     """Open the data and load the feature networks that the metrics `names` need, by `settings`.
@@ -276,7 +282,7 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
         return tpl_score(name, measure_tpl(name, networks, measures))
     if metric.looks_at == "codes":
         pairs = STANDARD_PAIRS if settings.num_images is None else settings.num_images
-        sampling = measures.sampling(networks)
+        sampling = measures.sampling_all(networks)
         return ppl(networks.sampler, num_samples=pairs, distance=measures.distance or "lpips", sampling=sampling)
     if metric.looks_at == "images":
         return _image_score(metric, networks, measures)
@@ -295,7 +301,7 @@ def _image_score(metric: Metric, networks: Networks, measures: Measures) -> Scor
     if metric.function is kid:
         most = min(len(measures.data), STANDARD_IMAGES if settings.num_images is None else settings.num_images)
         options["subset_size"] = min(SUBSET_SIZE, most)
-    cache, sampling = FeatureCache(settings.cache), measures.sampling(networks)
+    cache, sampling = FeatureCache(settings.cache), measures.sampling_all(networks)
     score: Score = metric.function(networks.sampler, measures.data, cache=cache, sampling=sampling, **options)
     return score
 

@@ -268,3 +268,9 @@ class Generator(nn.Module):
         w = self.mapping(codes, c, truncation_psi=truncation_psi)
         images: Tensor | tuple[Tensor, Tensor] = self.synthesis(w, noise_mode=noise_mode, return_masks=return_masks)
         return images
+
+
+def code_readers(generator: Generator) -> list[nn.Module]:
+    """The modules of `generator` that read codes, in the order of their codes."""
+    synthesis = generator.synthesis
+    return [layer for layer, codes in zip(synthesis.layers, synthesis.codes_per_module, strict=True) if codes]

@@ -99,6 +99,19 @@ class Adapter(ABC):
         c = torch.eye(number, device=z.device)[torch.arange(len(z)) % number] if number else z.new_zeros(len(z), 0)
         self.to_images(generator, self.to_w(generator, z, c, 1.0), c, "const")
 
+    def style_weights(self, generator: nn.Module) -> dict[int, Tensor]:
+        """Weights [outputs, w_dim] of the maps from w to styles, by the row of w that they read, one for each row.
+
+        Rows that no convolution before the colours reads have the weight of the last colours, if any.
+
+        Args:
+            generator: attached or not.
+
+        Raises:
+            ValueError: it is not known where the code base keeps them.
+        """
+        raise ValueError(f"it is not known where generators of {self.name} keep the weights of their styles")
+
     @abstractmethod
     def to_w(self, generator: nn.Module, z: Tensor, c: Tensor | None, truncation_psi: float) -> Tensor:
         """Map wide z to wide w.
@@ -262,6 +275,14 @@ class TwoPartAdapter(Adapter):
 
     def to_images(self, generator: nn.Module, ws: Tensor, c: Tensor | None, noise_mode: str) -> Tensor:
         return cast(Tensor, cast(Any, generator).synthesis(ws, noise_mode=noise_mode))
+
+    def style_weights(self, generator: nn.Module) -> dict[int, Tensor]:
+        readers = enumerate(self.style_readers(cast(Any, generator).synthesis))
+        return {row: reader.affine.weight for row, reader in readers if hasattr(reader, "affine")}
+
+    @abstractmethod
+    def style_readers(self, synthesis: Any) -> list[Any]:
+        """The modules of `synthesis` whose part `affine` reads each row of w, the first row first."""
 
 
 def first_tensor(output: Any) -> Any:

@@ -52,8 +52,8 @@ class RosinalityAdapter(Adapter):
         if truncation_psi != 1:
             with torch.random.fork_rng(gpus_of(net)):
                 centre = net.mean_latent(4096)
-            codes = slice(-cast(Attachment, net.spatial_constriction).num_codes, None)
-            centre = torch.cat([centre[:, : codes.start].expand(len(ws), -1), ws[:, codes]], dim=1)
+            width = net.style_dim  # of w without codes
+            centre = torch.cat([centre[:, :width].expand(len(ws), -1), ws[:, width:]], dim=1)
             ws = centre.lerp(ws, truncation_psi)
         return cast(Tensor, ws[:, None].repeat(1, net.n_latent, 1))
 
@@ -61,6 +61,11 @@ class RosinalityAdapter(Adapter):
         check_noise_mode(noise_mode, "const", "random")
         images, _ = generator([ws], input_is_latent=True, randomize_noise=noise_mode == "random")
         return cast(Tensor, images)
+
+    def style_weights(self, generator: nn.Module) -> dict[int, Tensor]:
+        net = cast(Any, generator)
+        readers = [net.conv1, *net.convs, net.to_rgbs[-1]]
+        return {row: reader.conv.modulation.weight for row, reader in enumerate(readers)}
 
 
 ADAPTER = RosinalityAdapter()

@@ -22,6 +22,11 @@ class StyleGAN2AdaAdapter(TwoPartAdapter):
     def row_argument_of(self, module: nn.Module) -> str:
         return "ws" if hasattr(module, "conv1") else "w"
 
+    def style_readers(self, synthesis: Any) -> list[Any]:
+        blocks = [getattr(synthesis, f"b{resolution}") for resolution in synthesis.block_resolutions]
+        convolutions = [getattr(block, name) for block in blocks for name in ("conv0", "conv1") if hasattr(block, name)]
+        return [*convolutions, blocks[-1].torgb]
+
 
 def block_sites(synthesis: Any, prefix: str) -> list[Site]:
     """Sites of a network `synthesis` of such blocks, whose dotted path `prefix` ends in a dot."""

@@ -34,5 +34,8 @@ class StyleGAN3Adapter(TwoPartAdapter):
             sites.append(Site(name, f"synthesis.{name}", int(layer.out_channels), (height, width), rate, row, margin))
         return sites
 
+    def style_readers(self, synthesis: Any) -> list[Any]:
+        return [getattr(synthesis, "input", None), *(getattr(synthesis, name) for name in synthesis.layer_names)]
+
 
 ADAPTER = StyleGAN3Adapter()
