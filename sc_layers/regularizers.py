@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _Generator = Callable[[Tensor], Tensor]
 
@@ -79,5 +79,48 @@ def orthogonal_jacobian_penalty(
     return torch.stack([change.square().sum(1) for change in changes]).var(dim=0).max()
 
 
+def sharing_partners(codes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes that share one entry with those given, and nothing else: the pairs of InfoGAN-CR.
+
+    Args:
+        codes: [N, K].
+        others: [N, K], drawn independently.
+
+    Returns:
+        The partners [N, K], and which entry of each row is shared, [N].
+
+    Raises:
+        ValueError: shapes that differ.
+
+    Source: Lin et al., InfoGAN-CR and ModelCentrality (2020), Sec. 3, without a gap between what is not shared, as its
+    authors' program has it for DSprites.
+    """
+    if codes.shape != others.shape or codes.ndim != 2:
+        raise ValueError(f"codes and others must both be [N, K], got {tuple(codes.shape)} and {tuple(others.shape)}")
+    dims = torch.randint(codes.shape[1], (len(codes),), device=codes.device)
+    return torch.where(nn.functional.one_hot(dims, codes.shape[1]).bool(), codes, others), dims
+
+
+def pair_loss(logits: Tensor, dims: Tensor) -> Tensor:
+    """How badly one tells from two images which code they share, or which changed: `-log softmax(logits)[dim]`.
+
+    Generator and recogniser of pairs make it small together. The contrastive regulariser of InfoGAN-CR takes pairs of
+    `sharing_partners`, variation predictability pairs whose codes differ in one entry.
+
+    Args:
+        logits: [N, K], what the recogniser reads in each pair.
+        dims: [N], which code it is.
+
+    Returns:
+        [N].
+
+    Source: Lin et al., InfoGAN-CR and ModelCentrality (2020), Eq. 4; Zhu et al., Learning Disentangled Representations
+    with Latent Variation Predictability (2020), Eq. 4; and their authors' programs.
+    """
+    return nn.functional.cross_entropy(logits, dims, reduction="none")
+
+
 # By the name that settings give them; with none, a training has no such loss.
 PENALTIES = {"hessian": hessian_penalty, "orojar": orthogonal_jacobian_penalty}
+PAIRED = ("infogan_cr", "vp")  # by `pair_loss`, with a network of its own
+REGULARIZERS = ("none", *PENALTIES, *PAIRED)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sc_layers.regularizers import hessian_penalty, orthogonal_jacobian_penalty
+from sc_layers.regularizers import hessian_penalty, orthogonal_jacobian_penalty, pair_loss, sharing_partners
 from sc_layers.training import resume_training, training_step
 from sc_layers.training.snapshots import save_checkpoint
 from tests.training.tiny import TINY, tiny_state
@@ -67,7 +67,62 @@ def test_fine_tuning_can_begin_with_a_penalty(tmp_path: Path) -> None:
     assert training_step(resumed.state, torch.zeros(8, 3, 32, 32))["loss/regularizer"] > 0
 
 
-@pytest.mark.parametrize("regularizer", ["hessian", "orojar"])
+def test_the_loss_of_pairs_has_the_numbers_of_the_authors_program() -> None:
+    # What calc_vc_loss of zhuxinqimac/stylegan2vp gives, which adds 1e-12 within the logarithm.
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 3, generator=draws, dtype=torch.float64) * 3
+    expected = [0.004079318649191129, 5.910790130344761, 0.24747577535862264, 0.23856203513647717]
+    assert pair_loss(logits, torch.tensor([0, 2, 1, 2])).tolist() == pytest.approx(expected, rel=1e-8)
+
+
+def test_partners_share_one_entry_alone_and_every_one_in_turn() -> None:
+    draws = torch.Generator().manual_seed(0)
+    codes, others = torch.randn(2, 200, 4, generator=draws)
+    torch.manual_seed(0)
+    partners, dims = sharing_partners(codes, others)
+    expected = torch.nn.functional.one_hot(dims, 4).bool()
+    assert torch.equal(partners == codes, expected)
+    assert torch.equal(partners == others, ~expected)
+    assert expected.sum(0).min() > 30
+    with pytest.raises(ValueError, match=r"must both be \[N, K\], got \(200, 4\) and \(200, 3\)"):
+        sharing_partners(codes, others[:, 1:])
+
+
+@pytest.mark.parametrize("regularizer", ["infogan_cr", "vp"])
+def test_a_training_with_pairs_goes_on_as_if_it_had_not_ended(regularizer: str, tmp_path: Path) -> None:
+    images = torch.rand(2, 8, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole = tiny_state(TINY.replace(regularizer=regularizer, regularizer_weight=1.0, model="info_gan"))
+    training_step(whole, images[0])
+    save_checkpoint(tmp_path, whole, {}, keep=1)
+    losses = training_step(whole, images[1])
+    resumed = resume_training(tmp_path, torch.device("cpu"))
+    assert resumed.messages == []
+    assert training_step(resumed.state, images[1]) == losses
+    for name in ("G", "D", "Q", "P", "G_ema"):
+        ours, theirs = (getattr(state, name).state_dict() for state in (whole, resumed.state))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+def test_a_recogniser_of_pairs_learns_which_code_changed() -> None:
+    state = tiny_state(TINY.replace(regularizer="vp", perturbation=3.0, model="gan", learning_rate=0.01))
+    before = training_step(state, torch.zeros(8, 3, 32, 32))["loss/regularizer"]
+    for _ in range(30):
+        after = training_step(state, torch.zeros(8, 3, 32, 32))["loss/regularizer"]
+    assert after < 0.7 * before
+
+
+def test_a_network_that_comes_or_goes_starts_the_optimiser_afresh(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, tiny_state(), {}, keep=1)
+    resumed = resume_training(tmp_path, torch.device("cpu"), {"regularizer": "vp"})
+    message = "the generator's optimiser starts afresh: other weights learn"
+    assert resumed.messages == ["regularizer none -> vp", message]
+    save_checkpoint(tmp_path, resumed.state, {}, keep=1)
+    without = resume_training(tmp_path, torch.device("cpu"), {"regularizer": "none"})
+    assert without.messages == ["regularizer vp -> none", message]
+    assert without.state.P is None
+
+
+@pytest.mark.parametrize("regularizer", ["hessian", "orojar", "infogan_cr", "vp"])
 def test_a_training_follows_the_penalty(regularizer: str) -> None:
     images = torch.rand(8, 3, 32, 32) * 2 - 1
     parameters = {}
@@ -77,5 +132,5 @@ def test_a_training_follows_the_penalty(regularizer: str) -> None:
         parameters[weight] = [parameter.clone() for parameter in state.G.parameters()]
         assert losses["loss/regularizer"] > 0
     assert any(not torch.equal(*pair) for pair in zip(*parameters.values(), strict=True))
-    with pytest.raises(ValueError, match="regularizer must be one of none, hessian, orojar, got 'l2'"):
+    with pytest.raises(ValueError, match="regularizer must be one of none, hessian, orojar, infogan_cr, vp, got 'l2'"):
         TINY.replace(regularizer="l2")

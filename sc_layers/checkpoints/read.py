@@ -126,8 +126,8 @@ def load_network(
         impl: "auto", "fused" or "reference", for the constriction layers of our generators.
 
     Returns:
-        The networks that the file holds under `"G"`, `"D"`, `"G_ema"`, `"Q"`, `"Q_ema"`, in evaluation mode and
-        without gradients, and `"meta"`. What the file lacks is absent.
+        The networks that the file holds under `"G"`, `"D"`, `"G_ema"`, `"Q"`, `"Q_ema"`, `"P"`, in evaluation mode
+        and without gradients, and `"meta"`. What the file lacks is absent.
 
     Raises:
         FileNotFoundError: no such file.

@@ -17,7 +17,7 @@ from .errors import CheckpointError
 from .networks import NetworkRecord, budget_of, check_state
 from .pickles.limits import AllocationLimit
 
-NETWORKS = ("G", "D", "G_ema", "Q", "Q_ema")
+NETWORKS = ("G", "D", "G_ema", "Q", "Q_ema", "P")
 KINDS = {"Generator": "GeneratorConfig", "Discriminator": "DiscriminatorConfig", "Recognizer": "RecognizerConfig"}
 _LARGEST_NUMBER = 65536
 _MOST_UPSAMPLINGS = 32

@@ -103,6 +103,7 @@ def save_network(
     G_ema: nn.Module | NetworkRecord | None = None,
     Q: nn.Module | NetworkRecord | None = None,
     Q_ema: nn.Module | NetworkRecord | None = None,
+    P: nn.Module | NetworkRecord | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> None:
     """Save networks in one file, in the format that the extension of `path` names.
@@ -117,6 +118,7 @@ def save_network(
         G_ema: moving average of the generator's weights, the one to draw images with.
         Q: recogniser.
         Q_ema: moving average of the recogniser's weights.
+        P: recogniser of pairs, which a regulariser trains.
         meta: anything that JSON can hold; `training_set_kwargs` of it goes where stylegan2-ada looks for it.
 
     Raises:
@@ -124,7 +126,7 @@ def save_network(
         TypeError: a network that is not ours, or `meta` that JSON cannot hold.
         FileNotFoundError: the folder of `path` does not exist.
     """
-    given = {"G": G, "D": D, "G_ema": G_ema, "Q": Q, "Q_ema": Q_ema}
+    given = {"G": G, "D": D, "G_ema": G_ema, "Q": Q, "Q_ema": Q_ema, "P": P}
     networks: dict[str, AnyNetwork] = {}
     for name, net in given.items():
         if net is not None:

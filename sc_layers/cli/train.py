@@ -104,8 +104,9 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 )
 @click.option(
     "--regularizer",
-    type=click.Choice(["none", "hessian", "orojar"]),
-    help="Codes are held to act independently by the Hessian Penalty or by orthogonal Jacobians, as rivals do it.",
+    type=click.Choice(["none", "hessian", "orojar", "infogan_cr", "vp"]),
+    help="Rivals hold codes to act apart: Hessian Penalty, orthogonal Jacobians, and telling from two images which "
+    "code they share (infogan_cr) or which changed (vp).",
 )
 @click.option("--regularizer-weight", type=Finite(0), help="The regulariser has this weight.")
 @click.option("--lr", "learning_rate", type=Finite(), help="All networks learn at this rate.")

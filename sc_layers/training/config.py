@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models.latents import check_latents
-from ..regularizers import PENALTIES
+from ..regularizers import REGULARIZERS
 from .augment import AUGMENTATIONS
 from .precision import PRECISIONS
 
@@ -40,8 +40,10 @@ class TrainingConfig:
         random_perturbation: draw the perturbation as `eps * N(0, std 2)` instead of taking it as it is.
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
         code_norm: order of the norm in the InfoGAN loss, or "mse".
-        regularizer: what the generator's codes are held to besides: "none", "hessian" or "orojar", see `regularizers`.
-        regularizer_weight: its weight. It looks at the images alone, and its maximum is taken in each pass.
+        regularizer: what the generator's codes are held to besides, see `regularizers`: "none", "hessian", "orojar",
+            "infogan_cr" or "vp". The last two train a recogniser of pairs; "vp" moves codes by `perturbation`.
+        regularizer_weight: its weight. It looks at the images alone; the maximum that "hessian" and "orojar" take is
+            that of each pass.
         ema_kimg: half-life of the averaged generator in thousands of images.
         ema_rampup: None, or the largest half-life as a fraction of the images seen (never under 200 images).
         average_recognizer: keep an averaged recogniser too.
@@ -100,8 +102,8 @@ class TrainingConfig:
         check_latents(self.latents)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.regularizer not in ("none", *PENALTIES):
-            raise ValueError(f"regularizer must be one of none, {', '.join(PENALTIES)}, got {self.regularizer!r}")
+        if self.regularizer not in REGULARIZERS:
+            raise ValueError(f"regularizer must be one of {', '.join(REGULARIZERS)}, got {self.regularizer!r}")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}")
         for name in ("augment_probability", "augment_target"):

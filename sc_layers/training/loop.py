@@ -208,7 +208,7 @@ def _is_due(state: TrainingState, kimg: float) -> bool:
 def _lay_out(state: TrainingState) -> torch.memory_format:
     """Put all networks into the memory format of the settings, and return it."""
     memory_format = torch.channels_last if state.config.channels_last else torch.contiguous_format
-    for network in (state.G, state.D, state.Q, state.G_ema, state.Q_ema):
+    for network in (state.G, state.D, state.Q, state.P, state.G_ema, state.Q_ema):
         if network is not None:
             network.to(memory_format=memory_format)
     return memory_format

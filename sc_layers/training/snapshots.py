@@ -63,7 +63,7 @@ def save_snapshot(run_dir: Path, state: TrainingState, meta: dict[str, Any]) -> 
     _check_finite(state)
     path = run_dir / snapshot_name(state.images_seen)
     meta = meta | {"images_seen": state.images_seen, "training": state.config.to_dict()}
-    save_network(path, G=state.G, D=state.D, G_ema=state.G_ema, Q=state.Q, Q_ema=state.Q_ema, meta=meta)
+    save_network(path, G=state.G, D=state.D, G_ema=state.G_ema, Q=state.Q, Q_ema=state.Q_ema, P=state.P, meta=meta)
     return path
 
 
@@ -223,6 +223,10 @@ class _Found:
             state = self._state(config, device, messages, processes)
             if self.training is not None:
                 _restore(state, self.training)
+                if (state.P is None) == ("P" not in self.networks):
+                    state.g_optimizer.load_state_dict(self.training["g_optimizer"])
+                else:
+                    messages.append("the generator's optimiser starts afresh: other weights learn")
                 if self.meta["training"].get("freeze_d", 0) == config.freeze_d:
                     state.d_optimizer.load_state_dict(self.training["d_optimizer"])
                 else:
@@ -265,7 +269,8 @@ class _Found:
             return self.networks[name].to(device).train().requires_grad_(True)
 
         recognizer = trainable("Q") if config.model != "gan" else None
-        state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer, processes)
+        of_pairs = trainable("P") if "P" in self.networks else None
+        state = TrainingState.create(config, trainable("G"), trainable("D"), recognizer, processes, of_pairs)
         images_seen = self.meta.get("images_seen", 0)
         if type(images_seen) is not int or images_seen < 0:
             raise CheckpointError(f"images_seen is {shown(images_seen)}")
@@ -284,13 +289,12 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
 
 
 def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
-    """Take up counters, losses and the generator's optimiser; random numbers follow from the counters."""
+    """Take up counters, losses and augmentation; random numbers follow from the counters."""
     for name in _COUNTERS:
         setattr(state, name, training[name])
     device = next(state.G.parameters()).device
     losses: dict[str, Tensor] = training["losses"]
     state.losses = {name: list(values.to(device).unbind()) for name, values in losses.items()}
-    state.g_optimizer.load_state_dict(training["g_optimizer"])
     if "augmentation" in training:
         state.augmentation.load_state_dict(training["augmentation"])
     for scaler, stored in zip((state.g_scaler, state.d_scaler), training.get("scalers", ()), strict=False):

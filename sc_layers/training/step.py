@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +20,11 @@ from ..losses import (
     generator_loss,
     r1_penalty,
 )
-from ..models import Discriminator, Generator, Recognizer
+from ..models import Discriminator, Generator, Recognizer, RecognizerConfig
 from ..models.functional import MINIBATCH_STD_GROUP
 from ..models.latents import draw_codes
 from ..models.presets import NetworkPreset
-from ..regularizers import PENALTIES
+from ..regularizers import PAIRED, PENALTIES, pair_loss, sharing_partners
 from .augment import Augmentation
 from .config import TrainingConfig
 from .optimizer import Adam, average_into, lazy_adam
@@ -38,7 +39,8 @@ _GENERATOR, _DISCRIMINATOR, _R1 = 0, 1, 2
 class TrainingState:
     """All that changes during a training.
 
-    `Q` and `Q_ema` are None where the model has no recogniser, or no averaged one.
+    `Q` and `Q_ema` are None where the model has no recogniser, or no averaged one, `P` where no regulariser looks at
+    pairs of images.
     """
 
     config: TrainingConfig
@@ -58,6 +60,7 @@ class TrainingState:
     losses: dict[str, list[Tensor]] = field(default_factory=dict)  # since the last line of statistics
     processes: Processes = field(default_factory=Processes)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    P: Recognizer | None = None
 
     @classmethod
     def create(
@@ -67,6 +70,7 @@ class TrainingState:
         D: Discriminator,
         Q: Recognizer | None,
         processes: Processes | None = None,
+        P: Recognizer | None = None,
     ) -> TrainingState:
         """Start a training of these networks; the averages start as their copies.
 
@@ -76,6 +80,7 @@ class TrainingState:
             D: discriminator.
             Q: recogniser, or None for the model "gan".
             processes: those that share the training; None for this one alone.
+            P: recogniser of pairs, where the regulariser has one; None makes one by the seed of the settings.
 
         Raises:
             ValueError: a recogniser is missing that the model needs, or given to one without; a pass is of a size
@@ -97,7 +102,11 @@ class TrainingState:
         device_type = device.type
         check_precision(config.precision, device_type)
         frozen = D.first_blocks(config.freeze_d)
-        g_params = [*G.parameters(), *(Q.parameters() if Q is not None else ())]
+        if config.regularizer not in PAIRED:
+            P = None
+        elif P is None:
+            P = _recognizer_of_pairs(config.seed, D, G.num_codes).to(device)
+        g_params = [parameter for network in (G, Q, P) if network is not None for parameter in network.parameters()]
         beta2, eps = config.adam_beta2, config.adam_eps
         averaged_q = Q if config.average_recognizer else None
         return cls(
@@ -115,6 +124,7 @@ class TrainingState:
             g_scaler=loss_scaler(config.precision, device_type),
             d_scaler=loss_scaler(config.precision, device_type),
             processes=processes,
+            P=P,
             augmentation=Augmentation(
                 config.augment, config.augment_probability, config.augment_target, config.augment_kimg, device
             ),
@@ -156,6 +166,15 @@ class TrainingState:
         return range(self.processes.rank * count, (self.processes.rank + 1) * count)
 
 
+def _recognizer_of_pairs(seed: int, D: Discriminator, num_codes: int) -> Recognizer:
+    """As wide as the discriminator; it sees the channels of two images, and nothing of other pairs."""
+    shape = {part.name: getattr(D.config, part.name) for part in dataclasses.fields(D.config)}
+    shape |= {"num_channels": 2 * D.config.num_channels, "minibatch_std": False, "num_codes": num_codes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Recognizer(RecognizerConfig(**shape))
+
+
 def _check_pass(network: Discriminator | Recognizer, images: int) -> None:
     if network.config.minibatch_std and images > MINIBATCH_STD_GROUP and images % MINIBATCH_STD_GROUP:
         raise ValueError(
@@ -194,6 +213,20 @@ def _code_loss(state: TrainingState, codes: Tensor) -> PairedLoss:
     return paired
 
 
+def _regularization(state: TrainingState, codes: Tensor) -> Tensor:
+    """What the regulariser says of the generator at these codes [N, K], a 0-d tensor."""
+    name = state.config.regularizer
+    if state.P is None:
+        return PENALTIES[name](lambda c: state.G(c, noise_mode="const"), codes)
+    if name == "vp":
+        partners, dims = state.ps_loss.perturb(codes, state.images_seen)
+    else:
+        others = draw_codes(len(codes), codes.shape[1], state.config.latents, codes.device)
+        partners, dims = sharing_partners(codes, others)
+    images = state.G(torch.cat([codes, partners]))
+    return pair_loss(state.P(torch.cat(images.chunk(2), dim=1)), dims).mean()
+
+
 def _update(state: TrainingState, optimizer: Adam, scaler: torch.amp.GradScaler | None = None) -> None:
     state.processes.average_gradients(optimizer.param_groups[0]["params"])
     if scaler is not None:
@@ -221,7 +254,7 @@ def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str,
                 loss = generator_loss(state.D(state.augmentation(images)))
                 total = loss.mean() + code_loss.mean()
             if state.config.regularizer != "none":
-                penalty = PENALTIES[state.config.regularizer](lambda c: state.G(c, noise_mode="const"), codes_of_pass)
+                penalty = _regularization(state, codes_of_pass)
                 total = total + state.config.regularizer_weight * penalty
                 penalties.append(penalty.detach())
             state.g_scaler.scale(total / len(state.passes)).backward()
