@@ -113,7 +113,7 @@ class FilePatch:
         windows = data.count(b"\r\n") > len(lines) // 2
         inserted: set[int] = set()
         for place, insertion in reversed([*zip(places, self.insertions, strict=True)]):
-            new = [_with_ends(line, windows) for line in insertion.lines]
+            new = [_with_ends(line, windows) for line in _indented_as_around(insertion.lines, lines, place)]
             lines[place:place] = new
             inserted = {number + len(new) for number in inserted} | set(range(place + 1, place + 1 + len(new)))
         patched = b"".join(lines)
@@ -143,6 +143,23 @@ class FilePatch:
 
 def _marked(insertion: Insertion) -> list[bytes]:
     return [line.strip() for line in insertion.lines if line.strip()]
+
+
+def _indent(line: bytes) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _indented_as_around(new: list[bytes], lines: list[bytes], place: int) -> list[bytes]:
+    """The lines to insert, as deep as those above and below `place` where these are equally deep.
+
+    A fork may have wrapped the place in another block.
+    """
+    around = [next(filter(bytes.strip, side), b"") for side in (lines[:place][::-1], lines[place:])]
+    depths = {_indent(line) for line in around}
+    shift = depths.pop() - _indent(new[0]) if len(depths) == 1 else 0
+    if shift < 0:
+        return [line[-shift:] if line.strip() else line for line in new]
+    return [b" " * shift + line if line.strip() else line for line in new]
 
 
 def _with_ends(line: bytes, windows: bool) -> bytes:

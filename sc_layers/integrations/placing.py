@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -153,7 +154,9 @@ def check_names(text: str, inserted: set[int]) -> None:
         ValueError: a name is read before it exists.
     """
     tree = ast.parse(text)
-    compile(text, "<patched>", "exec")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of lines that are not ours
+        compile(text, "<patched>", "exec")
     for scopes, node in _reads(tree, []):
         if node.lineno not in inserted or hasattr(builtins, node.id):
             continue

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import subprocess
 from pathlib import Path
 
@@ -73,6 +74,25 @@ def test_an_edited_file_takes_the_patch_by_the_neighbours_of_its_places(checkout
     assert (checkout / "lib" / "loss.py").read_bytes() == AFTER["lib/loss.py"]
     patching.revert_patch(NAME, checkout)
     assert contents(checkout) == BEFORE | {"train.py": fork}
+
+
+@pytest.mark.parametrize("deep", [b"    ", b"        "])
+def test_lines_go_as_deep_as_those_around_them_where_a_fork_has_wrapped_these(checkout: Path, deep: bytes) -> None:
+    fork = b"if True:\n" + deep + b"one = 1\n" + deep + b"two = 2\n"
+    write(checkout, {"lib/loss.py": fork})
+    patching.apply_fuzzily(NAME, checkout)
+    assert (checkout / "lib" / "loss.py").read_bytes() == (
+        b"if True:\n" + deep + b"one = 1\n" + deep + b"between = one  # sc-layers\n" + deep + b"two = 2\n"
+    )
+    patching.revert_patch(NAME, checkout)
+    assert (checkout / "lib" / "loss.py").read_bytes() == fork
+
+
+def test_warnings_about_lines_of_a_fork_are_not_ours_to_give(checkout: Path) -> None:
+    write(checkout, {"lib/loss.py": b"one = 1\r\ntwo = 2\r\nodd = one is not 1\r\n"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patching.apply_fuzzily(NAME, checkout)
 
 
 def test_on_the_exact_files_the_fuzzy_patch_is_the_exact_one(checkout: Path) -> None:
