@@ -2,7 +2,7 @@
 
 With SC_LAYERS_CI=1 in the environment, as `.ci/run` sets it, a test or module that skips for a reason not in `EXPECTED`
 fails with that reason, so that a broken installation cannot hide as a skip. The end of every run says how many tests
-want a checkout of a code base that we patch.
+want a checkout of a code base that we patch or attach to.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 # What a machine may lack, as a regular expression that matches the beginning of the skip's reason.
 CHECKOUT = r"set \w+_DIR to a checkout of |\w+_DIR does not name a checkout"
+VARIABLES = ("STYLEGAN2_ADA_DIR", "STYLEGAN3_DIR", "ROSINALITY_DIR", "EG3D_DIR", "R3GAN_DIR", "PROJECTED_GAN_DIR")
 EXPECTED = (
     CHECKOUT,
     r"no CUDA device here",
@@ -72,5 +73,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = terminalreporter.stats.get("skipped", [])
     missing = sum(1 for report in reports if _is_skip(report) and re.match(CHECKOUT, reason_of(report)))
     if missing:
-        line = f"{missing} TESTS DID NOT RUN FOR WANT OF A CHECKOUT (STYLEGAN2_ADA_DIR, STYLEGAN3_DIR, ROSINALITY_DIR)"
+        line = f"{missing} TESTS DID NOT RUN FOR WANT OF A CHECKOUT ({', '.join(VARIABLES)})"
         terminalreporter.write_line(line, red=True, bold=True)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest

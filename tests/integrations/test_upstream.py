@@ -1,6 +1,7 @@
 """The real code bases, patched copies of them: set STYLEGAN2_ADA_DIR, STYLEGAN3_DIR, ROSINALITY_DIR to their checkouts.
 
-They need what their pages in `integrations/` name, but neither GPU nor compiler.
+EG3D_DIR, R3GAN_DIR and PROJECTED_GAN_DIR name those of generators that we only attach to. They need what their pages in
+`integrations/` name, but neither GPU nor compiler.
 """
 
 from __future__ import annotations
@@ -84,9 +85,26 @@ def test_nvlabs_runs(name: str, cfg: str, check: str, tmp_path: Path) -> None:
     run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), check, tmp_path, cfg)
 
 
+# Code bases without a patch of their own: variable, repository, folder in it.
+OTHERS = {
+    "eg3d": ("EG3D_DIR", "NVlabs/eg3d", "eg3d"),
+    "r3gan": ("R3GAN_DIR", "brownvc/R3GAN", ""),
+    "projected-gan": ("PROJECTED_GAN_DIR", "autonomousvision/projected-gan", ""),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "cfg"), CONFIGURATIONS[:1])
-def test_torch_compile_breaks_no_more_than_upstreams_own(name: str, cfg: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code_base", OTHERS)
+def test_other_generators_are_attached_trained_shown_saved_and_detached(code_base: str) -> None:
+    variable, repository, folder = OTHERS[code_base]
+    if variable not in os.environ:
+        pytest.skip(f"set {variable} to a checkout of {repository}")
+    run(HERE / "generator_checks.py", Path(os.environ[variable], folder), code_base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "cfg"), RUN_CONFIGURATIONS)
+def test_torch_compile_breaks_nowhere_but_where_upstream_does(name: str, cfg: str, tmp_path: Path) -> None:
     print(run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), "compiled", tmp_path, cfg))
 
 
