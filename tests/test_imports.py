@@ -25,6 +25,7 @@ ROWS = (
     ("attach",),
     ("checkpoints",),
     ("metrics", "pictures", "training", "integrations", "checkpoints.hub"),
+    ("sweep",),
     ("cli",),
     ("__main__",),
 )

@@ -14,6 +14,7 @@ from .. import __version__
 PURPOSES = {
     "Train": {
         "train": "Train a PS-SC GAN, or one of the paper's baselines.",
+        "sweep": "Train and measure every run of a grid of settings and seeds.",
         "dataset": "Show what a data set holds, or make a zip of StyleGAN's kind of it.",
     },
     "Look": {
@@ -31,6 +32,7 @@ PURPOSES = {
     "Measure": {
         "metrics": "Measure a network: TPL, PPL, FID, KID, disentanglement, rotation curve.",
         "select": "Rank the checkpoints of many runs by TPL, without labels.",
+        "table": "Show what a sweep found: means over seeds, correlations, plots.",
     },
     "Exchange": {
         "convert": "Turn a checkpoint into another format.",

@@ -15,7 +15,7 @@ from .score import Score
 
 ARROWS = {True: "↑", False: "↓"}
 WORDS = {True: "more", False: "less"}  # for terminals that can't show the arrows
-_LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
+LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
 
 
 def append_result(
@@ -106,10 +106,11 @@ def latex_row(name: str, scores: Sequence[Score], higher: Mapping[str, bool]) ->
     % model & fid $\\downarrow$ \\\\
     ours\\_1 & 12.3 \\\\
     """
-    header = " & ".join(["model", *(f"{_escaped(s.name)} {_LATEX_ARROWS[higher[s.name]]}" for s in scores)])
-    row = " & ".join([_escaped(name), *(f"{s.score:.3g}" for s in scores)])
+    header = " & ".join(["model", *(f"{latex_escaped(s.name)} {LATEX_ARROWS[higher[s.name]]}" for s in scores)])
+    row = " & ".join([latex_escaped(name), *(f"{s.score:.3g}" for s in scores)])
     return rf"% {header} \\" + "\n" + rf"{row} \\"
 
 
-def _escaped(text: str) -> str:
+def latex_escaped(text: str) -> str:
+    """The same `text` for LaTeX, where some letters are commands."""
     return "".join(f"\\{letter}" if letter in "_%&#$" else letter for letter in text)

@@ -1,0 +1,106 @@
+"""`sc-layers sweep`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ._common import Finite
+from .metrics import measure
+from .train import train
+
+if TYPE_CHECKING:
+    from ..sweep import Run
+    from ..sweep.scheduling import Resources
+
+
+@click.command()
+@click.argument("grid", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--outdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("sweep"),
+    help="Each run gets a folder of its own in this one; runs that are finished there are not run again.",
+)
+@click.option("--address", help="Runs go to the Ray cluster at this address, whose machines must all see the folder.")
+@click.option("--cpus", type=click.IntRange(1), help="All runs share so many threads.  [default: those of the machine]")
+@click.option("--threads", type=click.IntRange(1), default=1, help="A run computes with so many threads.")
+@click.option(
+    "--gpu-share",
+    type=Finite(0, 1),
+    help="A run takes this share of a GPU: 0.25 puts four on each, 0 none.  [default: 1 where this machine has a GPU, else 0]",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say how many runs there are and how long they take here, by a few steps of each."
+)
+def sweep(
+    grid: Path, outdir: Path, address: str | None, cpus: int | None, threads: int, gpu_share: float | None, dry_run: bool
+) -> None:
+    """Train every run of a grid of settings and seeds, and measure each at its end.
+
+    GRID is a YAML file: options of `sc-layers train` under `train`, further ones by method under `methods`, lists of
+    values under `vary`, `seeds`, `metrics`, and options of `sc-layers metrics` under `measure`. A run that fails is noted
+    and does not end the others. When the sweep is interrupted or killed, the same command goes on: finished runs stay,
+    half-finished ones go on from their checkpoints, failed ones are tried again. `sc-layers table` shows the results.
+    """
+    from ..sweep import read_grid
+    from ..sweep.results import FAILED
+    from ..sweep.scheduling import Resources
+    from ..sweep.scheduling import sweep as run_all
+
+    runs = read_grid(grid).runs()
+    _check(runs)
+    if address is not None and gpu_share is None:
+        raise click.UsageError("--address needs --gpu-share: 1 for a GPU of the cluster to each run, 0 for none")
+    gpus = _gpus()
+    share = float(gpus > 0) if gpu_share is None else gpu_share
+    resources = Resources(address, cpus or os.cpu_count() or 1, threads, share)
+    if dry_run:
+        if address is not None:
+            raise click.UsageError("--dry-run measures this machine, and excludes --address")
+        _tell_time(runs, outdir, resources, gpus)
+        return
+    results = run_all(runs, outdir, resources, lambda line: click.echo(line, err=True))
+    failed = sum(result.status == FAILED for result in results)
+    click.echo(f"{len(results) - failed} runs finished, {failed} failed; results: sc-layers table {outdir}")
+    if failed:
+        raise SystemExit(1)
+
+
+def _gpus() -> int:
+    """GPUs of this machine."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _check(runs: list[Run]) -> None:
+    """Refuse what the commands would refuse, before the work."""
+    from ..metrics.registry import check_names
+    from ..sweep.grid import arguments
+
+    for run in runs:
+        for command, words in ((train, arguments(run.train)), (measure, ["network", *arguments(run.measure)])):
+            try:
+                command.make_context(str(command.name), words)
+            except click.UsageError as error:
+                raise click.UsageError(f"{run.name}: {error.format_message()}") from error
+        check_names(run.measure["metrics"].split(","))
+
+
+def _tell_time(runs: list[Run], outdir: Path, resources: Resources, gpus: int) -> None:
+    from ..sweep.scheduling import duration, estimate, pending_runs
+
+    pending = pending_runs(runs, outdir)
+    at_once = resources.at_once(gpus)
+    click.echo(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already, {at_once} at a time")
+    if not pending:
+        return
+    found = estimate(pending, resources, gpus)
+    for name, seconds in found.training.items():
+        click.echo(f"  {name}: about {duration(seconds)} of training")
+    click.echo(f"  measuring a run: about {duration(found.measuring)}")
+    click.echo(f"all: about {duration(found.total)}")

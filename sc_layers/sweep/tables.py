@@ -1,0 +1,277 @@
+"""The tables of the paper from the runs of a sweep: means over seeds, "+TPL" rows, rank correlations."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.opening import open_networks
+from ..metrics.disentanglement.labelled import open_factor_data
+from ..metrics.disentanglement.unsupervised import udr
+from ..metrics.ranking import Candidate, CorrelationTable, correlation_table
+from ..metrics.registry import METRICS, Networks
+from ..metrics.table import ARROWS, LATEX_ARROWS, latex_escaped
+from ..metrics.traversal_length import TPL_PRESETS
+from .results import FINISHED, Result
+
+KINDS = {"methods": "method", "lambda": "code-weight", "rects": "rects"}  # by which setting the rows are in order
+FORMATS = ("markdown", "csv", "latex")
+BEST_SHARE = 1 / 3  # of the seeds, by TPL, make up a "+TPL" row, as in Table 5
+AGAINST = ("beta_vae", "dci", "factor_vae", "mig")  # the columns of Table 1, as far as they were measured
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting, or its best seeds.
+
+    Attributes:
+        setting: the method and the value of each setting that varies.
+        results: the runs that finished.
+        failed: how many did not.
+        selected: these are the best third by TPL.
+    """
+
+    setting: Mapping[str, Any]
+    results: Sequence[Result]
+    failed: int = 0
+    selected: bool = False
+
+    @property
+    def method(self) -> str:
+        """What the row is called."""
+        return f"{self.setting['method']}{'+TPL' if self.selected else ''}"
+
+    def values(self, metric: str) -> list[float]:
+        """The scores of the runs in `metric`."""
+        return [result.scores[metric] for result in self.results if metric in result.scores]
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation, of a sample, of which there must be two: nan where there is none.
+
+    Args:
+        values: the scores.
+
+    >>> spread([1.0, 3.0])
+    (2.0, 1.4142135623730951)
+    """
+    mean = statistics.fmean(values) if values else math.nan
+    return mean, statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def tpl_of(results: Iterable[Result]) -> str | None:
+    """The TPL preset that all `results` were measured by, or None."""
+    measured = [set(result.scores) & set(TPL_PRESETS) for result in results if result.status == FINISHED]
+    common = set.intersection(*measured) if measured else set()
+    return min(common) if common else None
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    return (True, value) if isinstance(value, (int, float)) else (False, 0)
+
+
+def rows_of(results: Sequence[Result], kind: str = "methods") -> list[Row]:
+    """A row for each setting, and one for its best third by TPL where at least three seeds have TPL.
+
+    Args:
+        results: all runs of a sweep.
+        kind: a key of `KINDS`; the rows are in the order of the values of that setting, methods as the grid has them.
+
+    Raises:
+        ValueError: an unknown kind, or a sweep in which that setting does not vary.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    key, there = KINDS[kind], list(results[0].setting)
+    if any(key not in result.setting for result in results):
+        raise ValueError(f"{key} does not vary in this sweep, which has {', '.join(there)}")
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(json.dumps(result.setting), []).append(result)
+    plain = []
+    for group in groups.values():
+        finished = [result for result in group if result.status == FINISHED]
+        plain.append(Row(group[0].setting, finished, sum(result.status != FINISHED for result in group)))
+    if kind != "methods":
+        plain.sort(key=lambda row: _order(row.setting[key]))
+    return [row for one in plain for row in [one, *_best(one)]]
+
+
+def _best(row: Row) -> list[Row]:
+    tpl = tpl_of(row.results)
+    if tpl is None or len(row.results) < 3:
+        return []
+    count = math.ceil(len(row.results) * BEST_SHARE)
+    ranked = sorted(row.results, key=lambda result: result.scores[tpl])
+    return [Row(row.setting, ranked[:count], selected=True)]
+
+
+def _metrics(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for result in row.results for name in result.scores))
+
+
+def _shown(values: Sequence[float], plus_minus: str) -> str:
+    mean, deviation = spread(values)
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.4g}" if math.isnan(deviation) else f"{mean:.4g} {plus_minus} {deviation:.2g}"
+
+
+def settings_table(rows: Sequence[Row], form: str) -> str:
+    """Mean and standard deviation over seeds for each row, as text.
+
+    Args:
+        rows: of `rows_of`.
+        form: one of `FORMATS`. CSV has mean and standard deviation in columns of their own.
+
+    Raises:
+        ValueError: an unknown form.
+    """
+    metrics, settings = _metrics(rows), [name for name in rows[0].setting if name != "method"]
+    begin = [[row.method, *(row.setting[name] for name in settings), len(row.results), row.failed] for row in rows]
+    head = ["method", *settings, "runs", "failed"]
+    if form == "csv":
+        named = [f"{name} {what}" for name in metrics for what in ("mean", "std")]
+        numbers = [[number for name in metrics for number in spread(row.values(name))] for row in rows]
+        return table([*head, *named], [[*cells, *more] for cells, more in zip(begin, numbers, strict=True)], form)
+    arrows, plus_minus = (LATEX_ARROWS, r"$\pm$") if form == "latex" else (ARROWS, "±")
+    escape = latex_escaped if form == "latex" else str
+    titles = [f"{escape(name)} {arrows[METRICS[name].higher_is_better]}" for name in metrics]
+    body = [
+        [*(escape(str(cell)) for cell in cells), *(_shown(row.values(name), plus_minus) for name in metrics)]
+        for cells, row in zip(begin, rows, strict=True)
+    ]
+    return table([*map(escape, head), *titles], body, form)
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[Any]], form: str) -> str:
+    """Cells as a table; for LaTeX they are escaped already.
+
+    Args:
+        head: titles of the columns.
+        body: rows of cells.
+        form: one of `FORMATS`.
+
+    Raises:
+        ValueError: an unknown form.
+
+    >>> print(table(["method", "mig"], [["PS-SC", 0.5]], "markdown"))
+    | method | mig |
+    |---|---|
+    | PS-SC | 0.5 |
+    """
+    if form not in FORMATS:
+        raise ValueError(f"a table's format must be one of {', '.join(FORMATS)}, got {form!r}")
+    if form == "csv":
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([head, *body])
+        return text.getvalue().rstrip("\n")
+    cells = [list(map(str, row)) for row in (head, *body)]
+    if form == "markdown":
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+    rows = [" & ".join(row) + r" \\" for row in cells]
+    columns = "l" + "c" * (len(head) - 1)
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\hline", rows[0], r"\hline", *rows[1:], r"\hline", r"\end{tabular}"])
+
+
+def measure_udr(results: Sequence[Result], outdir: Path, num_images: int, device: str = "cpu") -> dict[str, float]:
+    """UDR of each run among those of its setting, on the images that it was trained on.
+
+    Args:
+        results: runs of a sweep; settings with one run that finished have no UDR.
+        outdir: the sweep's folder.
+        num_images: images on which codes are compared.
+        device: where the recognisers run.
+
+    Returns:
+        Scores by the name of the network file below `outdir`.
+
+    Raises:
+        ValueError: a network without a recogniser.
+    """
+    found: dict[str, float] = {}
+    for row in rows_of(results):
+        if row.selected or len(row.results) < 2:
+            continue
+        paths = [network_path(result, outdir) for result in row.results]
+        networks = [Networks.of(open_networks(path), device) for path in paths]
+        recognizers = [one.recognizer for one in networks]
+        if None in recognizers:
+            raise ValueError(f"UDR needs recognisers, and {paths[recognizers.index(None)]} has none")
+        images = row.results[0].measure
+        data = open_factor_data(images["data"], networks[0].resolution, images.get("bins"), images.get("crop"))
+        scores = udr(recognizers, data, num_samples=num_images, device=device).details["model_scores"]
+        found |= dict(zip(map(str, paths), map(float, scores), strict=True))
+    return found
+
+
+def network_path(result: Result, outdir: Path) -> Path:
+    """The network file of a run that finished.
+
+    Args:
+        result: the run.
+        outdir: the sweep's folder.
+    """
+    from .grid import Run
+
+    name = Run(result.setting, result.seed, result.train, result.measure).name
+    return outdir / name / str(result.network)
+
+
+def correlations(
+    results: Sequence[Result], outdir: Path, min_active: int = 0, udr_scores: Mapping[str, float] | None = None
+) -> CorrelationTable:
+    """Spearman's rank correlation of TPL, UDR and each supervised metric with the supervised ones (Table 1).
+
+    Args:
+        results: runs of a sweep.
+        outdir: the sweep's folder.
+        min_active: adds a row over the models with at least so many active codes.
+        udr_scores: what `measure_udr` returned; the runs without one are left out of all rows.
+
+    Raises:
+        ValueError: the runs have no TPL or no supervised metric in common, or fewer than two finished.
+
+    Source: paper Sec. 4.1, Table 1.
+    """
+    finished = [result for result in results if result.status == FINISHED]
+    tpl = tpl_of(finished)
+    against = [name for name in AGAINST if finished and all(name in result.scores for result in finished)]
+    if tpl is None or not against or len(finished) < 2:
+        raise ValueError(
+            f"correlations need TPL and one of {', '.join(AGAINST)} of at least 2 runs, got {len(finished)} runs "
+            f"with {', '.join(sorted({name for result in finished for name in result.scores})) or 'no score'}"
+        )
+    candidates = []
+    for result in finished:
+        name, scores = str(network_path(result, outdir)), dict(result.scores)
+        if udr_scores is not None and name in udr_scores:
+            scores["udr"] = udr_scores[name]
+        if udr_scores is None or "udr" in scores:
+            candidates.append(Candidate(name, result.scores[tpl], result.num_active or 0, scores=scores))
+    others = [*(["udr"] if udr_scores is not None else []), *against]
+    return correlation_table(candidates, against, (0, min_active) if min_active else (0,), others)
+
+
+def correlations_table(found: CorrelationTable, form: str) -> str:
+    """The correlations as text.
+
+    Args:
+        found: of `correlations`.
+        form: one of `FORMATS`.
+    """
+    escape = latex_escaped if form == "latex" else str
+    head = [escape(name) for name in ("method", "models", *found.columns)]
+    body = [
+        [escape(name), count, *("-" if value is None else f"{value:.2f}" for value in values)]
+        for name, (count, values) in found.rows.items()
+    ]
+    return table(head, body, form)
