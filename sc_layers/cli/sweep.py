@@ -31,20 +31,27 @@ if TYPE_CHECKING:
 @click.option(
     "--gpu-share",
     type=Finite(0, 1),
-    help="A run takes this share of a GPU: 0.25 puts four on each, 0 none.  [default: 1 where this machine has a GPU, else 0]",
+    help="A run takes this share of a GPU: 0.25 puts four on each, 0 none.  [default: 1 where there is a GPU, else 0]",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Say how many runs there are and how long they take here, by a few steps of each."
 )
 def sweep(
-    grid: Path, outdir: Path, address: str | None, cpus: int | None, threads: int, gpu_share: float | None, dry_run: bool
+    grid: Path,
+    outdir: Path,
+    address: str | None,
+    cpus: int | None,
+    threads: int,
+    gpu_share: float | None,
+    dry_run: bool,
 ) -> None:
     """Train every run of a grid of settings and seeds, and measure each at its end.
 
     GRID is a YAML file: options of `sc-layers train` under `train`, further ones by method under `methods`, lists of
-    values under `vary`, `seeds`, `metrics`, and options of `sc-layers metrics` under `measure`. A run that fails is noted
-    and does not end the others. When the sweep is interrupted or killed, the same command goes on: finished runs stay,
-    half-finished ones go on from their checkpoints, failed ones are tried again. `sc-layers table` shows the results.
+    values under `vary`, `seeds`, `metrics`, and options of `sc-layers metrics` under `measure`. A run that fails is
+    noted and does not end the others. When the sweep is interrupted or killed, the same command goes on: finished runs
+    stay, half-finished ones go on from their checkpoints, failed ones are tried again. `sc-layers table` shows the
+    results.
     """
     from ..sweep import read_grid
     from ..sweep.results import FAILED

@@ -50,8 +50,9 @@ def table(
 ) -> None:
     """Show what a sweep found: mean and standard deviation over seeds of each setting, or rank correlations.
 
-    FOLDER is the --outdir of `sc-layers sweep`. Rows that end in +TPL are the best third of a setting's seeds by TPL, where
-    there are at least three. Failed and unfinished runs are counted beside the others. The deviation is that of a sample.
+    FOLDER is the --outdir of `sc-layers sweep`. Rows that end in +TPL are the best third of a setting's seeds by TPL,
+    where there are at least three. Failed and unfinished runs are counted beside the others. The deviation is that of a
+    sample.
     """
     from ..sweep import load_results
     from ..sweep.tables import rows_of, settings_table

@@ -12,6 +12,7 @@ from ..pictures.plots import COLOURS
 from .tables import KINDS, Row, spread, tpl_of
 
 _BAR = {"marker": "o", "capsize": 3, "markersize": 4, "linewidth": 1}
+_BESIDE = 1.04  # factor between two lines' points
 
 
 def _colours(rows: Sequence[Row]) -> dict[str, str]:
@@ -27,6 +28,11 @@ def _axes(rows: Sequence[Row], metrics: Sequence[str], width: float) -> tuple[An
         one.set_ylabel(f"{name} ({'more' if METRICS[name].higher_is_better else 'less'} is better)")
         one.grid(axis="y", alpha=0.3)
     return figure, list(axes)
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize="x-small", frameon=False)
 
 
 def _label(row: Row) -> str:
@@ -79,18 +85,19 @@ def _lines(rows: Sequence[Row], metrics: Sequence[str], key: str) -> Any:
     for row in rows:
         others = [f"{name} {value}" for name, value in row.setting.items() if name not in ("method", key)]
         series.setdefault(", ".join([row.method, *others]), []).append(row)
+    values = sorted({float(row.setting[key]) for row in rows})
     for axes, name in zip(panels, metrics, strict=True):
         for number, (label, line) in enumerate(series.items()):
-            places = [float(row.setting[key]) for row in line]
+            beside = _BESIDE ** (number - (len(series) - 1) / 2)  # so that no bar hides another
+            places = [float(row.setting[key]) * beside for row in line]
             colour = COLOURS[number % len(COLOURS)]
             _bar(axes, places, [row.values(name) for row in line], color=colour, label=label)
-        values = sorted({float(row.setting[key]) for row in rows})
         if values[0] > 0:
             axes.set_xscale("log")
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.minorticks_off()
         axes.set_xlabel(key)
-    panels[0].legend(fontsize="x-small")
+    _legend(figure, panels[0])
     return figure
 
 
@@ -122,5 +129,5 @@ def plot_ranking(rows: Sequence[Row], metric: str) -> Any:
             _bar(axes, [place + 1 for place in places], values, color=colour, label=method, linestyle="none")
     axes.set_xticks(range(1, len(ranked) + 1))
     axes.set_xlabel("rank by TPL, the shortest first")
-    axes.legend(fontsize="x-small")
+    _legend(figure, axes)
     return figure

@@ -71,14 +71,21 @@ class Grid:
     measure: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what, values in {"metrics": self.metrics, "methods": self.methods, "seeds": self.seeds, **self.vary}.items():
+        for what, values in {
+            "metrics": self.metrics,
+            "methods": self.methods,
+            "seeds": self.seeds,
+            **self.vary,
+        }.items():
             if not values:
                 raise ValueError(f"a grid needs at least one value of {what}, got {values!r}")
         trained = {*self.train, *self.vary, *(name for options in self.methods.values() for name in options)}
         for command, given, own in (("train", trained, _OWN_OF_TRAIN), ("metrics", self.measure, _OWN_OF_MEASURE)):
             taken = sorted(set(given) & set(own))
             if taken:
-                raise ValueError(f"the sweep itself gives --{taken[0]} to `sc-layers {command}`: leave it out of the grid")
+                raise ValueError(
+                    f"the sweep itself gives --{taken[0]} to `sc-layers {command}`: leave it out of the grid"
+                )
         names = [run.name for run in self.runs()]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -109,7 +116,11 @@ def arguments(options: Mapping[str, Any]) -> list[str]:
     >>> arguments({"kimg": 4, "skip-bad": True})
     ['--kimg', '4', '--skip-bad']
     """
-    return [word for name, value in options.items() for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])]
+    return [
+        word
+        for name, value in options.items()
+        for word in ([f"--{name}"] if value is True else [f"--{name}", str(value)])
+    ]
 
 
 def _seeds(value: Any) -> list[int]:

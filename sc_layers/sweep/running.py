@@ -70,6 +70,7 @@ class Place:
                 output, errors = _outputs(process)
             except BaseException:
                 process.terminate()
+                process.communicate()  # a training writes its checkpoint, and must be able to tell so
                 raise
         if process.returncode:
             lines = errors.strip().splitlines() or [f"ended with status {process.returncode}"]

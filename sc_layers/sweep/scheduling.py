@@ -43,7 +43,7 @@ class Resources:
     def __post_init__(self) -> None:
         if self.threads > self.cpus:
             raise ValueError(f"a run takes {self.threads} threads, and there are {self.cpus} for all runs")
-        if self.gpu_share > 1 and self.gpu_share != int(self.gpu_share) or self.gpu_share < 0:
+        if not 0 <= self.gpu_share <= 1:
             raise ValueError(f"gpu_share must be from 0 to 1, got {self.gpu_share}")
 
     @property

@@ -19,6 +19,7 @@ from ..metrics.ranking import Candidate, CorrelationTable, correlation_table
 from ..metrics.registry import METRICS, Networks
 from ..metrics.table import ARROWS, LATEX_ARROWS, latex_escaped
 from ..metrics.traversal_length import TPL_PRESETS
+from .grid import Run
 from .results import FINISHED, Result
 
 KINDS = {"methods": "method", "lambda": "code-weight", "rects": "rects"}  # by which setting the rows are in order
@@ -118,10 +119,13 @@ def _metrics(rows: Sequence[Row]) -> list[str]:
 
 
 def _shown(values: Sequence[float], plus_minus: str) -> str:
+    """The mean to three digits, and the deviation to as many decimals."""
     mean, deviation = spread(values)
-    if math.isnan(mean):
-        return "-"
-    return f"{mean:.4g}" if math.isnan(deviation) else f"{mean:.4g} {plus_minus} {deviation:.2g}"
+    if not math.isfinite(mean):
+        return "-" if math.isnan(mean) else str(mean)
+    decimals = max(0, 2 - math.floor(math.log10(abs(mean)))) if mean else 2
+    shown = f"{mean:.{decimals}f}"
+    return shown if math.isnan(deviation) else f"{shown} {plus_minus} {deviation:.{decimals}f}"
 
 
 def settings_table(rows: Sequence[Row], form: str) -> str:
@@ -179,7 +183,9 @@ def table(head: Sequence[str], body: Sequence[Sequence[Any]], form: str) -> str:
         return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
     rows = [" & ".join(row) + r" \\" for row in cells]
     columns = "l" + "c" * (len(head) - 1)
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\hline", rows[0], r"\hline", *rows[1:], r"\hline", r"\end{tabular}"])
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\hline", rows[0], r"\hline", *rows[1:], r"\hline", r"\end{tabular}"]
+    )
 
 
 def measure_udr(results: Sequence[Result], outdir: Path, num_images: int, device: str = "cpu") -> dict[str, float]:
@@ -203,9 +209,9 @@ def measure_udr(results: Sequence[Result], outdir: Path, num_images: int, device
             continue
         paths = [network_path(result, outdir) for result in row.results]
         networks = [Networks.of(open_networks(path), device) for path in paths]
-        recognizers = [one.recognizer for one in networks]
-        if None in recognizers:
-            raise ValueError(f"UDR needs recognisers, and {paths[recognizers.index(None)]} has none")
+        recognizers = [one.recognizer for one in networks if one.recognizer is not None]
+        if len(recognizers) < len(networks):
+            raise ValueError(f"UDR needs recognisers, and {row.method!r} has none in {paths[0].parent}")
         images = row.results[0].measure
         data = open_factor_data(images["data"], networks[0].resolution, images.get("bins"), images.get("crop"))
         scores = udr(recognizers, data, num_samples=num_images, device=device).details["model_scores"]
@@ -220,8 +226,6 @@ def network_path(result: Result, outdir: Path) -> Path:
         result: the run.
         outdir: the sweep's folder.
     """
-    from .grid import Run
-
     name = Run(result.setting, result.seed, result.train, result.measure).name
     return outdir / name / str(result.network)
 
