@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import signal
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -104,9 +108,27 @@ def sweep(runs: Sequence[Run], outdir: Path, resources: Resources, log: Callable
     ray.init(address=resources.address or "local", log_to_driver=False, configure_logging=False, **local)
     try:
         _check_room(ray, resources)
-        return _collect(ray, _submit(ray, pending, outdir, resources), log)
+        with _ended_by_sigterm():
+            return _collect(ray, _submit(ray, pending, outdir, resources), log)
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """A block that SIGTERM ends as Ctrl-C does; Ray's own handler leaves no time for anything."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _check_room(ray: ModuleType, resources: Resources) -> None:
@@ -117,10 +139,17 @@ def _check_room(ray: ModuleType, resources: Resources) -> None:
             raise ValueError(f"a run takes {wanted:g} {kind}, and Ray has {there.get(kind, 0):g}")
 
 
+def _execute(run: Run, folder: Path, place: Place) -> Result:
+    """`execute`, in a worker of Ray's."""
+    # What starts a sweep in the background may have it ignore SIGINT, by which Ray tells a worker that a run is ended.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return execute(run, folder, place)
+
+
 def _submit(ray: ModuleType, pending: Sequence[Run], outdir: Path, resources: Resources) -> dict[Any, Run]:
     # A run that fails is a result, and one whose machine is lost is not begun anew: the next call goes on with it.
     options = {"num_cpus": resources.threads, "num_gpus": resources.gpu_share, "max_retries": 0}
-    task = ray.remote(**options)(execute)
+    task = ray.remote(**options)(_execute)
     return {task.remote(run, (outdir / run.name).resolve(), resources.place): run for run in pending}
 
 

@@ -46,7 +46,7 @@ def test_resources_that_cannot_be_are_refused() -> None:
 def test_what_no_machine_of_the_cluster_has_is_refused() -> None:
     ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 4.0})
     scheduling._check_room(ray, Resources(None, 4))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a run takes 0.5 GPU, and Ray has 0"):
+    with pytest.raises(ValueError, match=r"a run takes 0\.5 GPU, and Ray has 0"):
         scheduling._check_room(ray, Resources(None, 4, gpu_share=0.5))  # type: ignore[arg-type]
 
 

@@ -88,9 +88,7 @@ def test_less_tpl_correlates_with_more_dci(tmp_path: Path) -> None:
 
 
 def test_without_scores_to_compare_there_is_no_correlation(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="need TPL and one of beta_vae, dci, factor_vae, mig of at least 2 runs, got 1"
-    ):
+    with pytest.raises(ValueError, match=r"need TPL and one of beta_vae, dci, .* of at least 2 runs, got 1"):
         correlations(samples.herd()[:1], tmp_path)
 
 
