@@ -14,7 +14,7 @@ FORMATS = ("markdown", "csv", "latex")
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--kind",
     type=click.Choice(KINDS),

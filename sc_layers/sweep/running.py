@@ -29,8 +29,9 @@ _POLL = 1.0  # seconds between two looks at whether the sweep is ended
 class CommandError(RuntimeError):
     """A command of ours has failed.
 
-    Attributes:
-        log: all that it printed.
+    Args:
+        message: the command's own.
+        log: all that it printed, which the attribute `log` keeps.
     """
 
     def __init__(self, message: str, log: str) -> None:
