@@ -57,6 +57,7 @@ def sweep(
     from ..sweep.results import FAILED
     from ..sweep.scheduling import Resources
     from ..sweep.scheduling import sweep as run_all
+    from ..training import Interrupted
 
     runs = read_grid(grid).runs()
     _check(runs)
@@ -70,7 +71,11 @@ def sweep(
             raise click.UsageError("--dry-run measures this machine, and excludes --address")
         _tell_time(runs, outdir, resources, gpus)
         return
-    results = run_all(runs, outdir, resources, lambda line: click.echo(line, err=True))
+    try:
+        results = run_all(runs, outdir, resources, lambda line: click.echo(line, err=True))
+    except Interrupted as interrupted:
+        click.echo(f"{interrupted}; to go on: the same command", err=True)
+        raise SystemExit(128 + interrupted.signal) from None
     failed = sum(result.status == FAILED for result in results)
     click.echo(f"{len(results) - failed} runs finished, {failed} failed; results: sc-layers table {outdir}")
     if failed:

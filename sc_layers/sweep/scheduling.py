@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from .._optional import require
 from ..files import read_json_lines
+from ..training import Interrupted
 from ..training.run_dir import STATS_FILE
 from .grid import Run, arguments
 from .results import FAILED, Result
@@ -98,6 +98,7 @@ def sweep(runs: Sequence[Run], outdir: Path, resources: Resources, log: Callable
         ValueError: the folder holds runs of other settings.
         ImportError: Ray is missing.
         ConnectionError: there is no cluster at the address.
+        Interrupted: by SIGINT or SIGTERM, and the trainings have been ended.
     """
     pending = pending_runs(runs, outdir)
     log(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already")
@@ -108,27 +109,35 @@ def sweep(runs: Sequence[Run], outdir: Path, resources: Resources, log: Callable
     ray.init(address=resources.address or "local", log_to_driver=False, configure_logging=False, **local)
     try:
         _check_room(ray, resources)
-        with _ended_by_sigterm():
+        with _interruptible():
             return _collect(ray, _submit(ray, pending, outdir, resources), log)
     finally:
         ray.shutdown()
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """A block that SIGTERM ends as Ctrl-C does; Ray's own handler leaves no time for anything."""
+def _interruptible() -> Iterator[None]:
+    """A block that SIGTERM ends as Ctrl-C does; Ray's own handler leaves no time for anything.
 
-    def end(number: int, frame: object) -> None:
-        sys.exit(128 + number)
+    Raises:
+        Interrupted: by one of the two.
+    """
+    received = signal.SIGINT
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
+    def note(number: int, frame: object) -> None:
+        nonlocal received
+        received = signal.Signals(number)
+        raise KeyboardInterrupt  # the only one of these exceptions that Ray lets through as it is
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, note) if in_main else None
     try:
         yield
+    except KeyboardInterrupt:
+        raise Interrupted(received) from None
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if in_main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _check_room(ray: ModuleType, resources: Resources) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from sc_layers.sweep import scheduling
 from sc_layers.sweep.grid import Grid, Run
 from sc_layers.sweep.results import FAILED, FINISHED, Result
 from sc_layers.sweep.scheduling import Resources, duration, pending_runs
+from sc_layers.training import Interrupted
 
 RUNS = Grid(["mig"], {"kimg": 1}, {"a": {}}, seeds=[0, 1, 2]).runs()
 
@@ -87,6 +89,15 @@ def test_a_lost_worker_is_a_failed_row_and_the_others_go_on() -> None:
     assert lines[0].startswith("[1/3] a-seed0: mig 0.5 (60 s; about ")
     assert lines[1].startswith("[2/3] a-seed1: failed: the worker died")
     assert all(line.endswith(" left)") for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_sweep_and_its_handler_is_as_before(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as interrupted, scheduling._interruptible():
+        signal.raise_signal(number)
+    assert interrupted.value.signal == number
+    assert signal.getsignal(number) is before
 
 
 def test_an_interruption_ends_the_runs_that_go_on() -> None:
