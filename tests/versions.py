@@ -46,6 +46,7 @@ LEFT_OUT = (
     # Long ones that no version changes.
     *("checkpoints/test_fuzz", "checkpoints/test_bombs"),
     *("examples/test_notebooks", "examples/test_vae_study", "examples/test_05_model_selection", "examples/test_demo"),
+    *("examples/test_attach", "cli/test_sweep", "sweep/test_running"),
 )
 SWAPPED = (
     "tests/ops/test_reference.py",
