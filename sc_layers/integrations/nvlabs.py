@@ -131,7 +131,7 @@ def _try_on_a_generator(arguments: Mapping[str, Any], options: ConstrictionOptio
     """Attach to a generator of the run's size, on the CPU, and forget it.
 
     Raises:
-        ValueError: its resolutions are others than the flags say.
+        ValueError: its resolutions are others than the flags say, or it lacks a part.
     """
     size = {
         "c_dim": 0,
@@ -140,7 +140,19 @@ def _try_on_a_generator(arguments: Mapping[str, Any], options: ConstrictionOptio
     }
     construct = importlib.import_module("dnnlib").util.construct_class_by_name
     with torch.random.fork_rng(devices=[]):
-        options.attach(construct(**arguments["G_kwargs"], **size))
+        generator = construct(**arguments["G_kwargs"], **size)
+        _check_parts(generator)
+        options.attach(generator)
+
+
+def _check_parts(generator: nn.Module) -> None:
+    """Refuse a generator that the loss can't be wrapped for, such as eg3d's, whose mapping and synthesis are methods."""
+    parts = [name for name in ("mapping", "synthesis") if not isinstance(getattr(generator, name, None), nn.Module)]
+    if parts:
+        raise ValueError(
+            f"{type(generator).__name__} has no module {' and no module '.join(parts)}, which this training needs: take "
+            "attach_spatial_constriction and PerceptualSimplicityLoss in its own loop"
+        )
 
 
 def resume(training: Training | None, data: Mapping[str, Any]) -> None:
@@ -187,6 +199,9 @@ class Training:
         num_gpus: ranks.
         rank: this process's number, 0 for the one that writes.
         options: fields of `ConstrictionOptions`.
+
+    Raises:
+        ValueError: a generator without modules `mapping` and `synthesis`, or options that do not fit it.
     """
 
     def __init__(self, G: nn.Module, device: torch.device, num_gpus: int = 1, rank: int = 0, **options: Any) -> None:
@@ -195,6 +210,7 @@ class Training:
         self.num_gpus = num_gpus
         self.rank = rank
         self.G = G
+        _check_parts(G)
         self.options.attach(G)
         if self.options.sc_freeze_g:
             cast(Any, G).mapping.inner.w_avg_beta = 1.0  # the average of w stays where it is, too

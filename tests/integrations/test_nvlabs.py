@@ -345,6 +345,22 @@ def test_resolutions_that_do_not_exist_are_usage_errors_before_anything_is_writt
         nvlabs.configure(arguments(), {"sc_codes": 4, "sc_res": "16,64"})
 
 
+def test_a_generator_whose_parts_are_methods_is_refused_by_name() -> None:
+    class Planes(nn.Module):
+        """As in eg3d, `synthesis` is a method here."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mapping = nn.Linear(2, 2)
+
+        def synthesis(self, ws: Tensor) -> Tensor:
+            return ws
+
+    generator = Planes()
+    with pytest.raises(ValueError, match="Planes has no module synthesis, which this training needs"):
+        nvlabs.Training(generator, torch.device("cpu"), sc_codes=2, sc_res=[8])
+
+
 def test_configure_without_flags_changes_nothing_but_integer_betas() -> None:
     loop = arguments()
     assert nvlabs.configure(loop, {"sc_codes": None}) == ""
