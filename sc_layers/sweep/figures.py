@@ -11,19 +11,32 @@ from ..metrics.registry import METRICS
 from ..pictures.plots import COLOURS
 from .tables import KINDS, Row, spread, tpl_of
 
-_BAR = {"marker": "o", "capsize": 3, "markersize": 4, "linewidth": 1}
+_BAR = {"capsize": 3, "markersize": 4, "linewidth": 1}
+_MARKERS = "os^Dv"  # another for each round through the colours
 _BESIDE = 1.04  # factor between two lines' points
 
 
-def _colours(rows: Sequence[Row]) -> dict[str, str]:
-    """A colour for each method; more than there are colours share them."""
-    methods = dict.fromkeys(row.method for row in rows)
-    return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(methods)}
+def _styles(rows: Sequence[Row], keys: Sequence[str] = ("method",)) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Colour and marker for each method, or each combination of settings under `keys`."""
+    found = dict.fromkeys(tuple(str(row.setting[key]) for key in keys) for row in rows)
+    return {
+        name: {"color": COLOURS[number % len(COLOURS)], "marker": _MARKERS[number // len(COLOURS) % len(_MARKERS)]}
+        for number, name in enumerate(found)
+    }
 
 
-def _axes(rows: Sequence[Row], metrics: Sequence[str], width: float) -> tuple[Any, list[Any]]:
-    figure = require("matplotlib.figure", "sweep").Figure(figsize=(width * len(metrics), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+def _style(row: Row, styles: dict[tuple[str, ...], dict[str, Any]], keys: Sequence[str] = ("method",)) -> Any:
+    """The style of a row; that of the best seeds is hollow and dashed."""
+    style = styles[tuple(str(row.setting[key]) for key in keys)]
+    return {**style, "markerfacecolor": "white", "linestyle": "--"} if row.selected else style
+
+
+def _axes(metrics: Sequence[str], width: float, height: float, stacked: bool = False) -> tuple[Any, list[Any]]:
+    """A panel of this size in inches for each metric, beside each other, or `stacked` over a common axis."""
+    columns, lines = (1, len(metrics)) if stacked else (len(metrics), 1)
+    size = (width * columns, height * lines)
+    figure = require("matplotlib.figure", "sweep").Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, sharex=stacked, squeeze=False).flatten()
     for one, name in zip(axes, metrics, strict=True):
         one.set_ylabel(f"{name} ({'more' if METRICS[name].higher_is_better else 'less'} is better)")
         one.grid(axis="y", alpha=0.3)
@@ -69,18 +82,20 @@ def _bar(axes: Any, places: Sequence[float], values: Sequence[Sequence[float]], 
 
 
 def _points(rows: Sequence[Row], metrics: Sequence[str]) -> Any:
-    figure, panels = _axes(rows, metrics, max(3.2, 0.55 * len(rows) + 1))
-    colours = _colours(rows)
+    figure, panels = _axes(metrics, max(4.0, 0.4 * len(rows) + 1), 2.4, stacked=True)
+    styles = _styles(rows)
     for axes, name in zip(panels, metrics, strict=True):
         for place, row in enumerate(rows):
-            _bar(axes, [place], [row.values(name)], color=colours[row.method], linestyle="none")
+            _bar(axes, [place], [row.values(name)], **_style(row, styles) | {"linestyle": "none"})
         axes.set_xlim(-0.5, len(rows) - 0.5)
         axes.set_xticks(range(len(rows)), [_label(row) for row in rows], rotation=90, fontsize="x-small")
     return figure
 
 
 def _lines(rows: Sequence[Row], metrics: Sequence[str], key: str) -> Any:
-    figure, panels = _axes(rows, metrics, 3.4)
+    figure, panels = _axes(metrics, 3.4, 3.4)
+    keys = [name for name in rows[0].setting if name != key]
+    styles = _styles(rows, keys)
     series: dict[str, list[Row]] = {}
     for row in rows:
         others = [f"{name} {value}" for name, value in row.setting.items() if name not in ("method", key)]
@@ -90,8 +105,7 @@ def _lines(rows: Sequence[Row], metrics: Sequence[str], key: str) -> Any:
         for number, (label, line) in enumerate(series.items()):
             beside = _BESIDE ** (number - (len(series) - 1) / 2)  # so that no bar hides another
             places = [float(row.setting[key]) * beside for row in line]
-            colour = COLOURS[number % len(COLOURS)]
-            _bar(axes, places, [row.values(name) for row in line], color=colour, label=label)
+            _bar(axes, places, [row.values(name) for row in line], label=label, **_style(line[0], styles, keys))
         if values[0] > 0:
             axes.set_xscale("log")
         axes.set_xticks(values, [f"{value:g}" for value in values])
@@ -121,12 +135,11 @@ def plot_ranking(rows: Sequence[Row], metric: str) -> Any:
     if not plain:
         raise ValueError(f"no setting of this sweep has TPL and {metric}")
     ranked = sorted(plain, key=lambda row: spread(row.values(str(tpl_of(row.results))))[0])
-    figure, (axes,) = _axes(ranked, [metric], max(4.0, 0.4 * len(ranked) + 1.6))
-    for method, colour in _colours(rows).items():
+    figure, (axes,) = _axes([metric], max(4.0, 0.4 * len(ranked) + 1.6), 3.4)
+    for (method,), style in _styles(plain).items():
         places = [place for place, row in enumerate(ranked) if row.method == method]
-        if places:
-            values = [ranked[place].values(metric) for place in places]
-            _bar(axes, [place + 1 for place in places], values, color=colour, label=method, linestyle="none")
+        values = [ranked[place].values(metric) for place in places]
+        _bar(axes, [place + 1 for place in places], values, label=method, linestyle="none", **style)
     axes.set_xticks(range(1, len(ranked) + 1))
     axes.set_xlabel("rank by TPL, the shortest first")
     _legend(figure, axes)

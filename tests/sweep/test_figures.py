@@ -52,3 +52,12 @@ def test_what_was_not_measured_is_not_drawn() -> None:
         plot_settings(rows_of(failed), "methods")
     with pytest.raises(ValueError, match="no setting of this sweep has TPL and mig"):
         plot_ranking(rows_of(samples.herd()), "mig")
+
+
+def test_no_two_methods_look_alike_and_the_best_seeds_look_like_their_method() -> None:
+    methods = [f"method {number}" for number in range(8)]
+    rows = rows_of([samples.result(method, seed, 10, 0.5) for method in methods for seed in range(3)])
+    axes, _ = plot_settings(rows, "methods").axes
+    looks = [(line.get_color(), line.get_marker()) for line, *_ in axes.containers]
+    assert looks[::2] == looks[1::2]
+    assert len(set(looks)) == len(methods)
