@@ -49,7 +49,7 @@ def encode(
     """
     import torch
 
-    from ..attach import AttachedGenerator
+    from ..attach import AttachedGenerator, DirectedGenerator
     from ..checkpoints.encodings import Encoding
     from ..checkpoints.opening import generator_name, open_networks
     from ..checkpoints.snapshots import find_snapshot
@@ -64,6 +64,8 @@ def encode(
     generator = networks[generator_name(networks)]
     if isinstance(generator, AttachedGenerator):
         raise click.UsageError(f"{network} holds a generator of another program, whose own projector encodes images")
+    if isinstance(generator, DirectedGenerator):
+        raise click.UsageError(f"{network} holds directions: encode by the network that they were found in")
     generator, recognizer = generator.to(on), networks.get("Q")
     if recognizer is None:
         click.echo(f"{network} holds no recogniser: refining starts at codes 0", err=True)

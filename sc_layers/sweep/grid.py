@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any
 
 from .._optional import require
 from ..files import read_file
+from ..messages import shown
 
 _KEYS = ("train", "methods", "vary", "seeds", "metrics", "measure")
+MOST_RUNS = 10_000
 # What the sweep itself gives to every run.
 _OWN_OF_TRAIN = ("outdir", "resume", "seed", "device", "gpus", "dry-run", "wandb")
 _OWN_OF_MEASURE = ("metrics", "outdir", "json", "plot", "device")
@@ -60,7 +64,8 @@ class Grid:
         measure: options of `sc-layers metrics`, by name; the images are those of the training if not said otherwise.
 
     Raises:
-        ValueError: an option that the sweep gives itself, no metric, method, value or seed, or two runs of one name.
+        ValueError: an option that the sweep gives itself, no metric, method, value or seed, over 10,000 runs, or two of one
+            name.
     """
 
     metrics: Sequence[str]
@@ -78,7 +83,7 @@ class Grid:
             **self.vary,
         }.items():
             if not values:
-                raise ValueError(f"a grid needs at least one value of {what}, got {values!r}")
+                raise ValueError(f"a grid needs at least one value of {what}, got {shown(values)}")
         trained = {*self.train, *self.vary, *(name for options in self.methods.values() for name in options)}
         for command, given, own in (("train", trained, _OWN_OF_TRAIN), ("metrics", self.measure, _OWN_OF_MEASURE)):
             taken = sorted(set(given) & set(own))
@@ -86,8 +91,10 @@ class Grid:
                 raise ValueError(
                     f"the sweep itself gives --{taken[0]} to `sc-layers {command}`: leave it out of the grid"
                 )
-        names = [run.name for run in self.runs()]
-        twice = {name for name in names if names.count(name) > 1}
+        count = math.prod(map(len, (self.seeds, self.methods, *self.vary.values())))
+        if count > MOST_RUNS:
+            raise ValueError(f"a grid has at most {MOST_RUNS} runs, got {count}")
+        twice = [name for name, times in Counter(run.name for run in self.runs()).items() if times > 1]
         if twice:
             raise ValueError(f"a grid's runs need different names, got {min(twice)} twice")
 
@@ -125,28 +132,32 @@ def arguments(options: Mapping[str, Any]) -> list[str]:
 
 def _seeds(value: Any) -> list[int]:
     """Seeds from a number of them, or a list."""
-    found = list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    found = list(range(value)) if type(value) is int and value <= MOST_RUNS else value
     if not isinstance(found, list) or not all(type(seed) is int and seed >= 0 for seed in found):
-        raise ValueError(f"seeds must be how many there are, or a list of whole numbers, got {value!r}")
+        raise ValueError(
+            f"seeds must be how many there are, up to {MOST_RUNS}, or a list of whole numbers, got {shown(value)}"
+        )
     return found
 
 
 def _mapping(content: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = content.get(key) or {}
     if not isinstance(value, dict):
-        raise ValueError(f"{key} must name settings with their values, got {value!r}")
+        raise ValueError(f"{key} must name settings with their values, got {shown(value)}")
     return value
 
 
 def _of_content(content: Any) -> Grid:
-    unknown = set(content) - set(_KEYS) if isinstance(content, dict) else {repr(content)}
+    if not isinstance(content, dict):
+        raise ValueError(f"a grid has {', '.join(_KEYS)}, got {shown(content)}")
+    unknown = sorted(map(str, set(content) - set(_KEYS)))
     if unknown:
-        raise ValueError(f"a grid has {', '.join(_KEYS)}, got {', '.join(sorted(map(str, unknown)))}")
+        raise ValueError(f"a grid has {', '.join(_KEYS)}, got {shown(', '.join(unknown))}")
     methods = {str(name): _mapping(_mapping(content, "methods"), name) for name in _mapping(content, "methods")}
     vary = _mapping(content, "vary")
     for name, values in {**vary, "metrics": content.get("metrics")}.items():
         if not isinstance(values, list):
-            raise ValueError(f"{name} must be a list of values, got {values!r}")
+            raise ValueError(f"{name} must be a list of values, got {shown(values)}")
     return Grid(
         content["metrics"],
         _mapping(content, "train"),

@@ -65,6 +65,7 @@ def test_every_command_takes_it(network: Path, tmp_path: Path) -> None:
     assert open_generator(tmp_path / "again.pt").names == {1: "hue"}
     assert_mistake(run("convert", found, tmp_path / "net.onnx"), "has directions, which only .safetensors")
     assert_mistake(run("directions", found, "--method", "sefa"), "has directions already")
+    assert_mistake(run("encode", found, tmp_path / "grid.png"), "holds directions: encode by the network")
     assert_mistake(run("generate", found, "--latents", "uniform"), "directions need --latents normal, got uniform")
     assert_mistake(run("directions", network, "--method", "sefa", "--count", 9), "count must be from 1 to 4")
 

@@ -40,19 +40,30 @@ def test_a_file_names_what_it_needs_and_the_rest_has_defaults(tmp_path: Path) ->
     assert [run.name for run in read_grid(path).runs()] == ["a-seed4", "b-seed4", "a-seed7", "b-seed7"]
 
 
+# Lists of the same lists, 2**40 texts if they are ever written out.
+BOMB = "metrics: &a0 [mig, mig]\nvary:\n" + "".join(f"  k{n}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(40))
+BOMB += "train: *a40\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "grid.yaml: while parsing"),
-        ("[1]", r"a grid has train, methods, vary, seeds, metrics, measure, got \[1\]"),
-        ("metrics: [mig]\ncolour: 3", "got colour"),
+        ("[1]", r"a grid has train, methods, vary, seeds, metrics, measure, got a list"),
+        ("metrics: [mig]\ncolour: 3", "got 'colour'"),
         ("train: {}", "metrics must be a list of values, got None"),
         ("metrics: []", "at least one value of metrics"),
         ("metrics: [mig]\nvary: {rects: 3}", "rects must be a list of values, got 3"),
         ("metrics: [mig]\nvary: {rects: []}", "at least one value of rects"),
         ("metrics: [mig]\nseeds: 0", "at least one value of seeds"),
-        ("metrics: [mig]\nseeds: 1-3", "seeds must be how many there are, or a list of whole numbers, got '1-3'"),
+        (
+            "metrics: [mig]\nseeds: 1-3",
+            "seeds must be how many there are, up to 10000, or a list of whole numbers, got '1-3'",
+        ),
         ("metrics: [mig]\nseeds: [-1]", "seeds must be"),
+        ("metrics: [mig]\nseeds: 1000000000", "seeds must be how many there are, up to 10000"),
+        ("metrics: [mig]\nseeds: 10000\nvary: {rects: [1, 2]}", "at most 10000 runs, got 20000"),
+        (BOMB, "train must name settings with their values, got a list"),
         ("metrics: [mig]\nseeds: [1, 1]", "PS-SC-seed1 twice"),
         ("metrics: [mig]\ntrain: 3", "train must name settings with their values, got 3"),
         ("metrics: [mig]\nmethods: {a: 3}", "a must name settings with their values, got 3"),
