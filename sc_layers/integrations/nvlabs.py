@@ -146,12 +146,12 @@ def _try_on_a_generator(arguments: Mapping[str, Any], options: ConstrictionOptio
 
 
 def _check_parts(generator: nn.Module) -> None:
-    """Refuse a generator that the loss can't be wrapped for, such as eg3d's, whose mapping and synthesis are methods."""
+    """Refuse a generator whose loss can't be wrapped, such as eg3d's, whose mapping and synthesis are methods."""
     parts = [name for name in ("mapping", "synthesis") if not isinstance(getattr(generator, name, None), nn.Module)]
     if parts:
         raise ValueError(
-            f"{type(generator).__name__} has no module {' and no module '.join(parts)}, which this training needs: take "
-            "attach_spatial_constriction and PerceptualSimplicityLoss in its own loop"
+            f"{type(generator).__name__} has no module {' and no module '.join(parts)}, which this training needs: "
+            "take attach_spatial_constriction and PerceptualSimplicityLoss in its own loop"
         )
 
 

@@ -64,8 +64,8 @@ class Grid:
         measure: options of `sc-layers metrics`, by name; the images are those of the training if not said otherwise.
 
     Raises:
-        ValueError: an option that the sweep gives itself, no metric, method, value or seed, over 10,000 runs, or two of one
-            name.
+        ValueError: an option that the sweep gives itself, no metric, method, value or seed, over 10,000 runs, or two
+            of one name.
     """
 
     metrics: Sequence[str]
