@@ -68,7 +68,8 @@ class BackgroundCheck:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
+        # Not by SIGTERM, which the process would handle as the training does, from which it was forked.
+        self._process.kill()
         self._process.join()
 
     def raise_if_damaged(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,10 @@ def test_a_sweep_goes_on_where_it_stopped_notes_failures_and_makes_tables(tmp_pa
     content["methods"]["broken"] = {"data": str(tmp_path / "nowhere")}
     content["train"]["kimg"] = 0.016
     grid.write_text(yaml.safe_dump({**content, "seeds": [0]}))
+    handler = signal.getsignal(signal.SIGTERM)
     result = run("sweep", grid, "--outdir", outdir, "--cpus", "2", "--gpu-share", "0")
     assert result.exit_code == 1
+    assert signal.getsignal(signal.SIGTERM) is handler  # which Ray replaces
     assert "2 runs finished, 1 failed" in result.output
     assert "nowhere" in next(line for line in result.stderr.splitlines() if "broken-seed0: failed: " in line)
     before = {path: path.stat().st_mtime_ns for path in outdir.glob("[!b]*/result.json")}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,10 +58,15 @@ def test_a_check_of_whole_pictures_finishes_in_silence(tmp_path: Path) -> None:
         check.raise_if_damaged()
 
 
-def test_a_check_that_is_left_leaves_no_process() -> None:
-    with BackgroundCheck(_Slow()) as check:
-        process = check._process
-        assert process.is_alive()
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, lambda number, frame: None], ids=["default", "noted"])
+def test_a_check_that_is_left_leaves_no_process(handler: Any) -> None:
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with BackgroundCheck(_Slow()) as check:
+            process = check._process
+            assert process.is_alive()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert not process.is_alive()
 
 
