@@ -78,8 +78,7 @@ def _correlations(
 
 
 def _plot(results: list[Any], kind: str, path: Path, metric: str) -> None:
-    from ..files import write_file
-    from ..images import figure_bytes
+    from ..images import save_figure
     from ..metrics.registry import check_names
     from ..sweep.figures import plot_ranking, plot_settings
     from ..sweep.tables import rows_of
@@ -92,5 +91,5 @@ def _plot(results: list[Any], kind: str, path: Path, metric: str) -> None:
     else:
         figure = plot_settings(rows_of(results, kind), kind)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, figure_bytes(figure))
+    save_figure(figure, path)
     click.echo(f"plot in {path}", err=True)
