@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,7 +36,11 @@ class Directions:
 
     def coordinates(self, w: Tensor) -> Tensor:
         """The codes [N, K] of w [N, W], by least squares."""
-        return (w - self.mean) @ torch.linalg.pinv(self.steps)
+        return (w - self.mean) @ self._inverse
+
+    @cached_property
+    def _inverse(self) -> Tensor:
+        return torch.linalg.pinv(self.steps)
 
     def moved(self, ws: Tensor, codes: Tensor) -> Tensor:
         """w that has other codes, and is else as it was.
@@ -54,7 +59,9 @@ class Directions:
         return moved
 
     def to(self, device: torch.device | str) -> Directions:
-        """The same on a `device`."""
+        """The same on a `device`; itself where it is there already."""
+        if self.steps.device == torch.device(device):
+            return self
         return dataclasses.replace(self, steps=self.steps.to(device), mean=self.mean.to(device))
 
     def to_dict(self) -> dict[str, Any]:

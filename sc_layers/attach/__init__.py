@@ -19,8 +19,10 @@ from .constriction import constriction_parameters as constriction_parameters
 from .constriction import copy_constriction as copy_constriction
 from .constriction import detach_spatial_constriction as detach_spatial_constriction
 from .directed import DirectedGenerator as DirectedGenerator
-from .directed import Space as Space
 from .directed import find_directions as find_directions
+from .spaces import ForeignSpace as ForeignSpace
+from .spaces import OwnSpace as OwnSpace
+from .spaces import Space as Space
 from .views import AttachedGenerator as AttachedGenerator
 from .views import AttachedSampler as AttachedSampler
 from .views import SeededGenerator as SeededGenerator

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attach import AttachedGenerator, DirectedGenerator, SeededGenerator, Space, draw_latent
+from ..attach import AttachedGenerator, DirectedGenerator, ForeignSpace, OwnSpace, SeededGenerator, Space, draw_latent
 from ..directions import Directions
 from ..messages import shown
 from ..models.latents import check_latents, codes_of_seed, recorded_latents
@@ -147,9 +147,9 @@ def _directed(
 
 def _space(network: Any, latents: str, path: str | Path, code: str | Path | None, label: int | None) -> Space:
     if isinstance(network, NetworkRecord):
-        return Space(*_rebuilt(network, path, code, label))
+        return ForeignSpace(*_rebuilt(network, path, code, label))
     _refuse_class(label, path)
-    return Space(network, latents=latents)
+    return OwnSpace(network, latents)
 
 
 def _refuse_class(label: int | None, path: str | Path) -> None:
