@@ -114,7 +114,7 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
-    help="Convolutions compute in this; bf16 is fast on cards, and on CPUs with AMX.",
+    help="Convolutions compute in this; bf16 is fast on cards, and on CPUs with AMX or AVX-512 BF16.",
 )
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option(
