@@ -9,7 +9,8 @@ median over neighbouring runs, so that a busy machine disturbs both. A step coun
     python benchmarks/bench_training.py --device cuda [--json FILE]
 
 On CUDA, without `--preset`, it measures the CelebA preset at 128 pixels and the shapes3d preset, in under a minute:
-images/s, kernels a step, the share of time in which the GPU is busy, layout conversions, peak memory.
+images/s, kernels a step, the share of time in which the GPU is busy, layout conversions, peak memory; with CUDA graphs and
+without ("eager").
 """
 
 from __future__ import annotations
@@ -254,7 +255,10 @@ def measure(
     """
     preset = wide(network_preset(preset_name), channels)
     config = training_preset(preset_name).replace(batch=batch, batch_per_pass=batch, d_reg_interval=R1_INTERVAL)
-    states = {name: start(preset, config.replace(precision=name), device) for name in precisions}
+    contestants = {name: config.replace(precision=name) for name in precisions}
+    if device.type == "cuda":
+        contestants |= {f"{name} eager": config.replace(precision=name, cuda_graphs=False) for name in precisions}
+    states = {name: start(preset, settings, device) for name, settings in contestants.items()}
     training = PlainTraining(start(preset, config, device))
     for state in states.values():
         for network in (state.G, state.D, state.Q, state.G_ema):
@@ -290,7 +294,7 @@ def measure(
 
 def print_row(row: dict[str, Any]) -> None:
     width = "" if row["channels"] is None else f" {row['channels']} channels"
-    text = f"{row['preset']}{width} B={row['batch']:<3d} {row['contestant']:6s}"
+    text = f"{row['preset']}{width} B={row['batch']:<3d} {row['contestant']:10s}"
     text += f" {row['ms']:9.1f} ms {row['images_per_second']:9.1f} images/s {row['speedup']:6.2f} x plain"
     if "kernels" in row:
         text += f" {row['kernels']:6d} kernels {row['conversions']:5d} conversions"

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 _SOURCE = ("data", "resolution", "preset", "crop", "background")
 _MODULES = ("module_list", "mask", "rects", "codes")
-_NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass")  # to what is learned
+# To what is learned.
+_NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass", "cuda_graphs")
 
 _GRACE = 2  # seconds for the process that tells why it fails to end first: the launcher ends all when one has ended
 
@@ -115,6 +116,11 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
     help="Convolutions compute in this; bf16 is fast on cards, and on CPUs with AMX or AVX-512 BF16.",
+)
+@click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    default=None,
+    help="Give a card each pass through the networks as one CUDA graph, not kernel by kernel.  [default: on]",
 )
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images.")
 @click.option(
@@ -506,6 +512,8 @@ def _resumed_training(
 
 
 def _describe(state: TrainingState, dataset: Dataset, place: _Place) -> None:
+    from ..training.graphs import obstacle
+
     def size(network: nn.Module | None) -> str:
         return f"{sum(p.numel() for p in network.parameters()):,}" if network is not None else "none"
 
@@ -514,4 +522,7 @@ def _describe(state: TrainingState, dataset: Dataset, place: _Place) -> None:
         place.tell(f"note: {note}")
     if dataset.label_file is not None:
         place.tell(f"note: {dataset.label_file} is not read: training uses no labels")
+    reason = obstacle(state.config, state.processes)
+    if place.device.type == "cuda" and state.config.cuda_graphs and reason is not None:
+        place.tell(f"note: no CUDA graphs, since {reason}")
     place.tell(f"parameters: G {size(state.G)}, D {size(state.D)}, Q {size(state.Q)}; {state.G.num_codes} codes")

@@ -54,6 +54,7 @@ class TrainingConfig:
         augment_kimg: thousands of images in which "ada" can go from probability 0 to 1.
         freeze_d: so many of the discriminator's blocks, from the image on, keep their weights: for fine-tuning.
         channels_last: keep features in channels_last memory format.
+        cuda_graphs: record the passes through the networks as CUDA graphs where a card trains and `obstacle` is None.
         precision: what convolutions compute in, "fp32", "tf32", "bf16" or "fp16"; statistics, gates, losses, R1,
             averages and parameters are float32. "tf32", PyTorch's own default, is float32 where there is no such card.
         tick_kimg: thousands of images between two lines of statistics.
@@ -90,6 +91,7 @@ class TrainingConfig:
     augment_kimg: float = 500
     freeze_d: int = 0
     channels_last: bool = True
+    cuda_graphs: bool = True
     precision: str = "tf32"
     tick_kimg: float = 4
     snapshot_kimg: float = 100

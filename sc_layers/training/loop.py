@@ -30,7 +30,6 @@ from .step import TrainingState, training_step
 PICTURE_COLUMNS = 8
 PICTURE_ROWS = 6
 MOST_SKIPPED_STEPS = 20  # in a row
-
 SKIPPED_SHARE = 0.05  # of the updates between two lines of statistics
 
 SnapshotHook = Callable[[TrainingState, Path], object]
@@ -90,7 +89,7 @@ class _Statistics:
     def __init__(self, state: TrainingState) -> None:
         self._state = state
         self._start, self._seen, self._waited, self._paused = time.perf_counter(), state.images_seen, 0.0, 0.0
-        self._updates, self._skipped = state.updates, state.skipped_updates
+        self._updates, self._skipped = state.updates, int(state.skipped_updates)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -121,7 +120,8 @@ class _Statistics:
         """
         state = self._state
         now, seen = time.perf_counter(), state.images_seen
-        skipped, updates = state.skipped_updates - self._skipped, state.updates - self._updates
+        skipped_updates = int(state.skipped_updates)
+        skipped, updates = skipped_updates - self._skipped, state.updates - self._updates
         if skipped >= MOST_SKIPPED_STEPS and skipped > SKIPPED_SHARE * 2 * updates:  # of G and D in each step
             raise DivergedError(
                 f"the training has diverged: in the last {updates} steps, up to {seen} images, {skipped} updates were "
@@ -133,7 +133,7 @@ class _Statistics:
             "images_per_second": (seen - self._seen) / trained,
             "data_waiting_share": self._waited / trained,
             "snapshot_seconds": self._paused,
-            "skipped_updates": state.skipped_updates,
+            "skipped_updates": skipped_updates,
             "learning_rate": state.config.learning_rate,
             "timestamp": time.time(),
             **{name: float(torch.stack(values).mean()) for name, values in state.losses.items()},
@@ -142,25 +142,23 @@ class _Statistics:
             line["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         state.losses.clear()
         self._start, self._seen, self._waited, self._paused = now, seen, 0.0, 0.0
-        self._updates, self._skipped = state.updates, state.skipped_updates
+        self._updates, self._skipped = state.updates, skipped_updates
         return line
 
 
-class _Patience:
-    """Ends a training that has diverged: whose updates are skipped, step after step, for gradients not finite."""
+def _check_progress(state: TrainingState) -> None:
+    """End a training that has diverged: whose updates are skipped, step after step, for gradients not finite.
 
-    def __init__(self, state: TrainingState) -> None:
-        self._skipped, self._steps = state.skipped_updates, 0
+    Only every so many steps, since a card has to be waited for.
 
-    def check(self, state: TrainingState) -> None:
-        """To be called after every step."""
-        self._steps = self._steps + 1 if state.skipped_updates > self._skipped else 0
-        self._skipped = state.skipped_updates
-        if self._steps == MOST_SKIPPED_STEPS:
-            raise DivergedError(
-                f"the training has diverged: in {self._steps} steps in a row, up to {state.images_seen} images, "
-                "gradients were not finite"
-            )
+    Raises:
+        DivergedError: an update was skipped in each of the last so many steps.
+    """
+    if state.updates % MOST_SKIPPED_STEPS == 0 and state.skipped_in_a_row >= MOST_SKIPPED_STEPS:
+        raise DivergedError(
+            f"the training has diverged: in {int(state.skipped_in_a_row)} steps in a row, up to {state.images_seen} "
+            "images, gradients were not finite"
+        )
 
 
 class Pictures:
@@ -357,7 +355,8 @@ def train(
 
     Raises:
         ValueError: the training is at its end already, or an image is damaged.
-        DivergedError: gradients were not finite in 20 steps in a row, or in 5 % of the updates of a line of statistics.
+        DivergedError: gradients were not finite in 20 steps in a row or more, or in 5 % of the updates of a line of
+            statistics.
         Interrupted: by SIGINT or SIGTERM.
         RuntimeError: another process trains in the folder.
         ProcessLost: one of the processes that share the training has ended by itself.
@@ -380,13 +379,13 @@ def train(
         bar = stack.enter_context(_progress_bar(state, total, progress and processes.is_first))
         if processes.is_first and dataset.decodes and not skip_bad:
             check = stack.enter_context(BackgroundCheck(dataset))
-        statistics, patience = _Statistics(state), _Patience(state)
+        statistics = _Statistics(state)
         stream = statistics.timed(_real_images(state, dataset, memory_format, workers, skip_bad))
         while True:
             try:
                 images = run.next_images(stream, check, signals)
                 statistics.add(training_step(state, images))
-                patience.check(state)
+                _check_progress(state)
                 bar.update(config.batch)
                 finished = state.images_seen >= total
                 if finished or _is_due(state, config.tick_kimg):

@@ -8,22 +8,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def are_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no entry of `tensors`, of any shapes, is infinite or not-a-number."""
-    return bool(torch.isfinite(nn.utils.get_total_norm(tensors, norm_type=math.inf)))
+def finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Whether no entry of `tensors`, of any shapes, is infinite or not-a-number: a 0-d bool, on their device."""
+    return torch.isfinite(nn.utils.get_total_norm(tensors, norm_type=math.inf))
 
 
-class Adam(torch.optim.Adam):
+class Adam(torch.optim.Optimizer):
     """Adam in TensorFlow's form, which skips an update whose gradient is not finite.
 
     `p <- p - lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps)`: eps stays outside of the bias correction.
-    PyTorch's form equals it with `eps / sqrt(1 - beta2^t)` in place of `eps`, which is what this class sets before
-    each update. All parameters form one group, for a single step counter and a single check of the gradients.
+    All parameters form one group, for a single step counter and a single check of the gradients. Both stay on the
+    device, which nothing waits for; gradients stay where they are, so that a CUDA graph can add to them.
 
     Args:
-        params: the parameters.
+        params: the parameters, of one device.
         lr: learning rate.
         betas: decay of the first and second moment.
         eps: added to the root of the second moment.
@@ -32,26 +35,74 @@ class Adam(torch.optim.Adam):
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], eps: float) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
         (self._group,) = self.param_groups
-        self._group["base_eps"] = eps
-        self._group["updates"] = 0
+        device = self._group["params"][0].device
+        self._group["updates"] = torch.zeros((), device=device)
+        # PyTorch's form corrects both moments itself. After infinitely many steps its corrections are 1.
+        self._steps = torch.full((), math.inf, device=device)
 
-    def update(self) -> bool:
-        """Apply the gradients unless one of them is not finite; returns whether they were applied.
+    def zero_grad(self, set_to_none: bool = False) -> None:
+        """Set all gradients to 0, in place.
 
-        A parameter that the loss does not depend on has the gradient 0, which lets its second moment decay.
+        Raises:
+            ValueError: `set_to_none` is True.
         """
+        if set_to_none:
+            raise ValueError("the gradients of this optimiser stay where they are: set_to_none must be False")
+        torch._foreach_zero_(self._gradients())
+
+    def _gradients(self) -> list[Tensor]:
+        """Gradients, in the memory format of their parameters; 0 where a loss does not depend on one."""
         for parameter in self._group["params"]:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        if not are_finite(parameter.grad for parameter in self._group["params"]):
-            return False
-        self._group["updates"] += 1
-        correction = 1 - self._group["betas"][1] ** self._group["updates"]
-        self._group["eps"] = self._group["base_eps"] / math.sqrt(correction)
-        self.step()
-        return True
+            parameter.grad = _laid_out_as(parameter, parameter.grad)
+        return [parameter.grad for parameter in self._group["params"] if parameter.grad is not None]
+
+    def _moments(self, name: str) -> list[Tensor]:
+        for parameter in self._group["params"]:
+            state = self.state[parameter]
+            state[name] = _laid_out_as(parameter, state[name] if name in state else torch.zeros_like(parameter))
+        return [self.state[parameter][name] for parameter in self._group["params"]]
+
+    def _rate(self) -> Tensor:
+        """The learning rate with the bias corrections of the update that is next."""
+        updates = self._group["updates"] + 1
+        of_first, of_second = (_correction(beta, updates) for beta in self._group["betas"])
+        return self._group["lr"] * of_second.sqrt() / of_first
+
+    @torch.no_grad()
+    def update(self) -> Tensor:
+        """Apply the gradients unless one of them is not finite.
+
+        A parameter that the loss does not depend on has the gradient 0, which lets its second moment decay.
+
+        Returns:
+            Whether they were skipped, 0-d, 0.0 or 1.0, on the parameters' device.
+        """
+        gradients = self._gradients()
+        skipped = 1 - finite(gradients).float()
+        beta1, beta2 = self._group["betas"]
+        adam(
+            list(self._group["params"]),
+            gradients,
+            self._moments("exp_avg"),
+            self._moments("exp_avg_sq"),
+            [],
+            [self._steps] * len(gradients),
+            fused=True,
+            found_inf=skipped,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=self._rate(),
+            weight_decay=0.0,
+            eps=self._group["eps"],
+            maximize=False,
+        )
+        self._group["updates"] += 1 - skipped
+        return skipped
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take moments and counters from the `state_dict` of another optimiser of this class; settings stay ours.
@@ -60,25 +111,38 @@ class Adam(torch.optim.Adam):
             ValueError: it belongs to parameters of other shapes or number, or lacks something.
         """
         self._check(state_dict)
-        settings = {name: self._group[name] for name in ("lr", "betas", "base_eps")}
-        super().load_state_dict(state_dict)
+        (group,), moments = state_dict["param_groups"], state_dict["state"]
+        self._group["updates"].fill_(float(group["updates"]))
+        own = {name: value for name, value in self._group.items() if name != "params"}
+        taken = {index: {name: moments[index][name] for name in _MOMENTS} for index in moments}
+        super().load_state_dict({"state": taken, "param_groups": [own | {"params": group["params"]}]})
         (self._group,) = self.param_groups
-        self._group.update(settings)
+        self._group.update(own)
 
     def _check(self, state_dict: Any) -> None:
         groups = state_dict.get("param_groups") if isinstance(state_dict, dict) else None
         moments = state_dict.get("state") if isinstance(state_dict, dict) else None
         if not isinstance(groups, list) or len(groups) != 1 or not isinstance(moments, dict):
             raise ValueError("no state of an optimiser with one group of parameters")
-        for name in ("updates", "base_eps"):
-            if not isinstance(groups[0], dict) or not isinstance(groups[0].get(name), (int, float)):
-                raise ValueError(f"the state of an optimiser lacks {name}")
+        updates = groups[0].get("updates") if isinstance(groups[0], dict) else None
+        if not isinstance(updates, (int, float)) and not (isinstance(updates, Tensor) and updates.numel() == 1):
+            raise ValueError("the state of an optimiser lacks updates")
         for index, parameter in enumerate(self._group["params"]):
-            entry = moments.get(index, {} if groups[0]["updates"] == 0 else None)
-            for name in ("exp_avg", "exp_avg_sq") if entry != {} else ():
+            entry = moments.get(index, {} if updates == 0 else None)
+            for name in _MOMENTS if entry != {} else ():
                 moment = entry.get(name) if isinstance(entry, dict) else None
                 if not isinstance(moment, Tensor) or moment.shape != parameter.shape:
                     raise ValueError(f"the state of an optimiser does not fit its parameter {index}: {name}")
+
+
+def _correction(beta: float, updates: Tensor) -> Tensor:
+    """`1 - beta^updates`, to the last digit for few updates too."""
+    return -torch.expm1(updates * math.log(beta)) if beta else torch.ones_like(updates)
+
+
+def _laid_out_as(parameter: Tensor, values: Tensor) -> Tensor:
+    """`values` in the memory format of `parameter`: the fused update goes through both as they lie in memory."""
+    return values if values.stride() == parameter.stride() else torch.empty_like(parameter).copy_(values)
 
 
 def lazy_adam(params: Iterable[nn.Parameter], lr: float, beta2: float, eps: float, interval: int) -> Adam:
@@ -100,7 +164,5 @@ def lazy_adam(params: Iterable[nn.Parameter], lr: float, beta2: float, eps: floa
 def average_into(average: nn.Module, source: nn.Module, beta: float) -> None:
     """Exponential moving average: `average <- source + beta * (average - source)`; buffers are copied."""
     with torch.no_grad():
-        averaged: list[Tensor] = list(average.parameters())
-        torch._foreach_lerp_(averaged, list(source.parameters()), 1 - beta)
-        for target, buffer in zip(average.buffers(), source.buffers(), strict=True):
-            target.copy_(buffer)
+        torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 1 - beta)
+        torch._foreach_copy_(list(average.buffers()), list(source.buffers()))

@@ -24,7 +24,7 @@ from ..checkpoints.write import pt_content
 from ..files import write_file
 from ..messages import shown
 from .config import TrainingConfig
-from .optimizer import are_finite
+from .optimizer import finite
 from .processes import Processes
 from .step import TrainingState
 
@@ -41,7 +41,7 @@ class DivergedError(RuntimeError):
 def _check_finite(state: TrainingState) -> None:
     for name in NETWORKS:
         network = getattr(state, name)
-        if network is not None and not are_finite(network.parameters()):
+        if network is not None and not finite(network.parameters()):
             raise DivergedError(f"after {state.images_seen} images {name} has weights that are not finite: not written")
 
 
@@ -94,7 +94,7 @@ def save_checkpoint(run_dir: Path, state: TrainingState, meta: dict[str, Any], k
     }
     meta = meta | {"images_seen": state.images_seen, "training": state.config.to_dict()}
     training = {
-        **{name: getattr(state, name) for name in _COUNTERS},
+        **{name: int(getattr(state, name)) for name in _COUNTERS},
         "losses": {name: torch.stack(values).cpu() for name, values in state.losses.items()},
         "g_optimizer": state.g_optimizer.state_dict(),
         "d_optimizer": state.d_optimizer.state_dict(),
@@ -259,7 +259,7 @@ class _Found:
         if "Q" not in self.networks and config.model != "gan":
             raise ValueError(f"cannot resume model {config.model!r} from {self.path}: it holds no recogniser Q")
         for name, network in self.networks.items():
-            if not are_finite(network.parameters()):
+            if not finite(network.parameters()):
                 raise CheckpointError(f"{self.path}: {name} has weights that are not finite, take an older one")
 
     def _state(
@@ -290,8 +290,8 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
 
 def _restore(state: TrainingState, training: Mapping[str, Any]) -> None:
     """Take up counters, losses and augmentation; random numbers follow from the counters."""
-    for name in _COUNTERS:
-        setattr(state, name, training[name])
+    state.images_seen, state.updates = training["images_seen"], training["updates"]
+    state.skipped_updates.fill_(training["skipped_updates"])
     device = next(state.G.parameters()).device
     losses: dict[str, Tensor] = training["losses"]
     state.losses = {name: list(values.to(device).unbind()) for name, values in losses.items()}

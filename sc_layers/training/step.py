@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from ..models.presets import NetworkPreset
 from ..regularizers import PAIRED, PENALTIES, pair_loss, sharing_partners
 from .augment import Augmentation
 from .config import TrainingConfig
+from .graphs import Graphs, obstacle
 from .optimizer import Adam, average_into, lazy_adam
 from .precision import check_precision, convolution_precision, half_precision, loss_scaler
 from .processes import Processes
@@ -39,8 +41,8 @@ _GENERATOR, _DISCRIMINATOR, _R1 = 0, 1, 2
 class TrainingState:
     """All that changes during a training.
 
-    `Q` and `Q_ema` are None where the model has no recogniser, or no averaged one, `P` where no regulariser looks at
-    pairs of images.
+    What counts skipped updates stays on the device, which nothing waits for. `Q` and `Q_ema` are None where the model
+    has no recogniser, or no averaged one, `P` where no regulariser looks at pairs of images.
     """
 
     config: TrainingConfig
@@ -54,9 +56,11 @@ class TrainingState:
     g_scaler: torch.amp.GradScaler
     d_scaler: torch.amp.GradScaler
     ps_loss: PerceptualSimplicityLoss
+    skipped_updates: Tensor  # of G and D, 0-d
+    skipped_in_a_row: Tensor  # steps with a skipped update, up to the last one, 0-d
+    graphs: Graphs
     images_seen: int = 0
     updates: int = 0
-    skipped_updates: int = 0
     losses: dict[str, list[Tensor]] = field(default_factory=dict)  # since the last line of statistics
     processes: Processes = field(default_factory=Processes)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -123,6 +127,9 @@ class TrainingState:
             ),
             g_scaler=loss_scaler(config.precision, device_type),
             d_scaler=loss_scaler(config.precision, device_type),
+            skipped_updates=torch.zeros((), device=device),
+            skipped_in_a_row=torch.zeros((), device=device),
+            graphs=Graphs(config.cuda_graphs and device_type == "cuda" and obstacle(config, processes) is None),
             processes=processes,
             P=P,
             augmentation=Augmentation(
@@ -232,7 +239,27 @@ def _update(state: TrainingState, optimizer: Adam, scaler: torch.amp.GradScaler 
     if scaler is not None:
         scaler.unscale_(optimizer)
         scaler.update()
-    state.skipped_updates += not optimizer.update()
+    state.skipped_updates += optimizer.update()
+
+
+def _means(names: Iterable[str], passes: Iterable[Sequence[Tensor]]) -> dict[str, Tensor]:
+    """The mean over all passes of each loss, by name."""
+    return {name: torch.stack(losses).mean() for name, losses in zip(names, zip(*passes, strict=True), strict=False)}
+
+
+def _generator_pass(state: TrainingState, codes: Tensor) -> tuple[Tensor, ...]:
+    config = state.config
+    penalties: list[Tensor] = []
+    with _frozen(state.D):
+        with half_precision(config.precision, codes.device.type):
+            code_loss, images = _code_loss(state, codes)
+            loss = generator_loss(state.D(state.augmentation(images)))
+            total = loss.mean() + code_loss.mean()
+        if config.regularizer != "none":
+            penalties.append(_regularization(state, codes))
+            total = total + config.regularizer_weight * penalties[0]
+        state.g_scaler.scale(total / len(state.passes)).backward()
+    return tuple(value.detach().mean() for value in (loss, code_loss, *penalties))
 
 
 def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -245,24 +272,22 @@ def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str,
     Returns:
         Mean losses "loss/G", "loss/codes" and, with a regulariser, "loss/regularizer", 0-d tensors.
     """
-    state.g_optimizer.zero_grad(set_to_none=True)
-    adversarial, code_losses, penalties = [], [], []
-    with _frozen(state.D):
-        for codes_of_pass in codes:
-            with half_precision(state.config.precision, codes_of_pass.device.type):
-                code_loss, images = _code_loss(state, codes_of_pass)
-                loss = generator_loss(state.D(state.augmentation(images)))
-                total = loss.mean() + code_loss.mean()
-            if state.config.regularizer != "none":
-                penalty = _regularization(state, codes_of_pass)
-                total = total + state.config.regularizer_weight * penalty
-                penalties.append(penalty.detach())
-            state.g_scaler.scale(total / len(state.passes)).backward()
-            adversarial.append(loss.detach().mean())
-            code_losses.append(code_loss.detach().mean())
+    state.g_optimizer.zero_grad()
+    run = partial(state.graphs.run, "generator", partial(_generator_pass, state), state.g_optimizer)
+    passes = [run(codes_of_pass) for codes_of_pass in codes]
     _update(state, state.g_optimizer, state.g_scaler)
-    losses = {"loss/G": adversarial, "loss/codes": code_losses, "loss/regularizer": penalties}
-    return {name: torch.stack(values).mean() for name, values in losses.items() if values}
+    return _means(("loss/G", "loss/codes", "loss/regularizer"), passes)
+
+
+def _discriminator_pass(state: TrainingState, passes: int, reals: Tensor, codes: Tensor) -> tuple[Tensor]:
+    with half_precision(state.config.precision, reals.device.type):
+        with torch.no_grad():
+            fakes = state.G(codes)
+        of_reals = state.D(state.augmentation(reals))
+        loss = discriminator_loss(state.D(state.augmentation(fakes)), of_reals).mean()
+    state.augmentation.observe(of_reals)
+    state.d_scaler.scale(loss / passes).backward()
+    return (loss.detach(),)
 
 
 def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -276,19 +301,17 @@ def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: I
     Returns:
         The mean loss "loss/D", a 0-d tensor.
     """
-    state.d_optimizer.zero_grad(set_to_none=True)
-    losses = []
-    for reals_of_pass, codes_of_pass in zip(reals, codes, strict=True):
-        with half_precision(state.config.precision, reals_of_pass.device.type):
-            with torch.no_grad():
-                fakes = state.G(codes_of_pass)
-            of_reals = state.D(state.augmentation(reals_of_pass))
-            loss = discriminator_loss(state.D(state.augmentation(fakes)), of_reals).mean()
-        state.augmentation.observe(of_reals)
-        state.d_scaler.scale(loss / len(reals)).backward()
-        losses.append(loss.detach())
+    state.d_optimizer.zero_grad()
+    run = partial(state.graphs.run, "discriminator", partial(_discriminator_pass, state, len(reals)), state.d_optimizer)
+    passes = [run(*inputs) for inputs in zip(reals, codes, strict=True)]
     _update(state, state.d_optimizer, state.d_scaler)
-    return {"loss/D": torch.stack(losses).mean()}
+    return _means(("loss/D",), passes)
+
+
+def _r1_pass(state: TrainingState, passes: int, reals: Tensor) -> tuple[Tensor]:
+    penalty = r1_penalty(state.D, state.augmentation(reals), state.config.r1_gamma).mean()
+    (penalty * state.config.d_reg_interval / passes).backward()
+    return (penalty.detach(),)
 
 
 def update_r1(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -301,15 +324,14 @@ def update_r1(state: TrainingState, reals: Sequence[Tensor]) -> dict[str, Tensor
     Returns:
         The mean penalty "loss/R1", a 0-d tensor without that weight.
     """
-    state.d_optimizer.zero_grad(set_to_none=True)
-    penalties = []
+    state.d_optimizer.zero_grad()
+    run = partial(state.graphs.run, "R1", partial(_r1_pass, state, len(reals)), state.d_optimizer)
+    passes = []
     for number, reals_of_pass in zip(state.passes, reals, strict=False):
         _seed_pass(state, _R1, number)
-        penalty = r1_penalty(state.D, state.augmentation(reals_of_pass), state.config.r1_gamma).mean()
-        (penalty * state.config.d_reg_interval / len(reals)).backward()
-        penalties.append(penalty.detach())
+        passes.append(run(reals_of_pass))
     _update(state, state.d_optimizer)
-    return {"loss/R1": torch.stack(penalties).mean()}
+    return _means(("loss/R1",), passes)
 
 
 def update_averages(state: TrainingState) -> None:
@@ -349,12 +371,14 @@ def training_step(state: TrainingState, reals: Tensor) -> dict[str, Tensor]:
     """
     config = state.config
     reals_of_passes = reals.split(config.batch_per_pass)
+    skipped_before = state.skipped_updates.clone()
     with convolution_precision(config.precision):
         losses = update_generator(state, _draw_codes(state, _GENERATOR, reals.device))
         update_averages(state)
         losses |= update_discriminator(state, reals_of_passes, _draw_codes(state, _DISCRIMINATOR, reals.device))
         if state.updates % config.d_reg_interval == 0:
             losses |= update_r1(state, reals_of_passes)
+    state.skipped_in_a_row.add_(1).mul_(state.skipped_updates > skipped_before)
     state.processes.average(list(losses.values()))
     state.updates += 1
     state.augmentation.adjust(state.updates, config.batch, state.processes)

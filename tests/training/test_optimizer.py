@@ -32,7 +32,7 @@ def test_adam_is_tensorflows(betas: tuple[float, float], eps: float) -> None:
     optimizer = Adam([parameter], 0.01, betas, eps)
     for gradient in gradients:
         parameter.grad = gradient.clone()
-        assert optimizer.update()
+        assert optimizer.update() == 0
     expected = _tensorflow_adam(start, gradients, 0.01, betas, eps)
     torch.testing.assert_close(parameter.detach().double(), expected, **ROUNDING)
 
@@ -42,10 +42,10 @@ def test_update_with_a_gradient_that_is_not_finite_is_skipped(bad: float) -> Non
     parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))]
     optimizer = Adam(parameters, 0.1, (0.0, 0.99), 1e-8)
     parameters[0].grad, parameters[1].grad = torch.ones(3), torch.tensor([1.0, bad])
-    assert not optimizer.update()
+    assert optimizer.update() == 1
     assert all(torch.equal(p.data, torch.ones_like(p)) for p in parameters)
     parameters[1].grad = torch.ones(2)
-    assert optimizer.update()
+    assert optimizer.update() == 0
     # The skipped update does not count: the first update of Adam with beta1 = 0 moves by the learning rate.
     torch.testing.assert_close(parameters[0].data, torch.full((3,), 0.9))
 
@@ -66,6 +66,46 @@ def test_moments_and_counters_survive_saving_and_loading() -> None:
         return parameter.detach()
 
     assert torch.equal(run(None), run(3))
+
+
+def test_a_state_of_before_counters_were_tensors_is_taken() -> None:
+    parameter = nn.Parameter(torch.zeros(4))
+    optimizer = Adam([parameter], 0.01, (0.0, 0.9), 1e-3)
+    group = {"lr": 1.0, "betas": (0.5, 0.5), "eps": 2.0, "base_eps": 2.0, "updates": 3, "amsgrad": False, "params": [0]}
+    moments = {"step": torch.tensor(3.0), "exp_avg": torch.ones(4), "exp_avg_sq": torch.full((4,), 2.0)}
+    optimizer.load_state_dict({"param_groups": [group], "state": {0: moments}})
+    assert set(optimizer.state[parameter]) == {"exp_avg", "exp_avg_sq"}
+    (now,) = optimizer.param_groups
+    assert (now["lr"], now["betas"], now["eps"], now["updates"]) == (0.01, (0.0, 0.9), 1e-3, 3)
+    assert "base_eps" not in now
+
+
+def test_gradients_are_zeroed_where_they_are() -> None:
+    parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))]
+    optimizer = Adam(parameters, 0.1, (0.0, 0.99), 1e-8)
+    optimizer.zero_grad()
+    before = [parameter.grad for parameter in parameters]
+    parameters[0].sum().backward()
+    assert torch.equal(before[0], torch.ones(3))
+    optimizer.zero_grad()
+    assert all(parameter.grad is gradient for parameter, gradient in zip(parameters, before, strict=True))
+    assert not before[0].any()
+    with pytest.raises(ValueError, match="set_to_none must be False"):
+        optimizer.zero_grad(set_to_none=True)
+
+
+def test_gradients_and_moments_of_another_memory_format_belong_to_the_same_entries() -> None:
+    start, gradients = torch.randn(4, 3, 2, 2), torch.randn(3, 4, 3, 2, 2)
+    results = []
+    for formats in ([torch.contiguous_format] * 3, [torch.channels_last, torch.contiguous_format, torch.channels_last]):
+        parameter = nn.Parameter(start.clone())
+        optimizer = Adam([parameter], 0.01, (0.5, 0.99), 1e-8)
+        for gradient, memory_format in zip(gradients, formats, strict=True):
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)
+            parameter.grad = gradient.clone()
+            optimizer.update()
+        results.append(parameter.detach())
+    assert torch.equal(*results)
 
 
 def test_lazy_correction_of_rate_and_decay() -> None:

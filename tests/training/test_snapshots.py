@@ -96,8 +96,8 @@ def test_settings_that_are_given_hold_and_are_told(run_dir: Path) -> None:
     fresh = tiny_state(TINY.replace(**changes))
     for name in ("g_optimizer", "d_optimizer"):
         ours, expected = (getattr(state, name).param_groups[0] for state in (resumed.state, fresh))
-        assert {key: ours[key] for key in ("lr", "betas", "base_eps")} == {
-            key: expected[key] for key in ("lr", "betas", "base_eps")
+        assert {key: ours[key] for key in ("lr", "betas", "eps")} == {
+            key: expected[key] for key in ("lr", "betas", "eps")
         }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
@@ -208,3 +209,40 @@ def test_gradients_of_passes_add_up_to_those_of_the_batch() -> None:
     update_discriminator(many, [reals], [codes])
     for p, q in zip(one.D.parameters(), many.D.parameters(), strict=True):
         torch.testing.assert_close(p, q, **SAME_FORMULA[torch.float32])
+
+
+class _Waits(TorchDispatchMode):
+    """Notes operations whose result the host must know, for which it would have to wait for a card."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "equal", "nonzero", "masked_select"):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("model", ["ps_sc", "info_gan", "gan"])
+def test_no_step_needs_to_know_a_result(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_hot(dims: Tensor, count: int) -> Tensor:  # PyTorch's looks at its argument, though not on a card
+        return (dims[:, None] == torch.arange(count)).long()
+
+    monkeypatch.setattr(nn.functional, "one_hot", one_hot)
+    state = tiny_state(TINY.replace(model=model, d_reg_interval=1))
+    with _Waits() as waits:
+        for _ in range(2):
+            training_step(state, torch.rand(TINY.batch, 3, 32, 32) * 2 - 1)
+    assert waits.seen == []
+
+
+def test_steps_in_a_row_that_skipped_an_update_are_counted() -> None:
+    state = tiny_state()
+    counts = []
+    for good in (True, False, False, True):
+        reals = torch.full((TINY.batch, 3, 32, 32), 0.5 if good else float("nan"))
+        training_step(state, reals)
+        counts.append(int(state.skipped_in_a_row))
+    assert counts == [0, 1, 2, 0]
+    assert state.skipped_updates == 3  # of R1 too in the third step
