@@ -9,8 +9,8 @@ median over neighbouring runs, so that a busy machine disturbs both. A step coun
     python benchmarks/bench_training.py --device cuda [--json FILE]
 
 On CUDA, without `--preset`, it measures the CelebA preset at 128 pixels and the shapes3d preset, in under a minute:
-images/s, kernels a step, the share of time in which the GPU is busy, layout conversions, peak memory; with CUDA graphs and
-without ("eager").
+images/s, kernels a step, the share of time in which the GPU is busy, layout conversions, peak memory; with CUDA graphs
+and without ("eager").
 """
 
 from __future__ import annotations

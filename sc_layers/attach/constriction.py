@@ -37,13 +37,13 @@ def _find_adapter(
     for adapter in ADAPTERS:
         if adapter.matches(generator):
             return adapter
+    two_part = NamedTwoPartAdapter(layers, example_inputs)
+    if two_part.matches(generator):
+        return two_part
     if layers is None:
         examples = [adapter.examples for adapter in ADAPTERS]
         known = "; ".join([*examples, NamedTwoPartAdapter.examples, NamedLayersAdapter.examples])
         raise ValueError(f"{type(generator).__name__} is no generator of a known code base. Known: {known}")
-    two_part = NamedTwoPartAdapter(layers, example_inputs)
-    if two_part.matches(generator):
-        return two_part
     if example_inputs:
         width: Any = _width_of(example_inputs[0])
     else:
@@ -107,9 +107,11 @@ def attach_spatial_constriction(
     """Add spatially constricted codes to an existing generator, in place (Eq. 1-7 inside a foreign network).
 
     Known are the generators of NVlabs stylegan2-ada-pytorch, stylegan3 and eg3d (give the whole TriPlaneGenerator),
-    rosinality stylegan2-pytorch, lucidrains stylegan2-pytorch and of forks that kept their names; any other module
-    needs `layers`. Afterwards z and w are wider by `num_codes`; z or w of the old width stand for codes 0. The features
-    are constricted after a resolution's last convolution, before its ToRGB.
+    rosinality stylegan2-pytorch, lucidrains stylegan2-pytorch and of forks that kept their names. In any other with
+    modules `mapping` and `synthesis`, such as projected-gan's FastGAN, a resolution's last part of synthesis that
+    returns features is taken; a module without needs `layers`. Afterwards z and w are wider by `num_codes`; z or w of
+    the old width stand for codes 0. The features are constricted after a resolution's last convolution, before its
+    ToRGB.
 
     In training mode no gradient reaches codes through w, so that path-length regularisation leaves them alone: call
     `eval()` on the generator to optimise codes, or see `codes_in_path_length`.

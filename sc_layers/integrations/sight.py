@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def write_numbers(numbers: Mapping[str, float], folder: Path, step: int) -> None
 def draw_sheet(generator: nn.Module, path: Path) -> None:
     """Sweep every code of one fixed z, a row each with its mask at the end, labelled by code, layer and gain.
 
+    A generator whose images are not finite gets a warning in place of the sheet: the training is not ours to end.
+
     Args:
         generator: attached.
         path: the PNG file to write.
@@ -74,4 +77,9 @@ def draw_sheet(generator: nn.Module, path: Path) -> None:
         f"code {code}\n{name}\ngain {gain:.2f}"
         for code, (name, gain) in enumerate(zip(names, gains(generator), strict=True))
     ]
-    save_png(sweep_codes(view, view.z.new_zeros(record.num_codes)).sheet(labels), path)
+    try:
+        sweep = sweep_codes(view, view.z.new_zeros(record.num_codes))
+    except ValueError as error:
+        warnings.warn(f"{path} is not drawn: {error}", stacklevel=2)
+    else:
+        save_png(sweep.sheet(labels), path)

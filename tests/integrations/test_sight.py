@@ -32,6 +32,14 @@ def test_a_labelled_sheet_has_a_row_a_code_and_ends_with_the_mask(generator: Ada
     assert (right == right[..., :1]).all(), "masks are grey"
 
 
+def test_images_that_are_not_finite_get_a_warning_not_a_sheet(generator: AdaLikeGenerator, tmp_path: Path) -> None:
+    with torch.no_grad():
+        generator.synthesis.b4.conv1.weight.fill_(float("nan"))
+    with pytest.warns(UserWarning, match=r"codes.png is not drawn: .* 21 of 21 images"):
+        draw_sheet(generator, tmp_path / "codes.png")
+    assert not list(tmp_path.iterdir())
+
+
 def test_gains_are_clamped_and_listed_coarse_to_fine(generator: AdaLikeGenerator) -> None:
     first, second = constriction_layers(generator)
     first.mask_gain.data = torch.tensor([-0.5, 0.25])

@@ -351,6 +351,47 @@ def feature_shapes(generator: nn.Module, names: Sequence[str], inputs: Sequence[
     return shapes
 
 
+def feature_names(generator: nn.Module, network: str, inputs: Sequence[Any]) -> list[str]:
+    """Run `generator(*inputs)` once and see which parts of one of its networks return features, in this order.
+
+    Args:
+        generator: runs the network once.
+        network: its dotted name. Its parts are its children, and those of lists among them.
+        inputs: for one sample.
+
+    Returns:
+        Dotted names of the parts that return square features, but not the images.
+    """
+    parts = _parts(generator.get_submodule(network), network)
+    shapes: dict[str, torch.Size] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            features = output[0] if isinstance(output, tuple) else output
+            if isinstance(features, Tensor) and features.ndim == 4 and features.shape[2] == features.shape[3]:
+                shapes.pop(name, None)  # the last run of one that runs again counts
+                shapes[name] = features.shape
+
+        return hook
+
+    handles = [part.register_forward_hook(watch(name)) for name, part in parts.items()]
+    try:
+        with untouched(generator):
+            images = first_tensor(generator(*inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name, shape in shapes.items() if shape != images.shape]
+
+
+def _parts(network: nn.Module, name: str) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {}
+    for child, module in network.named_children():
+        listed = isinstance(module, (nn.ModuleList, nn.ModuleDict))
+        found |= _parts(module, f"{name}.{child}") if listed else {f"{name}.{child}": module}
+    return found
+
+
 def _zeros(generator: nn.Module, width: int) -> Tensor:
     parameter = next(generator.parameters())
     return torch.zeros(1, width, device=parameter.device)
@@ -443,14 +484,14 @@ class NamedTwoPartAdapter(Adapter):
     """Generators of modules mapping and synthesis whose inner conventions are unknown; w may be as wide as it likes.
 
     Args:
-        layers: names of the modules that return features.
+        layers: names of the modules that return features; None finds the parts of synthesis that do.
         example_inputs: arguments of the generator for one sample, z first; () stands for z and a zero class.
     """
 
     name = "named-two-part"
-    examples = "any module with modules mapping and synthesis and z_dim, with layers=[modules that return features]"
+    examples = "any module with modules mapping and synthesis and z_dim"
 
-    def __init__(self, layers: Sequence[str], example_inputs: Sequence[Any] = ()) -> None:
+    def __init__(self, layers: Sequence[str] | None, example_inputs: Sequence[Any] = ()) -> None:
         self.layers = layers
         self.example_inputs = example_inputs
 
@@ -470,7 +511,9 @@ class NamedTwoPartAdapter(Adapter):
         return int(z.shape[1]), int(ws.shape[-1])
 
     def sites(self, generator: nn.Module) -> list[Site]:
-        return _named_sites(generator, feature_shapes(generator, self.layers, self._inputs(generator)))
+        inputs = self._inputs(generator)
+        layers = feature_names(generator, "synthesis", inputs) if self.layers is None else self.layers
+        return _named_sites(generator, feature_shapes(generator, layers, inputs))
 
     def install(self, generator: nn.Module, record: Attachment) -> None:
         net = cast(Any, generator)

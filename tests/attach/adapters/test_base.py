@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sc_layers.attach import (
     attach_spatial_constriction,
+    attachment_of,
     detach_spatial_constriction,
     masks_of,
     traverse,
@@ -118,10 +119,14 @@ class FastSynthesis(nn.Module):
         super().__init__()
         self.start = nn.Linear(5, 6 * 16)
         self.feat_8 = nn.ConvTranspose2d(6, 6, 2, 2)
-        self.end = nn.Conv2d(6, 3, 1)
+        self.more = nn.ModuleList([nn.Conv2d(6, 6, 1), nn.ConvTranspose2d(6, 4, 2, 2)])
+        self.end = nn.Conv2d(4, 3, 1)
 
     def forward(self, input: Tensor, c: Tensor) -> Tensor:
-        return self.end(self.feat_8(self.start(input[:, 0]).view(-1, 6, 4, 4)))
+        features = self.feat_8(self.start(input[:, 0]).view(-1, 6, 4, 4))
+        for module in self.more:
+            features = module(features)
+        return self.end(features)
 
 
 class FastLikeGenerator(nn.Module):
@@ -148,7 +153,15 @@ def test_a_generator_whose_w_is_z_is_attached_and_detached() -> None:
     assert (generator.z_dim, generator.w_dim) == (5, 0)
     attach_spatial_constriction(generator, K, layers=["synthesis.feat_8"], init="random")
     assert images_move(lambda z: generator(z, c), wide, K) == [True] * K
-    assert traverse(generator, points=2).shape == (K, 2, 3, 8, 8)
+    assert traverse(generator, points=2).shape == (K, 2, 3, 16, 16)
+
+
+def test_a_generator_of_unknown_conventions_is_attached_by_resolution_after_its_last_part() -> None:
+    generator = FastLikeGenerator().eval()
+    attach_spatial_constriction(generator, 2, [8, 16])
+    assert attachment_of(generator).layers == ("synthesis.more.0", "synthesis.more.1")
+    with pytest.raises(ValueError, match="no resolution 32 can be constricted here; there are 8, 16"):
+        attach_spatial_constriction(FastLikeGenerator().eval(), 2, [32])
 
 
 def test_a_layer_of_unknown_conventions_outside_its_generator_says_what_to_do() -> None:
