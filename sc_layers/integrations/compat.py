@@ -189,7 +189,9 @@ def repair_sampler(sampler: type) -> None:
 
 
 def clear_unset(*inputs: torch.Tensor) -> None:
-    """stylegan2-ada sends memory that was never set through G in training mode; not-a-number there stays in w_avg.
+    """NVlabs' loops send memory that was never set through G in training mode; not-a-number there stays in averages.
+
+    That of w in stylegan2-ada, those of batch normalisation in projected-gan's FastGAN.
 
     Args:
         inputs: latents and labels of that pass, set to 0 in place.

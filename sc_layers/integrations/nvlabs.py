@@ -61,6 +61,7 @@ METRICS = {"tpl_small": "tpl_small_0.3", "tpl_large": "tpl_large_0.3"}
 TPL_LABELS = 4
 DISTANCE_VARIABLE = "SC_LAYERS_TPL_DISTANCE"
 IMAGE_CHANNELS = 3
+_OWN_LOOP = "take attach_spatial_constriction and PerceptualSimplicityLoss in its own loop"
 PAYING_PHASES = ("Gmain", "Gboth")
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -131,7 +132,8 @@ def _try_on_a_generator(arguments: Mapping[str, Any], options: ConstrictionOptio
     """Attach to a generator of the run's size, on the CPU, and forget it.
 
     Raises:
-        ValueError: its resolutions are others than the flags say, or it lacks a part.
+        ValueError: it cannot be made of these arguments, its resolutions are others than the flags say, or it lacks a
+            part.
     """
     size = {
         "c_dim": 0,
@@ -140,7 +142,11 @@ def _try_on_a_generator(arguments: Mapping[str, Any], options: ConstrictionOptio
     }
     construct = importlib.import_module("dnnlib").util.construct_class_by_name
     with torch.random.fork_rng(devices=[]):
-        generator = construct(**arguments["G_kwargs"], **size)
+        try:
+            generator = construct(**arguments["G_kwargs"], **size)
+        except TypeError as error:
+            name = arguments["G_kwargs"].get("class_name")
+            raise ValueError(f"{name} is not made as the generators of NVlabs are ({error}): {_OWN_LOOP}") from error
         _check_parts(generator)
         options.attach(generator)
 
@@ -151,7 +157,7 @@ def _check_parts(generator: nn.Module) -> None:
     if parts:
         raise ValueError(
             f"{type(generator).__name__} has no module {' and no module '.join(parts)}, which this training needs: "
-            "take attach_spatial_constriction and PerceptualSimplicityLoss in its own loop"
+            f"{_OWN_LOOP}"
         )
 
 

@@ -340,6 +340,13 @@ def test_a_pickle_that_was_trained_without_recogniser_goes_on_without(tmp_path: 
 
 
 @pytest.mark.usefixtures("dnnlib")
+def test_a_generator_that_takes_other_arguments_is_refused_by_name() -> None:
+    foreign = arguments(G_kwargs={"class_name": "training.networks.Generator", "NoiseDimension": 64})
+    with pytest.raises(click.UsageError, match=r"training.networks.Generator is not made as .*NoiseDimension"):
+        nvlabs.configure(foreign, {"sc_codes": 4, "sc_res": "16"})
+
+
+@pytest.mark.usefixtures("dnnlib")
 def test_resolutions_that_do_not_exist_are_usage_errors_before_anything_is_written() -> None:
     with pytest.raises(click.UsageError, match="no resolution 64 can be constricted here; there are 4, 8, 16, 32"):
         nvlabs.configure(arguments(), {"sc_codes": 4, "sc_res": "16,64"})
