@@ -85,6 +85,18 @@ def test_nvlabs_runs(name: str, cfg: str, check: str, tmp_path: Path) -> None:
     run(HERE / "nvlabs_checks.py", patched_copy(name, tmp_path), check, tmp_path, cfg)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stylegan2-ada", "stylegan3"])
+def test_a_loop_of_ones_own_trains_and_resumes_by_the_recipe(name: str, tmp_path: Path) -> None:
+    checkout = unpatched_copy(name, tmp_path / name)
+    command = (HERE / "own_loop.py", name, checkout, tmp_path)
+    first, _ = map(float, run(*command).splitlines()[-1].split())
+    _, last = map(float, run(*command, tmp_path / "snapshot-200.pkl").splitlines()[-1].split())
+    assert last < 0.8 * first  # the recogniser has learned to read the codes
+    assert (tmp_path / "codes000000.png").is_file()
+    assert (tmp_path / "snapshot-400.pkl").is_file()
+
+
 # Code bases without a patch of their own: variable, repository, folder in it.
 OTHERS = {
     "eg3d": ("EG3D_DIR", "NVlabs/eg3d", "eg3d"),
