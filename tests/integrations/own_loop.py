@@ -3,7 +3,8 @@
     python own_loop.py CODE_BASE DIRECTORY OUTDIR [SNAPSHOT]
 
 CODE_BASE is stylegan2-ada or stylegan3, DIRECTORY an unpatched checkout of it or of a fork. 50 steps, from SNAPSHOT on
-where one is given; prints the reading errors of the first and the last ten, and leaves a snapshot and a sheet in OUTDIR.
+where one is given; prints the reading errors of the first and the last ten, and leaves a snapshot and a sheet of the
+codes in OUTDIR.
 """
 
 from __future__ import annotations
