@@ -61,6 +61,14 @@ def test_band_gate_opens_at_start_and_closes_at_end() -> None:
     torch.testing.assert_close(F.band_gate(start, end), torch.tensor([0.0, 1.0, 1.0, 0.0, 0.0]))
 
 
+def test_masks_are_in_the_unit_interval_to_the_last_digit() -> None:
+    logits_h, logits_w = (torch.randn(64, 3, 4, 2, 33, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    softmaxes = logits_h.softmax(-1).cumsum(-1)
+    assert softmaxes.max() > 1  # so it is by rounding
+    masks = F.rectangle_masks(logits_h, logits_w)
+    assert 0 <= masks.min() < masks.max() <= 1
+
+
 def test_rectangle_masks_average_the_rectangles() -> None:
     logits_h, logits_w = torch.randn(1, 1, 2, 2, 4), torch.randn(1, 1, 2, 2, 5)
     masks = [F.rectangle_masks(logits_h[:, :, j : j + 1], logits_w[:, :, j : j + 1]) for j in range(2)]

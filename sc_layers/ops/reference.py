@@ -21,9 +21,9 @@ def cumax(logits: Tensor, dim: int = -1) -> Tensor:
         dim: the dimension along which the step rises.
 
     Returns:
-        `cumsum(softmax(logits))` along `dim`, same shape, nondecreasing, in [0, 1] up to rounding.
+        `cumsum(softmax(logits))` along `dim`, same shape, nondecreasing, in [0, 1].
     """
-    return logits.softmax(dim).cumsum(dim)
+    return logits.softmax(dim).cumsum(dim).clamp(max=1)  # by rounding it can end above 1, and masks below 0
 
 
 def band_gate(start_logits: Tensor, end_logits: Tensor, dim: int = -1) -> Tensor:
