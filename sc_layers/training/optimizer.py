@@ -165,4 +165,5 @@ def average_into(average: nn.Module, source: nn.Module, beta: float) -> None:
     """Exponential moving average: `average <- source + beta * (average - source)`; buffers are copied."""
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 1 - beta)
-        torch._foreach_copy_(list(average.buffers()), list(source.buffers()))
+        for target, buffer in zip(average.buffers(), source.buffers(), strict=True):
+            target.copy_(buffer)

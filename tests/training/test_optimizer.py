@@ -121,3 +121,9 @@ def test_average_moves_parameters_and_copies_buffers() -> None:
     average_into(average, source, beta=0.75)
     torch.testing.assert_close(average.weight.data, torch.full((3,), 2.0))
     torch.testing.assert_close(average.running_mean, torch.full((3,), 7.0))
+
+
+def test_a_network_without_buffers_is_averaged() -> None:
+    average, source = nn.Linear(2, 1), nn.Linear(2, 1)
+    average_into(average, source, beta=0.0)
+    torch.testing.assert_close(average.weight, source.weight)
