@@ -32,6 +32,12 @@ FORMATS = ("markdown", "csv", "latex")
 )
 @click.option("--udr", "udr_images", type=click.IntRange(10), help="Correlate UDR too, measured on so many images.")
 @click.option(
+    "--model-centrality",
+    "centrality_votes",
+    type=click.IntRange(10),
+    help="Correlate ModelCentrality too, by so many votes for each pair of seeds.",
+)
+@click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Means with error bars go into this PNG; with correlations, a metric over the rank by TPL.",
@@ -44,6 +50,7 @@ def table(
     form: str,
     min_active: int,
     udr_images: int | None,
+    centrality_votes: int | None,
     plot: Path | None,
     plot_metric: str,
     device: str,
@@ -55,26 +62,22 @@ def table(
     sample.
     """
     from ..sweep import load_results
-    from ..sweep.tables import rows_of, settings_table
+    from ..sweep.tables import correlations, correlations_table, measure_among_seeds, rows_of, settings_table
 
-    if kind != "correlations" and (min_active or udr_images):
-        raise click.UsageError(f"--min-active and --udr go with --kind correlations, got --kind {kind}")
+    if kind != "correlations" and (min_active or udr_images or centrality_votes):
+        raise click.UsageError(
+            f"--min-active, --udr and --model-centrality go with --kind correlations, got --kind {kind}"
+        )
     results = load_results(folder)
     if kind == "correlations":
-        click.echo(_correlations(results, folder, min_active, udr_images, device, form))
+        among = None
+        if udr_images is not None or centrality_votes is not None:
+            among = measure_among_seeds(results, folder, udr_images, centrality_votes, str(pick_device(device)))
+        click.echo(correlations_table(correlations(results, folder, min_active, among), form))
     else:
         click.echo(settings_table(rows_of(results, kind), form))
     if plot is not None:
         _plot(results, kind, plot, plot_metric)
-
-
-def _correlations(
-    results: list[Any], folder: Path, min_active: int, udr_images: int | None, device: str, form: str
-) -> str:
-    from ..sweep.tables import correlations, correlations_table, measure_udr
-
-    scores = None if udr_images is None else measure_udr(results, folder, udr_images, str(pick_device(device)))
-    return correlations_table(correlations(results, folder, min_active, scores), form)
 
 
 def _plot(results: list[Any], kind: str, path: Path, metric: str) -> None:

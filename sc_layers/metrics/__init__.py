@@ -21,6 +21,7 @@ _PUBLIC = {
     "modularity": (".disentanglement.information", "modularity"),
     "irs": (".disentanglement.unsupervised", "irs"),
     "udr": (".disentanglement.unsupervised", "udr"),
+    "model_centrality": (".disentanglement.centrality", "model_centrality"),
     "infomec": (".disentanglement.infomec", "infomec"),
     "dci_es": (".disentanglement.capacity", "dci_es"),
     "rotation_curve": (".rotation", "rotation_curve"),
@@ -36,6 +37,7 @@ __all__ = list(_PUBLIC)
 
 if TYPE_CHECKING:
     from .disentanglement.capacity import dci_es as dci_es
+    from .disentanglement.centrality import model_centrality as model_centrality
     from .disentanglement.infomec import infomec as infomec
     from .disentanglement.information import mig as mig
     from .disentanglement.information import modularity as modularity

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.opening import open_networks
+from ..metrics.disentanglement.centrality import Model, model_centrality
 from ..metrics.disentanglement.labelled import open_factor_data
 from ..metrics.disentanglement.unsupervised import udr
 from ..metrics.ranking import Candidate, CorrelationTable, correlation_table
@@ -188,34 +189,49 @@ def table(head: Sequence[str], body: Sequence[Sequence[Any]], form: str) -> str:
     )
 
 
-def measure_udr(results: Sequence[Result], outdir: Path, num_images: int, device: str = "cpu") -> dict[str, float]:
-    """UDR of each run among those of its setting, on the images that it was trained on.
+def measure_among_seeds(
+    results: Sequence[Result],
+    outdir: Path,
+    udr_images: int | None = None,
+    centrality_votes: int | None = None,
+    device: str = "cpu",
+) -> dict[str, dict[str, float]]:
+    """Scores that compare each run with the others of its setting: UDR, on the images that it learned, ModelCentrality.
 
     Args:
-        results: runs of a sweep; settings with one run that finished have no UDR.
+        results: runs of a sweep; settings with one run that finished have no scores.
         outdir: the sweep's folder.
-        num_images: images on which codes are compared.
-        device: where the recognisers run.
+        udr_images: images on which UDR compares codes; None leaves it out.
+        centrality_votes: votes for each pair in ModelCentrality, and half as many to judge it; None leaves it out.
+        device: where the networks run.
 
     Returns:
-        Scores by the name of the network file below `outdir`.
+        By the name of the network file below `outdir`, scores by "udr" and "model_centrality".
 
     Raises:
         ValueError: a network without a recogniser.
     """
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     for row in rows_of(results):
         if row.selected or len(row.results) < 2:
             continue
         paths = [network_path(result, outdir) for result in row.results]
         networks = [Networks.of(open_networks(path), device) for path in paths]
-        recognizers = [one.recognizer for one in networks if one.recognizer is not None]
-        if len(recognizers) < len(networks):
-            raise ValueError(f"UDR needs recognisers, and {row.method!r} has none in {paths[0].parent}")
-        images = row.results[0].measure
-        data = open_factor_data(images["data"], networks[0].resolution, images.get("bins"), images.get("crop"))
-        scores = udr(recognizers, data, num_samples=num_images, device=device).details["model_scores"]
-        found |= dict(zip(map(str, paths), map(float, scores), strict=True))
+        models = [Model(one.generator, one.recognizer) for one in networks if one.recognizer is not None]
+        if len(models) < len(networks):
+            raise ValueError(f"these scores need recognisers, and {row.method!r} has none in {paths[0].parent}")
+        scores: dict[str, Any] = {}
+        if udr_images is not None:
+            images = row.results[0].measure
+            data = open_factor_data(images["data"], networks[0].resolution, images.get("bins"), images.get("crop"))
+            encoders = [model.encoder for model in models]
+            scores["udr"] = udr(encoders, data, num_samples=udr_images, device=device).details["model_scores"]
+        if centrality_votes is not None:
+            votes = {"num_train": centrality_votes, "num_eval": max(1, centrality_votes // 2)}
+            score = model_centrality(models, latents=networks[0].latents, **votes)
+            scores["model_centrality"] = score.details["model_scores"]
+        for index, path in enumerate(paths):
+            found[str(path)] = {name: float(values[index]) for name, values in scores.items()}
     return found
 
 
@@ -231,15 +247,18 @@ def network_path(result: Result, outdir: Path) -> Path:
 
 
 def correlations(
-    results: Sequence[Result], outdir: Path, min_active: int = 0, udr_scores: Mapping[str, float] | None = None
+    results: Sequence[Result],
+    outdir: Path,
+    min_active: int = 0,
+    among_seeds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> CorrelationTable:
-    """Spearman's rank correlation of TPL, UDR and each supervised metric with the supervised ones (Table 1).
+    """Spearman's rank correlation of TPL, other scores and each supervised metric with the supervised ones (Table 1).
 
     Args:
         results: runs of a sweep.
         outdir: the sweep's folder.
         min_active: adds a row over the models with at least so many active codes.
-        udr_scores: what `measure_udr` returned; the runs without one are left out of all rows.
+        among_seeds: what `measure_among_seeds` returned; the runs without scores are left out of all rows.
 
     Raises:
         ValueError: the runs have no TPL or no supervised metric in common, or fewer than two finished.
@@ -256,12 +275,11 @@ def correlations(
         )
     candidates = []
     for result in finished:
-        name, scores = str(network_path(result, outdir)), dict(result.scores)
-        if udr_scores is not None and name in udr_scores:
-            scores["udr"] = udr_scores[name]
-        if udr_scores is None or "udr" in scores:
+        name = str(network_path(result, outdir))
+        if among_seeds is None or name in among_seeds:
+            scores = {**result.scores, **(among_seeds or {}).get(name, {})}
             candidates.append(Candidate(name, result.scores[tpl], result.num_active or 0, scores=scores))
-    others = [*(["udr"] if udr_scores is not None else []), *against]
+    others = [*next(iter((among_seeds or {}).values()), {}), *against]
     return correlation_table(candidates, against, (0, min_active) if min_active else (0,), others)
 
 

@@ -49,6 +49,7 @@ def test_every_kind_has_a_plot(folder: Path, tmp_path: Path, kind: str) -> None:
     [
         (("--kind", "rects"), ("rects does not vary",)),
         (("--min-active", "3"), ("go with --kind correlations",)),
+        (("--model-centrality", "20"), ("go with --kind correlations",)),
         (("--plot", "x.pdf"), ("--plot writes PNG", "x.pdf")),
         (("--kind", "correlations", "--plot", "x.png", "--plot-metric", "fvm"), ("unknown metric 'fvm'",)),
     ],

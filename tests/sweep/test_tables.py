@@ -11,7 +11,15 @@ import pytest
 from sc_layers.sweep import tables
 from sc_layers.sweep.grid import Run
 from sc_layers.sweep.results import FAILED, FINISHED, Result
-from sc_layers.sweep.tables import correlations, correlations_table, measure_udr, rows_of, settings_table, spread, table
+from sc_layers.sweep.tables import (
+    correlations,
+    correlations_table,
+    measure_among_seeds,
+    rows_of,
+    settings_table,
+    spread,
+    table,
+)
 from tests.networks import save_small_networks
 from tests.sweep import samples
 
@@ -92,7 +100,9 @@ def test_without_scores_to_compare_there_is_no_correlation(tmp_path: Path) -> No
         correlations(samples.herd()[:1], tmp_path)
 
 
-def test_udr_compares_the_recognisers_of_a_setting(tmp_path: Path) -> None:
+@pytest.fixture
+def two_seeds(tmp_path: Path) -> list[Result]:
+    """Two runs of one setting that finished, with their networks."""
     measure = {"data": "dsprites", "metrics": "tpl_small_0.3,mig"}
     results = []
     for seed in (0, 1):
@@ -101,7 +111,19 @@ def test_udr_compares_the_recognisers_of_a_setting(tmp_path: Path) -> None:
         folder = tmp_path / Run({"method": "a"}, seed, {}, measure).name
         folder.mkdir()
         save_small_networks(folder / "network-snapshot-000001.pt", seed)
-    scores = measure_udr(results, tmp_path, 20)
-    assert sorted(map(str, scores)) == sorted(str(tables.network_path(one, tmp_path)) for one in results)
-    assert all(0 <= value <= 1 for value in scores.values())
-    assert correlations(results, tmp_path, udr_scores=scores).rows["udr"][0] == 2
+    return results
+
+
+def test_udr_and_model_centrality_compare_the_models_of_a_setting(two_seeds: list[Result], tmp_path: Path) -> None:
+    scores = measure_among_seeds(two_seeds, tmp_path, udr_images=20, centrality_votes=10)
+    assert sorted(map(str, scores)) == sorted(str(tables.network_path(one, tmp_path)) for one in two_seeds)
+    assert all(list(values) == ["udr", "model_centrality"] for values in scores.values())
+    assert all(0 <= value <= 1 for values in scores.values() for value in values.values())
+    rows = correlations(two_seeds, tmp_path, among_seeds=scores).rows
+    assert (rows["udr"][0], rows["model_centrality"][0]) == (2, 2)
+
+
+def test_scores_among_seeds_are_measured_where_they_are_asked_for(two_seeds: list[Result], tmp_path: Path) -> None:
+    scores = measure_among_seeds(two_seeds, tmp_path, udr_images=20)
+    assert all(list(values) == ["udr"] for values in scores.values())
+    assert "model_centrality" not in correlations(two_seeds, tmp_path, among_seeds=scores).rows
