@@ -6,6 +6,8 @@ Read from the sources: imports inside functions count, those for type checkers t
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -126,3 +128,19 @@ def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytes
     )
     monkeypatch.setitem(MODULES, "layers", source)
     assert _imports("layers") == {"ops.loading", "models", "cli", "training", "metrics.distances"}
+
+
+WITH_PYTORCH_ALONE = """
+import importlib.abc, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+import sc_layers.training.step
+"""
+
+
+def test_a_training_step_runs_on_a_machine_with_nothing_but_pytorch() -> None:
+    absent = ("PIL", "click", "h5py", "kornia", "lmdb", "matplotlib", "safetensors", "scipy", "sklearn", "tqdm", "yaml")
+    subprocess.run([sys.executable, "-c", WITH_PYTORCH_ALONE, *absent], check=True, cwd=ROOT)

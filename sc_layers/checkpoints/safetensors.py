@@ -3,6 +3,7 @@
 Layout: the header's length as 8 bytes little endian, the header as JSON, the tensors. The library checks that every
 tensor lies within the file. It gives the metadata of files on disk only, so the header is read here first: its length
 is compared with the file, what it says is paid for, names given twice and tensors over the same bytes are refused.
+The library is imported where it is used: a training on a card can be tried where there is PyTorch alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from ..messages import shown
@@ -28,6 +28,8 @@ def dump(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
         tensors: tensors of any shapes by name; they may share memory, of which the file then holds several copies.
         metadata: strings stored in the header.
     """
+    import safetensors.torch
+
     # The library takes neither views of one storage nor tensors that are not contiguous.
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return safetensors.torch.save(copies, dict(metadata))
@@ -72,6 +74,8 @@ def load(data: bytearray, budget: Budget) -> tuple[dict[str, Tensor], dict[str, 
     Raises:
         CheckpointError: anything declared that the file does not hold, a name given twice, or overlapping tensors.
     """
+    import safetensors.torch
+
     header = _header_of(data, budget)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
