@@ -310,6 +310,35 @@ def untouched(generator: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _run_watched(
+    generator: nn.Module, modules: Mapping[str, nn.Module], see: Callable[[str, Any], object], inputs: Sequence[Any]
+) -> Any:
+    """Run `generator(*inputs)` once, without leaving a trace; `see` gets the name and the features of each module.
+
+    Raises:
+        ValueError: inputs that the generator does not take.
+    """
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            see(name, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in modules.items()]
+    try:
+        with untouched(generator):
+            return generator(*inputs)
+    except TypeError as error:
+        raise ValueError(
+            f"{type(generator).__name__} can't be called with {len(inputs)} arguments ({error}): give example_inputs, "
+            "a tuple of all its arguments for one sample, z first"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def feature_shapes(generator: nn.Module, names: Sequence[str], inputs: Sequence[Any]) -> dict[str, torch.Size]:
     """Run `generator(*inputs)` once, without leaving a trace, and see what shapes the modules called `names` return.
 
@@ -320,31 +349,16 @@ def feature_shapes(generator: nn.Module, names: Sequence[str], inputs: Sequence[
     modules = dict(generator.named_modules())
     shapes: dict[str, torch.Size] = {}
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            features = output[0] if isinstance(output, tuple) else output
-            if not isinstance(features, Tensor) or features.ndim != 4:
-                raise ValueError(f"module {name!r} returns no features [N, C, H, W]")
-            shapes[name] = features.shape
-
-        return hook
+    def see(name: str, features: Any) -> None:
+        if not isinstance(features, Tensor) or features.ndim != 4:
+            raise ValueError(f"module {name!r} returns no features [N, C, H, W]")
+        shapes[name] = features.shape
 
     missing = [name for name in names if name not in modules]
     if missing:
         known = ", ".join(filter(None, modules))
         raise ValueError(f"the generator has no module {', '.join(missing)}; its modules: {known}")
-    handles = [modules[name].register_forward_hook(watch(name)) for name in names]
-    try:
-        with untouched(generator):
-            generator(*inputs)
-    except TypeError as error:
-        raise ValueError(
-            f"{type(generator).__name__} can't be called with {len(inputs)} arguments ({error}): give example_inputs, "
-            "a tuple of all its arguments for one sample, z first"
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
+    _run_watched(generator, {name: modules[name] for name in names}, see, inputs)
     unused = [name for name in names if name not in shapes]
     if unused:
         raise ValueError(f"module {', '.join(unused)} does not run in the generator's forward pass")
@@ -361,26 +375,18 @@ def feature_names(generator: nn.Module, network: str, inputs: Sequence[Any]) -> 
 
     Returns:
         Dotted names of the parts that return square features, but not the images.
+
+    Raises:
+        ValueError: inputs that the generator does not take.
     """
-    parts = _parts(generator.get_submodule(network), network)
     shapes: dict[str, torch.Size] = {}
 
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            features = output[0] if isinstance(output, tuple) else output
-            if isinstance(features, Tensor) and features.ndim == 4 and features.shape[2] == features.shape[3]:
-                shapes.pop(name, None)  # the last run of one that runs again counts
-                shapes[name] = features.shape
+    def see(name: str, features: Any) -> None:
+        if isinstance(features, Tensor) and features.ndim == 4 and features.shape[2] == features.shape[3]:
+            shapes.pop(name, None)  # the last run of one that runs again counts
+            shapes[name] = features.shape
 
-        return hook
-
-    handles = [part.register_forward_hook(watch(name)) for name, part in parts.items()]
-    try:
-        with untouched(generator):
-            images = first_tensor(generator(*inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
+    images = first_tensor(_run_watched(generator, _parts(generator.get_submodule(network), network), see, inputs))
     return [name for name, shape in shapes.items() if shape != images.shape]
 
 

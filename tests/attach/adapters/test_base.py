@@ -164,6 +164,21 @@ def test_a_generator_of_unknown_conventions_is_attached_by_resolution_after_its_
         attach_spatial_constriction(FastLikeGenerator().eval(), 2, [32])
 
 
+class PosedGenerator(FastLikeGenerator):
+    """A generator of unknown conventions that needs more than z and a class."""
+
+    def forward(self, z: Tensor, c: Tensor, pose: Tensor) -> Tensor:
+        return super().forward(z + pose, c)
+
+
+def test_a_generator_of_unknown_conventions_that_needs_more_says_what_to_give() -> None:
+    with pytest.raises(ValueError, match=r"PosedGenerator can't be called with 2 arguments .*: give example_inputs"):
+        attach_spatial_constriction(PosedGenerator().eval(), 2, [8])
+    inputs = (torch.zeros(1, 5), torch.zeros(1, 0), torch.zeros(1, 1))
+    generator = attach_spatial_constriction(PosedGenerator().eval(), 2, [8], example_inputs=inputs)
+    assert attachment_of(generator).layers == ("synthesis.more.0",)
+
+
 def test_a_layer_of_unknown_conventions_outside_its_generator_says_what_to_do() -> None:
     generator = attach_spatial_constriction(FastLikeGenerator(), K, layers=["synthesis.feat_8"])
     with pytest.raises(RuntimeError, match="outside its generator's forward pass"):
