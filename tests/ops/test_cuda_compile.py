@@ -16,10 +16,8 @@ UNITS = tuple(sorted(path.stem for path in (building.SOURCES / "cuda").glob("*.c
 # Kernels over features, by the unit that holds them. Their last template argument allows 16-byte accesses.
 STREAMING = {"stream": "streamI", "sums": "sumsI", "statistics": "_statisticsI"}
 WIDE = "Lb1EEEv"
-# Bytes stored and loaded by the sums, by the type of the features. float32: with a block less on a multiprocessor they
-# would spill nothing and be slower. On sm_100 and sm_120 the others spill, too: all but a word or two a step is stored
-# before the loop and read after it.
-SPILLS_ALLOWED = {"f": 64, "NS_4HalfE": 80, "NS_8Bfloat16E": 80, "d": 288}
+# One word, stored and loaded: for sm_90 ptxas finds no place for it in this one instance. No other kernel spills anything.
+SPILLING, SPILLED = "4sumsIfLb1ELb1E", 8
 
 
 def _nvcc() -> Path | None:
@@ -73,18 +71,16 @@ def compile_kernels(unit: str, architecture: str, folder: Path) -> list[Kernel]:
     return parse_report(result.stderr)
 
 
-def assert_next_to_nothing_spills(kernels: list[Kernel], *, newest: bool = False) -> None:
-    """`newest`: compiled for sm_100 or later."""
+def assert_nothing_spills(kernels: list[Kernel], *, architecture: str = "90") -> None:
     assert kernels
     for kernel in kernels:
-        features = [name for name in SPILLS_ALLOWED if f"4sumsI{name}Lb" in kernel.name]
-        spilling = features and (newest or features == ["f"])
-        assert kernel.spills <= (SPILLS_ALLOWED[features[0]] if spilling else 8), kernel
+        allowed = SPILLED if architecture == "90" and SPILLING in kernel.name else 0
+        assert kernel.spills <= allowed, kernel
         assert kernel.static_shared == 0, kernel
 
 
 def test_kernels_do_not_spill(tmp_path: Path) -> None:
-    assert_next_to_nothing_spills(compile_kernels("sums", "90", tmp_path))
+    assert_nothing_spills(compile_kernels("sums", "90", tmp_path))
 
 
 @pytest.mark.sweep
@@ -93,7 +89,7 @@ def test_kernels_do_not_spill(tmp_path: Path) -> None:
 def test_kernels_do_not_spill_on_any_card(unit: str, architecture: str, tmp_path: Path) -> None:
     if architecture not in cuda_toolkit.inspect(NVCC).architectures:
         pytest.skip(f"this toolkit does not know sm_{architecture}")
-    assert_next_to_nothing_spills(compile_kernels(unit, architecture, tmp_path), newest=int(architecture) >= 100)
+    assert_nothing_spills(compile_kernels(unit, architecture, tmp_path), architecture=architecture)
 
 
 @pytest.mark.parametrize("unit", STREAMING)
@@ -121,4 +117,4 @@ def test_report_of_a_spilling_kernel_is_refused() -> None:
     kernels = parse_report(report)
     assert kernels == [Kernel("_Zconstrict", 64, 8, 16, 16)]
     with pytest.raises(AssertionError):
-        assert_next_to_nothing_spills(kernels)
+        assert_nothing_spills(kernels)

@@ -142,6 +142,7 @@ __device__ inline Doubles shuffle(const Doubles& pair, int lane) {
 template <typename T>
 __device__ inline void multiply(double (&sum)[4], const Doubles (&rows)[4], const Doubles (&columns)[2]) {
   const int row = threadIdx.x % kWarp / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll 1  // else all operands are fetched at once, and spill
   for (int source = 0; source < 4; ++source) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

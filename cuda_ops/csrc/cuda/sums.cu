@@ -152,8 +152,31 @@ __device__ inline void hand_on(const SumsArguments<T>& args, const accumulator_t
   }
 }
 
-// Blocks of a multiprocessor at a time: registers hold so many. (float32 spills a few bytes then, and is still a third
-// quicker than with one block.)
+// Where a warp works. Found anew where it is needed: kept over the loop it would take registers that the loop needs.
+struct SumsPlace {
+  int column_block, group, row_block, sample;
+  int row_warps, row_warp, column;  // warps below each other, which of them, its first column
+
+  __device__ SumsPlace(const SumsCut& cut, int groups, int owned_tiles) {
+    unsigned block = blockIdx.x;
+    forget_uses(block);
+    const auto next_index = [&](int count) {
+      const unsigned index = block % static_cast<unsigned>(count);
+      block /= static_cast<unsigned>(count);
+      return narrow(index);
+    };
+    column_block = next_index(cut.column_blocks);
+    group = next_index(groups);
+    row_block = next_index(cut.row_blocks);
+    sample = narrow(block);
+    const int warp = threadIdx.x / kWarp;
+    row_warps = kWarps / cut.column_warps;
+    row_warp = warp / cut.column_warps;
+    column = (column_block * cut.column_warps + warp % cut.column_warps) * owned_tiles * kTileColumns;
+  }
+};
+
+// Blocks of a multiprocessor at a time: registers hold so many.
 template <typename T, bool kWide>
 constexpr int kBlocksEach = kWide && sizeof(T) < 8 ? 2 : 1;
 
@@ -166,38 +189,30 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __
   using A = accumulator_t<T>;
   using Kernel = SumsKernel<T, kChannelsLast>;
   using Word = typename Format<T>::Word;
-  constexpr int kOwned = Kernel::kOwned, kPieces = Format<T>::kPieces;
+  constexpr int kOwned = Kernel::kOwned, kPieces = Format<T>::kPieces, kParts = sizeof(T) == 4 ? 2 : 1;
   A* kept = reinterpret_cast<A*>(shared_memory());  // [kWarps, kSteps * kTileRows, kWidth]
   const BackwardTables<T>& all = args.all;
   const SumsCut& cut = all.cut;
-  const int64_t samples = all.weights.samples;
+  const int samples = narrow(all.weights.samples);
   const int warp = threadIdx.x / kWarp, lane_row = threadIdx.x % kWarp / 4, lane_column = threadIdx.x % 4;
-  const int row_warps = kWarps / cut.column_warps, row_warp = warp / cut.column_warps;
-  unsigned block = blockIdx.x;
-  const auto next_index = [&](int count) {
-    const unsigned index = block % static_cast<unsigned>(count);
-    block /= static_cast<unsigned>(count);
-    return narrow(index);
-  };
-  const int column_block = next_index(cut.column_blocks), group = next_index(all.groups);
-  const int row_block = next_index(cut.row_blocks);
-  const int64_t sample = block;
-  const int block_row = row_block * row_warps * cut.rows_each, part_row = block_row + row_warp * cut.rows_each;
-  const int first = (column_block * cut.column_warps + warp % cut.column_warps) * kOwned * kTileColumns;
-  const int64_t offset = sample * args.rows * args.columns;
+  const SumsPlace place(cut, all.groups, kOwned);
+  const int row_warps = place.row_warps, first = place.column, sample = place.sample, group = place.group;
+  const int block_row = place.row_block * row_warps * cut.rows_each,
+            part_row = block_row + place.row_warp * cut.rows_each;
+  const int64_t offset = static_cast<int64_t>(sample) * args.rows * args.columns;
   const int code = group * kGroup + lane_row;  // whose coefficients this lane holds
-  const Style<T>* styles =
-      all.styles + ((group * samples + sample) * kGroup + lane_row) * all.channel_pairs + lane_column;
+  const Style<T>* styles = all.styles +
+                           static_cast<int64_t>((group * samples + sample) * kGroup + lane_row) * all.channel_pairs +
+                           lane_column;
   const bool has_weights = code < all.weights.codes;
   const A* weights = all.weights.plane(sample, has_weights ? code : 0);
   const auto channel_of = [&](const A* numbers, int channel) {
-    return load(numbers + sample * all.weights.channels + min(channel, all.weights.channels - 1));
+    return load(numbers + static_cast<int64_t>(sample) * all.weights.channels + min(channel, all.weights.channels - 1));
   };
 
   // What belongs to the columns: w of pixels; scale, bias, mean and rstd of channels.
   Word column_w[kOwned][kBlocks][kPieces] = {};
   Style<T> column_style[kBlocks] = {};
-  A column_mean[8] = {}, column_rstd[8] = {};
 #pragma unroll
   for (int tile = 0; tile < kOwned; ++tile) {
     const int column = first + tile * kTileColumns;
@@ -205,11 +220,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __
     if constexpr (kChannelsLast) {
 #pragma unroll
       for (int j = 0; j < kBlocks; ++j) column_style[j] = load(styles + column / 2 + 3 * lane_column + j);
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        column_mean[e] = channel_of(args.mean, column + 8 * lane_column + e);
-        column_rstd[e] = channel_of(args.rstd, column + 8 * lane_column + e);
-      }
     } else if (has_weights) {
       const Line<A, 8> numbers = load_line<A, 8, true>(weights + column + 8 * lane_column, 8);
 #pragma unroll
@@ -217,94 +227,115 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __
     }
   }
 
-  Line<T, 8> next_x[kOwned][2], next_grad[kOwned][2];
-  const auto fetch = [&](int step) {
+  // float32 is loaded and used in two parts: the features of a step, their pieces and all coefficients at once take
+  // more registers than there are.
+  using Part = Line<T, 8 / kParts>;
+  Part next_x[kOwned][2], next_grad[kOwned][2];
+  Line<A, 8 / kParts> column_mean{}, column_rstd{};
+  const auto fetch_columns = [&](unsigned part) {
+    forget_uses(part);  // addresses would take registers from one part to the next
+    const int column = first + 8 * lane_column + 8 / kParts * narrow(part);
+    const int64_t at = static_cast<int64_t>(sample) * args.columns + column;
+    column_mean = load_line<A, 8 / kParts, kWide>(args.mean + at, args.columns - column);
+    column_rstd = load_line<A, 8 / kParts, kWide>(args.rstd + at, args.columns - column);
+  };
+  if constexpr (kChannelsLast && kParts == 1) fetch_columns(0);
+  const auto fetch = [&](int step, int part) {
 #pragma unroll
     for (int tile = 0; tile < kOwned; ++tile) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = part_row + step * kTileRows + lane_row + 8 * half;
-        const int column = first + tile * kTileColumns + 8 * lane_column;
+        const int column = first + tile * kTileColumns + 8 * lane_column + 8 / kParts * part;
         const int64_t at = offset + static_cast<int64_t>(row) * args.columns + column;
         const int count = row < args.rows ? args.columns - column : 0;
-        next_grad[tile][half] = load_line<T, 8, kWide>(args.grad + at, count);
-        next_x[tile][half] = load_line<T, 8, kWide>(args.x + at, count);
+        next_grad[tile][half] = load_line<T, 8 / kParts, kWide>(args.grad + at, count);
+        next_x[tile][half] = load_line<T, 8 / kParts, kWide>(args.x + at, count);
       }
     }
   };
-  if constexpr (kFetchAhead<T, kChannelsLast>) fetch(0);
+  if constexpr (kFetchAhead<T, kChannelsLast>) fetch(0, 0);
   A over_rows[kOwned][kBlocks / 2][Kernel::kRowSums][4] = {};
   for (int step = 0; step * kTileRows < cut.rows_each; ++step) {
     const int step_row = part_row + step * kTileRows;
     A over_columns[Kernel::kColumnSums][4] = {};
     if (step_row < args.rows && first < args.columns) {
-      if constexpr (!kFetchAhead<T, kChannelsLast>) fetch(step);
-      Line<T, 8> x[kOwned][2], grad[kOwned][2];
-#pragma unroll
-      for (int tile = 0; tile < kOwned; ++tile) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          x[tile][half] = next_x[tile][half];
-          grad[tile][half] = next_grad[tile][half];
-        }
-      }
-      if (kFetchAhead<T, kChannelsLast> && (step + 1) * kTileRows < cut.rows_each) fetch(step + 1);
       Word row_w[2][kPieces] = {};
       Style<T> row_style[2];
       A row_mean[2], row_rstd[2];
+      const auto load_rows = [&] {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if constexpr (kChannelsLast) {
-          const A* pair = weights + step_row + 8 * half + 2 * lane_column;
-          if (has_weights) split<T>(load(pair), load(pair + 1), row_w[half]);
-        } else {
-          row_style[half] = load(styles + step_row / 2 + 4 * half);
-          row_mean[half] = channel_of(args.mean, step_row + lane_row + 8 * half);
-          row_rstd[half] = channel_of(args.rstd, step_row + lane_row + 8 * half);
-        }
-      }
-#pragma unroll
-      for (int tile = 0; tile < kOwned; ++tile) {
-#pragma unroll
-        for (int pair = 0; pair < kBlocks / 2; ++pair) {
-          A rows[Kernel::kRowSums][4] = {}, columns[Kernel::kColumnSums][4] = {};
-          Square<T> g, normed;  // dL/dy; dL/dy x_hat
-#pragma unroll
-          for (int block = 0; block < 4; ++block) {
-            const int half = block % 2, e = 4 * pair + 2 * (block / 2);
-            const Line<T, 8>& of_grad = grad[tile][half];
-            const Line<T, 8>& of_x = x[tile][half];
-            if constexpr (sizeof(T) == 2)
-              g.piece[0][block] = of_grad.word[e / 2];
-            else
-              g.set(block, of_grad[e], of_grad[e + 1]);
-            A values[2];
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-              const A mean = kChannelsLast ? column_mean[e + i] : row_mean[half];
-              const A rstd = kChannelsLast ? column_rstd[e + i] : row_rstd[half];
-              values[i] = of_grad[e + i] * ((of_x[e + i] - mean) * rstd);
-            }
-            normed.set(block, values[0], values[1]);
-          }
-          const int j = 2 * pair;
+        for (int half = 0; half < 2; ++half) {
           if constexpr (kChannelsLast) {
-            add_square<T>(columns[0], g, column_style[j].bias, column_style[j + 1].bias);
-            add_square<T>(columns[0], normed, column_style[j].scale, column_style[j + 1].scale);
-            add_square<T>(rows[0], g.turned(), row_w[0], row_w[1]);
-            add_square<T>(rows[1], normed.turned(), row_w[0], row_w[1]);
+            const A* pair = all.weights.plane(sample, has_weights ? code : 0) + step_row + 8 * half + 2 * lane_column;
+            if (has_weights) split<T>(load(pair), load(pair + 1), row_w[half]);
           } else {
-            add_square<T>(columns[0], g, column_w[tile][j], column_w[tile][j + 1]);
-            add_square<T>(columns[1], normed, column_w[tile][j], column_w[tile][j + 1]);
-            add_square<T>(rows[0], g.turned(), row_style[0].bias, row_style[1].bias);
-            add_square<T>(rows[0], normed.turned(), row_style[0].scale, row_style[1].scale);
+            row_style[half] = load(styles + step_row / 2 + 4 * half);
+            row_mean[half] = channel_of(args.mean, step_row + lane_row + 8 * half);
+            row_rstd[half] = channel_of(args.rstd, step_row + lane_row + 8 * half);
           }
+        }
+      };
+      if (kParts > 1) load_rows();  // before the features: after them they take more registers
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
+      for (int part = 0; part < kParts; ++part) {
+        if constexpr (kChannelsLast && kParts > 1) fetch_columns(part);
+        if constexpr (!kFetchAhead<T, kChannelsLast>) fetch(step, part);
+        Part x[kOwned][2], grad[kOwned][2];
 #pragma unroll
-            for (int which = 0; which < Kernel::kRowSums; ++which) over_rows[tile][pair][which][i] += rows[which][i];
+        for (int tile = 0; tile < kOwned; ++tile) {
 #pragma unroll
-            for (int which = 0; which < Kernel::kColumnSums; ++which) over_columns[which][i] += columns[which][i];
+          for (int half = 0; half < 2; ++half) {
+            x[tile][half] = next_x[tile][half];
+            grad[tile][half] = next_grad[tile][half];
+          }
+        }
+        if (kFetchAhead<T, kChannelsLast> && (step + 1) * kTileRows < cut.rows_each) fetch(step + 1, 0);
+        if (kParts == 1) load_rows();
+#pragma unroll
+        for (int tile = 0; tile < kOwned; ++tile) {
+#pragma unroll
+          for (int pair = kBlocks / 2 / kParts * part; pair < kBlocks / 2 / kParts * (part + 1); ++pair) {
+            A rows[Kernel::kRowSums][4] = {}, columns[Kernel::kColumnSums][4] = {};
+            Square<T> g, normed;  // dL/dy; dL/dy x_hat
+#pragma unroll
+            for (int block = 0; block < 4; ++block) {
+              const int half = block % 2, e = 4 * pair + 2 * (block / 2);
+              const Part& of_grad = grad[tile][half];
+              const Part& of_x = x[tile][half];
+              const int within = e % (8 / kParts);
+              if constexpr (sizeof(T) == 2)
+                g.piece[0][block] = of_grad.word[within / 2];
+              else
+                g.set(block, of_grad[within], of_grad[within + 1]);
+              A values[2];
+#pragma unroll
+              for (int i = 0; i < 2; ++i) {
+                const A mean = kChannelsLast ? column_mean[within + i] : row_mean[half];
+                const A rstd = kChannelsLast ? column_rstd[within + i] : row_rstd[half];
+                values[i] = of_grad[within + i] * ((of_x[within + i] - mean) * rstd);
+              }
+              normed.set(block, values[0], values[1]);
+            }
+            const int j = 2 * pair;
+            if constexpr (kChannelsLast) {
+              add_square<T>(columns[0], g, column_style[j].bias, column_style[j + 1].bias);
+              add_square<T>(columns[0], normed, column_style[j].scale, column_style[j + 1].scale);
+              add_square<T>(rows[0], g.turned(), row_w[0], row_w[1]);
+              add_square<T>(rows[1], normed.turned(), row_w[0], row_w[1]);
+            } else {
+              add_square<T>(columns[0], g, column_w[tile][j], column_w[tile][j + 1]);
+              add_square<T>(columns[1], normed, column_w[tile][j], column_w[tile][j + 1]);
+              add_square<T>(rows[0], g.turned(), row_style[0].bias, row_style[1].bias);
+              add_square<T>(rows[0], normed.turned(), row_style[0].scale, row_style[1].scale);
+            }
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+#pragma unroll
+              for (int which = 0; which < Kernel::kRowSums; ++which) over_rows[tile][pair][which][i] += rows[which][i];
+#pragma unroll
+              for (int which = 0; which < Kernel::kColumnSums; ++which) over_columns[which][i] += columns[which][i];
+            }
           }
         }
       }
@@ -318,7 +349,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __
       }
     }
     if ((step + 1) % Kernel::kSteps == 0 || (step + 1) * kTileRows >= cut.rows_each) {
-      const int64_t part = (group * cut.column_blocks + column_block) * samples + sample;
+      const int64_t part = (group * cut.column_blocks + place.column_block) * samples + sample;
       __syncthreads();
       hand_on<T, kChannelsLast>(args, kept, part * args.rows, row_warps, block_row,
                                 step / Kernel::kSteps * Kernel::kSteps);
@@ -326,8 +357,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __
     }
   }
 
-  const int slots = all.slots, parts = cut.row_blocks * row_warps;
-  const int64_t part = (group * parts + row_block * row_warps + row_warp) * samples + sample;
+  const SumsPlace end(cut, all.groups, kOwned);
+  const int slots = all.slots, parts = cut.row_blocks * end.row_warps;
+  const int64_t part =
+      static_cast<int64_t>(end.group * parts + end.row_block * end.row_warps + end.row_warp) * samples + end.sample;
   A* result = kChannelsLast ? all.channel_sums : all.pixel_sums;
 #pragma unroll
   for (int tile = 0; tile < kOwned; ++tile) {
@@ -337,7 +370,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksEach<T, kWide>) sums(const __
       for (int pair = 0; pair < kBlocks / 2; ++pair) {
         // Rows of a turned block are its columns: pairs of columns lie 8 apart.
         const int within = 8 * (lane_row / 2) + 2 * (2 * pair + i / 2) + lane_row % 2;
-        const int column = first + tile * kTileColumns + within, slot = 2 * lane_column + i % 2;
+        const int column = end.column + tile * kTileColumns + within, slot = 2 * lane_column + i % 2;
         if (column >= args.columns || slot >= slots) continue;
 #pragma unroll
         for (int which = 0; which < Kernel::kRowSums; ++which) {
@@ -371,7 +404,8 @@ const char* sums_of(const BackwardSums& call, const Device& device, void* stream
   error = launch(style_pieces<T>, all.groups * shape.n * blocks_of_styles(all.channel_pairs), 0, stream, args);
   if (error != nullptr) return error;
   const int64_t blocks = shape.n * all.groups * all.cut.column_blocks * all.cut.row_blocks;
-  const bool wide = is_wide(grad, columns) && is_wide(x, columns);
+  bool wide = is_wide(grad, columns) && is_wide(x, columns);
+  if (shape.channels_last) wide = wide && is_wide(args.mean, columns) && is_wide(args.rstd, columns);
   const auto kernel = shape.channels_last ? (wide ? sums<T, true, true> : sums<T, true, false>)
                                           : (wide ? sums<T, false, true> : sums<T, false, false>);
   error = launch(kernel, blocks, kSharedBytes, stream, args);
