@@ -16,7 +16,7 @@ UNITS = tuple(sorted(path.stem for path in (building.SOURCES / "cuda").glob("*.c
 # Kernels over features, by the unit that holds them. Their last template argument allows 16-byte accesses.
 STREAMING = {"stream": "streamI", "sums": "sumsI", "statistics": "_statisticsI"}
 WIDE = "Lb1EEEv"
-# One word, stored and loaded: for sm_90 ptxas finds no place for it in this one instance. No other kernel spills anything.
+# One word, stored and loaded: ptxas finds no place for it in this instance for sm_90. No other kernel spills anything.
 SPILLING, SPILLED = "4sumsIfLb1ELb1E", 8
 
 

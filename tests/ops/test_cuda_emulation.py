@@ -79,6 +79,18 @@ def test_features_anywhere_in_memory(emulator, dtype, channels_last) -> None:
     assert_matches_truth(inputs, *both_passes(emulator, inputs))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_statistics_anywhere_in_memory(emulator, dtype) -> None:
+    inputs = make_inputs(2, 8, 8, 10, 2, 2, dtype, channels_last=True)
+    state = emulator.forward(inputs)
+    for name in ("mean", "rstd"):
+        shifted = torch.empty(state[name].numel() + 1, dtype=state[name].dtype)[1:].view_as(state[name])
+        state[name] = shifted.copy_(state[name])
+    del state["workspace"]  # that of the backward pass is another one
+    grad = make_gradient(inputs)
+    assert_matches_truth(inputs, emulator.backward(state, grad), grad)
+
+
 @pytest.mark.parametrize("shape", [(1, 6, 5, 7, 64, 1), (1, 6, 12, 12, 2, 16), (1, 6, 12, 12, 20, 16)], ids=str)
 @LAYOUTS
 def test_many_codes_and_rectangles(emulator, shape, channels_last) -> None:

@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kThreads) stream(const __grid_constant__ Strea
 #pragma unroll
     for (int start = 0; start < kAhead; start += kTogether) {
       A gain[kTogether][kColumns] = {}, shift[kTogether][kColumns] = {};
-#pragma unroll(kCodes > 0 ? kCodes : 2)
+#pragma unroll(kCodes > 0 ? kCodes : 2)  // any number: more at a time spill
       for (int code = 0; code < codes; ++code) {
         if constexpr (kCodes == 0) load_code(code, w_or_scale[0], bias[0]);
         constexpr bool kPairs = !kChannelsLast && !kBackward;
