@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 from torch import Tensor
@@ -126,7 +126,7 @@ def batches(
     pin_memory: bool = False,
     skip_bad: bool = False,
     start_method: str | None = None,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Endless batches of a data set; files are decoded ahead in a few processes.
 
     Args:
@@ -142,7 +142,8 @@ def batches(
         start_method: how the processes start, see `in_order`.
 
     Returns:
-        Iterator over uint8 [B, C, H, W], where B is batch_size or what `share` leaves of it.
+        Generator of uint8 [B, C, H, W], where B is batch_size or what `share` leaves of it. Closed or dropped, it ends
+        its processes.
 
     Raises:
         ValueError: an argument is out of range; while iterating, an image is damaged.
@@ -158,7 +159,7 @@ def batches(
     return _warning_once(in_order(fetch, NumbersFrom(start), workers, pin_memory, start_method))
 
 
-def _warning_once(stream: Iterator[tuple[Tensor, dict[int, str]]]) -> Iterator[Tensor]:
+def _warning_once(stream: Iterator[tuple[Tensor, dict[int, str]]]) -> Generator[Tensor, None, None]:
     """The batches of a stream; a warning for each damaged image when it is met first."""
     known: set[int] = set()
     for images, damaged in stream:

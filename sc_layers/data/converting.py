@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -144,20 +145,19 @@ def convert(
         waiting = [index for index in range(len(source)) if index not in written]
         damaged: list[str] = []
         yield Progress(len(written), ())
-        results = in_order(
-            functools.partial(_png_or_damage, source, recipe),
-            waiting,
-            default_workers() if workers is None else workers,
-        )
-        for count, (index, result) in enumerate(zip(waiting, results, strict=True), len(written) + 1):
-            if isinstance(result, bytes):
-                sink.add(picture_file(index), result)
-                written.add(index)
-            elif skip_bad:
-                damaged.append(result)
-            else:
-                raise ValueError(f"{result}; --skip-bad (skip_bad) leaves such pictures out")
-            yield Progress(count, tuple(damaged))
+        convert_one = functools.partial(_png_or_damage, source, recipe)
+        with contextlib.closing(
+            in_order(convert_one, waiting, default_workers() if workers is None else workers)
+        ) as results:
+            for count, (index, result) in enumerate(zip(waiting, results, strict=True), len(written) + 1):
+                if isinstance(result, bytes):
+                    sink.add(picture_file(index), result)
+                    written.add(index)
+                elif skip_bad:
+                    damaged.append(result)
+                else:
+                    raise ValueError(f"{result}; --skip-bad (skip_bad) leaves such pictures out")
+                yield Progress(count, tuple(damaged))
         if not written:
             raise ValueError(f"none of the {len(source)} pictures of {source.name} can be read")
         sink.add(LABEL_FILE, _label_bytes(sorted(written), labels))

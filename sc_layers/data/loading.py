@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -61,8 +61,8 @@ def in_order(
     workers: int,
     pin_memory: bool = False,
     start_method: str | None = None,
-) -> Iterator[T]:
-    """`function(n)` of every number in order, the next ones already in work in processes.
+) -> Generator[T, None, None]:
+    """`function(n)` of every number in order, the next ones already in work in processes; close it to end them.
 
     Args:
         function: picklable where processes are not forked.

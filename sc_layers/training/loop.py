@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class _Statistics:
         finally:
             self._paused += time.perf_counter() - start
 
-    def timed(self, stream: Iterator[Tensor]) -> Iterator[Tensor]:
+    def timed(self, stream: Iterator[Tensor]) -> Generator[Tensor, None, None]:
         """The images of `stream`; notes how long they are waited for."""
         while True:
             start = time.perf_counter()
@@ -380,7 +380,9 @@ def train(
         if processes.is_first and dataset.decodes and not skip_bad:
             check = stack.enter_context(BackgroundCheck(dataset))
         statistics = _Statistics(state)
-        stream = statistics.timed(_real_images(state, dataset, memory_format, workers, skip_bad))
+        images_ahead = statistics.timed(_real_images(state, dataset, memory_format, workers, skip_bad))
+        # Closed here, or an error would keep the processes that read ahead as long as it is kept.
+        stream = stack.enter_context(contextlib.closing(images_ahead))
         while True:
             try:
                 images = run.next_images(stream, check, signals)

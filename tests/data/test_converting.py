@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def _convert(source: Path | str | Dataset | PictureFiles, destination: Path, **o
     recipe = make_recipe(
         opened, options.pop("resolution", None), options.pop("crop", None), options.pop("kind", "lanczos"), "white"
     )
-    (*_, last) = convert(opened, destination, recipe, workers=0, **options)
+    (*_, last) = convert(opened, destination, recipe, **{"workers": 0, **options})
     assert last.done == len(opened)
     return list(last.damaged)
 
@@ -191,8 +192,9 @@ def test_damaged_pictures_end_a_conversion_or_are_left_out_on_request(tmp_path: 
     source = _folder(tmp_path)
     path = source / "002.png"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"002\.png cannot be read.*--skip-bad"):
-        _convert(source, tmp_path / name)
+    with pytest.raises(ValueError, match=r"002\.png cannot be read.*--skip-bad") as error:
+        _convert(source, tmp_path / name, workers=1)
+    assert not multiprocessing.active_children(), f"still alive while {error.value!r} is held"
     (message,) = _convert(source, tmp_path / name, skip_bad=True, labels=np.arange(5))
     assert "002.png" in message
     np.testing.assert_array_equal(_pixels(tmp_path / name), PIXELS[[0, 1, 3, 4]])

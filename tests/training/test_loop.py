@@ -221,9 +221,9 @@ def damaged(tmp_path: Path) -> Dataset:
 
 def test_a_damaged_picture_ends_a_long_run_soon_by_its_name(tmp_path: Path, damaged: Dataset) -> None:
     state = tiny_state(TINY.replace(total_kimg=1000))
-    with pytest.raises(ValueError, match=r"039\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"039\.png cannot be read as an image") as error:
         _train(tmp_path, damaged, state)
-    assert not multiprocessing.active_children()
+    assert not multiprocessing.active_children(), f"still alive while {error.value!r} is held"
     (run_dir,) = (path for path in tmp_path.iterdir() if path.name != "pictures")
     assert resume_training(run_dir, CPU).state.images_seen == state.images_seen
 
