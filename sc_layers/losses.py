@@ -207,6 +207,37 @@ def code_regression_loss(pred: Tensor, codes: Tensor, norm: float | str = 2) -> 
     return torch.linalg.vector_norm(error, ord=norm, dim=1)
 
 
+def information_bottleneck_loss(
+    pred: Tensor, z: Tensor, mean: Tensor, log_var: Tensor, alpha: float = 1.0, beta: float = 0.141
+) -> Tensor:
+    """IB-GAN's loss: images shall tell much of z, by a lower bound, and codes little, by an upper one.
+
+    `alpha (|z - pred|^2 - |z|^2) / 2 + beta KL(N(mean, var) || N(0, 1))`, in nats.
+
+    Args:
+        pred: [B, Z], what the recogniser reads in the images.
+        z: [B, Z], normal random numbers.
+        mean: [B, K], of the codes that stand for z.
+        log_var: [B, K], the logarithm of their variance.
+        alpha: weight of the first term.
+        beta: weight of the second; the default is the authors' for dSprites.
+
+    Returns:
+        [B].
+
+    Raises:
+        ValueError: shapes that differ.
+
+    Source: Jeon et al., IB-GAN (2021), Eq. 9, and its authors' program.
+    """
+    for name, first, second in (("pred and z", pred, z), ("mean and log_var", mean, log_var)):
+        if first.shape != second.shape or first.ndim != 2:
+            raise ValueError(f"{name} must be of one shape [B, n]: got {tuple(first.shape)} and {tuple(second.shape)}")
+    told = ((z - pred).square() - z.square()).sum(1) / 2
+    divergence = (mean.square() + log_var.exp() - 1 - log_var).sum(1) / 2
+    return alpha * told + beta * divergence
+
+
 def generator_loss(fake_logits: Tensor) -> Tensor:
     """Non-saturating logistic loss `softplus(-D(fake))` of the generator.
 

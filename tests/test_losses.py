@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from sc_layers import PerceptualSimplicityLoss, perceptual_simplicity_loss
-from sc_layers.losses import code_regression_loss, discriminator_loss, generator_loss, r1_penalty
+from sc_layers.losses import (
+    code_regression_loss,
+    discriminator_loss,
+    generator_loss,
+    information_bottleneck_loss,
+    r1_penalty,
+)
 from tests.golden import load_golden
 from tests.tolerances import GOLDEN_LAYER_RELATIVE, assert_close_to_largest
 
@@ -127,6 +133,20 @@ def test_adversarial_losses_are_the_logistic_ones() -> None:
     torch.testing.assert_close(generator_loss(fake), -torch.sigmoid(fake).log())
     expected = -(1 - torch.sigmoid(fake)).log() - torch.sigmoid(real).log()
     torch.testing.assert_close(discriminator_loss(fake, real), expected)
+
+
+def test_the_bottleneck_loss_is_that_of_the_authors_of_ib_gan() -> None:
+    draws = torch.Generator().manual_seed(0)
+    z, pred = torch.randn(2, 4, 16, generator=draws, dtype=torch.float64)
+    mean, log_var = torch.randn(2, 4, 10, generator=draws, dtype=torch.float64)
+    # What their solver.py gives: `alpha (-obj_recon) + beta obj_kld`.
+    loss = information_bottleneck_loss(pred, z, mean, log_var, alpha=1.0, beta=0.141)
+    assert loss.mean().item() == pytest.approx(5.751416014276864, rel=1e-12)
+    # What is read rightly tells the entropy of z; codes that follow the prior cost nothing.
+    nothing = information_bottleneck_loss(z, z, torch.zeros(4, 10), torch.zeros(4, 10), alpha=2.0, beta=3.0)
+    torch.testing.assert_close(nothing, -z.square().sum(1))
+    with pytest.raises(ValueError, match=r"pred and z must be of one shape \[B, n\]: got \(4, 16\) and \(4, 15\)"):
+        information_bottleneck_loss(pred, z[:, 1:], mean, log_var)
 
 
 def test_r1_penalty_of_a_linear_discriminator() -> None:

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 _SOURCE = ("data", "resolution", "preset", "crop", "background")
-_MODULES = ("module_list", "mask", "rects", "codes")
+_NETWORKS = ("module_list", "mask", "rects", "codes", "z_dim")
 # To what is learned.
 _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass", "cuda_graphs")
 
+_Z_DIM = 16  # of the authors of IB-GAN for dSprites
 _GRACE = 2  # seconds for the process that tells why it fails to end first: the launcher ends all when one has ended
 
 
@@ -95,7 +96,15 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 @click.option("--rects", type=click.IntRange(1, 64), help="A mask is made of so many rectangles, the paper's J.")
 @click.option("--codes", type=click.IntRange(1, 4096), help="The modules that read codes share so many in all.")
 @click.option(
-    "--model", type=click.Choice(["ps_sc", "info_gan", "gan"]), help="The codes are learned by this model's loss."
+    "--model",
+    type=click.Choice(["ps_sc", "info_gan", "ib_gan", "gan"]),
+    help="The codes are learned by this model's loss.",
+)
+@click.option(
+    "--z-dim", type=click.IntRange(1, 4096), help="The codes of ib_gan stand for so many random numbers.  [default: 16]"
+)
+@click.option(
+    "--bottleneck-weight", type=Finite(0), help="The codes of ib_gan are held to N(0, 1) by this weight, its beta."
 )
 @click.option("--latents", type=click.Choice(["uniform", "normal"]), help="Codes are drawn from this distribution.")
 @click.option("--gamma", "r1_gamma", type=Finite(), help="The R1 penalty has this weight.")
@@ -435,7 +444,7 @@ def _check_data(dataset: Dataset, skip_bad: bool, count: int = 64) -> None:
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in _MODULES}
+    return {name: value for name, value in given.items() if name not in _NETWORKS}
 
 
 def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:
@@ -455,7 +464,10 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
         modules = parse_module_list(given["module_list"])
     modules = with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
     generator = dataclasses.replace(networks.generator, module_list=modules)
-    recognizer = dataclasses.replace(networks.recognizer, num_codes=generator.num_codes)
+    if "z_dim" in given and config.model != "ib_gan":
+        raise click.UsageError(f"--z-dim belongs to --model ib_gan, got model {config.model!r}")
+    z_dim = given.get("z_dim", networks.recognizer.z_dim or _Z_DIM) if config.model == "ib_gan" else None
+    recognizer = dataclasses.replace(networks.recognizer, num_codes=generator.num_codes, z_dim=z_dim)
     networks = dataclasses.replace(networks, generator=generator, recognizer=recognizer)
     state = TrainingState.start(config, networks, place.device, place.processes)
     _check_images(state, dataset, "the configuration")
@@ -490,7 +502,7 @@ def _resumed_training(
 
     from ..training import resume_training, training_preset
 
-    for name in _MODULES:
+    for name in _NETWORKS:
         if name in given:
             option = name.replace("_", "-")
             raise click.UsageError(f"--{option} and --resume exclude each other: the networks come from the file")

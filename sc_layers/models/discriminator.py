@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..functional import without_autocast
 from . import functional
+from .bottleneck import RepresentationEncoder
 from .config import NetworkConfig
 from .modules import ConvLayer, LinearLayer
 
@@ -46,15 +47,19 @@ class RecognizerConfig(DiscriminatorConfig):
 
     Args:
         num_codes: outputs K, one for each code.
+        z_dim: length of IB-GAN's random input, which is read first; None where there is none.
     """
 
     num_codes: int
+    z_dim: int | None = None
     fmap_base: int = 512
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_codes < 1:
             raise ValueError(f"num_codes must be at least 1, got {self.num_codes}")
+        if self.z_dim is not None and self.z_dim < 1:
+            raise ValueError(f"z_dim must be at least 1 or None, got {self.z_dim}")
 
 
 class DownBlock(nn.Module):
@@ -160,8 +165,13 @@ class Discriminator(ResidualTrunk):
 class Recognizer(ResidualTrunk):
     """The codes that an image was made from (Q of InfoGAN, I of the authors): [N, C, H, W] -> [N, K].
 
+    That of IB-GAN reads the random input z, and its representation encoder makes codes of it.
+
     Args:
         config: what the recogniser is made of.
+
+    Attributes:
+        encoder: z [N, Z] -> the distribution of codes, or None without a `z_dim`.
 
     >>> recognizer = Recognizer(RecognizerConfig(resolution=16, num_codes=5))
     >>> recognizer(torch.randn(2, 3, 16, 16)).shape
@@ -173,5 +183,15 @@ class Recognizer(ResidualTrunk):
     config: RecognizerConfig
 
     def __init__(self, config: RecognizerConfig) -> None:
-        super().__init__(config, num_outputs=config.num_codes)
+        super().__init__(config, num_outputs=config.num_codes if config.z_dim is None else config.z_dim)
         self.num_codes = config.num_codes
+        self.encoder = None if config.z_dim is None else RepresentationEncoder(config.z_dim, config.num_codes)
+
+    def read_input(self, images: Tensor) -> Tensor:
+        """What the images [N, C, H, W] were made from: z [N, Z] where there is one, else the codes [N, K]."""
+        return super().forward(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The codes [N, K] of images [N, C, H, W]; see `ResidualTrunk.forward`."""
+        read = self.read_input(images)
+        return read if self.encoder is None else self.encoder(read).mean

@@ -13,7 +13,7 @@ from ..regularizers import REGULARIZERS
 from .augment import AUGMENTATIONS
 from .precision import PRECISIONS
 
-MODELS = ("ps_sc", "info_gan", "gan")
+MODELS = ("ps_sc", "info_gan", "ib_gan", "gan")
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class TrainingConfig:
     """How to train; the defaults are the authors' (SPEC, losses and training).
 
     Attributes:
-        model: "ps_sc" (perceptual simplicity loss), "info_gan" (code regression on single images) or "gan" (neither,
-            no recogniser).
+        model: "ps_sc" (perceptual simplicity loss), "info_gan" (code regression on single images), "ib_gan" (codes are
+            a bottleneck between a random input and the images, from which it is read) or "gan" (no recogniser).
         latents: "uniform" in (-2, 2) or "normal".
         total_kimg: length of the training in thousands of real images.
         batch: images an update.
@@ -40,6 +40,7 @@ class TrainingConfig:
         random_perturbation: draw the perturbation as `eps * N(0, std 2)` instead of taking it as it is.
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
         code_norm: order of the norm in the InfoGAN loss, or "mse".
+        bottleneck_weight: beta, weight of the divergence of IB-GAN's codes from N(0, 1); "ib_gan" alone has it.
         regularizer: what the generator's codes are held to besides, see `regularizers`: "none", "hessian", "orojar",
             "infogan_cr" or "vp". The last two train a recogniser of pairs; "vp" moves codes by `perturbation`.
         regularizer_weight: its weight. It looks at the images alone; the maximum that "hessian" and "orojar" take is
@@ -79,6 +80,7 @@ class TrainingConfig:
     random_perturbation: bool = True
     cascade_kimg: float | None = None
     code_norm: float | str = 2
+    bottleneck_weight: float = 0.141
     regularizer: str = "none"
     regularizer_weight: float = 0.1
     ema_kimg: float = 10
@@ -106,6 +108,11 @@ class TrainingConfig:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.regularizer not in REGULARIZERS:
             raise ValueError(f"regularizer must be one of {', '.join(REGULARIZERS)}, got {self.regularizer!r}")
+        if self.model == "ib_gan" and (self.latents != "normal" or self.regularizer != "none"):
+            raise ValueError(
+                "model 'ib_gan' has normal latents and no regularizer, "
+                f"got {self.latents!r} latents and regularizer {self.regularizer!r}"
+            )
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}")
         for name in ("augment_probability", "augment_target"):

@@ -19,6 +19,7 @@ from ..losses import (
     code_regression_loss,
     discriminator_loss,
     generator_loss,
+    information_bottleneck_loss,
     r1_penalty,
 )
 from ..models import Discriminator, Generator, Recognizer, RecognizerConfig
@@ -99,6 +100,10 @@ class TrainingState:
             )
         if (Q is None) != (config.model == "gan"):
             raise ValueError(f"model {config.model!r} needs {'no' if config.model == 'gan' else 'a'} recogniser")
+        if Q is not None and (config.model == "ib_gan") != (Q.encoder is not None):
+            raise ValueError(
+                f"model {config.model!r} needs a recogniser with{'' if Q.encoder is None else 'out'} a z_dim"
+            )
         _check_pass(D, config.batch_per_pass)
         if Q is not None:
             _check_pass(Q, config.batch_per_pass * (2 if config.model == "ps_sc" else 1))
@@ -167,6 +172,11 @@ class TrainingState:
         return self.Q if self.Q_ema is None else self.Q_ema
 
     @property
+    def z_dim(self) -> int:
+        """How many random numbers an image is made from."""
+        return self.G.num_codes if self.Q is None or self.Q.config.z_dim is None else self.Q.config.z_dim
+
+    @property
     def passes(self) -> range:
         """Which passes of a batch go through this process."""
         count = self.config.passes // self.processes.count
@@ -208,15 +218,25 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _code_loss(state: TrainingState, codes: Tensor) -> PairedLoss:
-    """Images of `codes` and the loss on the codes that the recogniser reads in them."""
+def _codes(state: TrainingState, z: Tensor) -> Tensor:
+    """The codes [N, K] of random numbers z [N, Z]: these themselves, but for IB-GAN."""
+    return z if state.Q is None or state.Q.encoder is None else state.Q.encoder(z).sample()
+
+
+def _code_loss(state: TrainingState, z: Tensor) -> PairedLoss:
+    """Images of random numbers and the loss on what the recogniser reads in them."""
     config = state.config
     if state.Q is None:
-        return PairedLoss(codes.new_zeros(len(codes)), state.G(codes))
+        return PairedLoss(z.new_zeros(len(z)), state.G(z))
+    if state.Q.encoder is not None:
+        codes = state.Q.encoder(z)
+        images = state.G(codes.sample())
+        pred, weights = state.Q.read_input(images), {"alpha": config.code_weight, "beta": config.bottleneck_weight}
+        return PairedLoss(information_bottleneck_loss(pred, z, codes.mean, codes.log_var, **weights), images)
     if config.model == "info_gan":
-        images = state.G(codes)
-        return PairedLoss(config.code_weight * code_regression_loss(state.Q(images), codes, config.code_norm), images)
-    paired: PairedLoss = state.ps_loss(state.G, state.Q, codes, state.images_seen)
+        images = state.G(z)
+        return PairedLoss(config.code_weight * code_regression_loss(state.Q(images), z, config.code_norm), images)
+    paired: PairedLoss = state.ps_loss(state.G, state.Q, z, state.images_seen)
     return paired
 
 
@@ -247,42 +267,42 @@ def _means(names: Iterable[str], passes: Iterable[Sequence[Tensor]]) -> dict[str
     return {name: torch.stack(losses).mean() for name, losses in zip(names, zip(*passes, strict=True), strict=False)}
 
 
-def _generator_pass(state: TrainingState, codes: Tensor) -> tuple[Tensor, ...]:
+def _generator_pass(state: TrainingState, z: Tensor) -> tuple[Tensor, ...]:
     config = state.config
     penalties: list[Tensor] = []
     with _frozen(state.D):
-        with half_precision(config.precision, codes.device.type):
-            code_loss, images = _code_loss(state, codes)
+        with half_precision(config.precision, z.device.type):
+            code_loss, images = _code_loss(state, z)
             loss = generator_loss(state.D(state.augmentation(images)))
             total = loss.mean() + code_loss.mean()
         if config.regularizer != "none":
-            penalties.append(_regularization(state, codes))
+            penalties.append(_regularization(state, z))
             total = total + config.regularizer_weight * penalties[0]
         state.g_scaler.scale(total / len(state.passes)).backward()
     return tuple(value.detach().mean() for value in (loss, code_loss, *penalties))
 
 
-def update_generator(state: TrainingState, codes: Iterable[Tensor]) -> dict[str, Tensor]:
+def update_generator(state: TrainingState, z: Iterable[Tensor]) -> dict[str, Tensor]:
     """Update generator and recogniser together.
 
     Args:
         state: changed in place.
-        codes: [B, K], one tensor for each of `state.passes`.
+        z: codes [B, K], or IB-GAN's random numbers [B, Z], one tensor for each of `state.passes`.
 
     Returns:
         Mean losses "loss/G", "loss/codes" and, with a regulariser, "loss/regularizer", 0-d tensors.
     """
     state.g_optimizer.zero_grad()
     run = partial(state.graphs.run, "generator", partial(_generator_pass, state), state.g_optimizer)
-    passes = [run(codes_of_pass) for codes_of_pass in codes]
+    passes = [run(z_of_pass) for z_of_pass in z]
     _update(state, state.g_optimizer, state.g_scaler)
     return _means(("loss/G", "loss/codes", "loss/regularizer"), passes)
 
 
-def _discriminator_pass(state: TrainingState, passes: int, reals: Tensor, codes: Tensor) -> tuple[Tensor]:
+def _discriminator_pass(state: TrainingState, passes: int, reals: Tensor, z: Tensor) -> tuple[Tensor]:
     with half_precision(state.config.precision, reals.device.type):
         with torch.no_grad():
-            fakes = state.G(codes)
+            fakes = state.G(_codes(state, z))
         of_reals = state.D(state.augmentation(reals))
         loss = discriminator_loss(state.D(state.augmentation(fakes)), of_reals).mean()
     state.augmentation.observe(of_reals)
@@ -290,20 +310,20 @@ def _discriminator_pass(state: TrainingState, passes: int, reals: Tensor, codes:
     return (loss.detach(),)
 
 
-def update_discriminator(state: TrainingState, reals: Sequence[Tensor], codes: Iterable[Tensor]) -> dict[str, Tensor]:
+def update_discriminator(state: TrainingState, reals: Sequence[Tensor], z: Iterable[Tensor]) -> dict[str, Tensor]:
     """Update the discriminator.
 
     Args:
         state: changed in place.
         reals: real images [B, C, H, W] in [-1, 1], one tensor a pass.
-        codes: [B, K] of the images to tell from them, one tensor a pass.
+        z: as for `update_generator`, of the images to tell from them, one tensor a pass.
 
     Returns:
         The mean loss "loss/D", a 0-d tensor.
     """
     state.d_optimizer.zero_grad()
     run = partial(state.graphs.run, "discriminator", partial(_discriminator_pass, state, len(reals)), state.d_optimizer)
-    passes = [run(*inputs) for inputs in zip(reals, codes, strict=True)]
+    passes = [run(*inputs) for inputs in zip(reals, z, strict=True)]
     _update(state, state.d_optimizer, state.d_scaler)
     return _means(("loss/D",), passes)
 
@@ -351,12 +371,12 @@ def _seed_pass(state: TrainingState, phase: int, number: int) -> None:
     torch.manual_seed(int(seed))
 
 
-def _draw_codes(state: TrainingState, phase: int, device: torch.device) -> Iterator[Tensor]:
-    """Codes [B, K] for each of the state's passes."""
+def _draw_inputs(state: TrainingState, phase: int, device: torch.device) -> Iterator[Tensor]:
+    """Codes [B, K], or IB-GAN's random numbers [B, Z], for each of the state's passes."""
     config = state.config
     for number in state.passes:
         _seed_pass(state, phase, number)
-        yield draw_codes(config.batch_per_pass, state.G.num_codes, config.latents, device)
+        yield draw_codes(config.batch_per_pass, state.z_dim, config.latents, device)
 
 
 def training_step(state: TrainingState, reals: Tensor) -> dict[str, Tensor]:
@@ -373,9 +393,9 @@ def training_step(state: TrainingState, reals: Tensor) -> dict[str, Tensor]:
     reals_of_passes = reals.split(config.batch_per_pass)
     skipped_before = state.skipped_updates.clone()
     with convolution_precision(config.precision):
-        losses = update_generator(state, _draw_codes(state, _GENERATOR, reals.device))
+        losses = update_generator(state, _draw_inputs(state, _GENERATOR, reals.device))
         update_averages(state)
-        losses |= update_discriminator(state, reals_of_passes, _draw_codes(state, _DISCRIMINATOR, reals.device))
+        losses |= update_discriminator(state, reals_of_passes, _draw_inputs(state, _DISCRIMINATOR, reals.device))
         if state.updates % config.d_reg_interval == 0:
             losses |= update_r1(state, reals_of_passes)
     state.skipped_in_a_row.add_(1).mul_(state.skipped_updates > skipped_before)

@@ -149,6 +149,24 @@ def test_ablations_have_options_and_folders_of_their_own(tmp_path: Path) -> None
     ]
 
 
+def test_ib_gan_trains_goes_on_and_is_measured(tmp_path: Path) -> None:
+    options = ("--model", "ib_gan", "--latents", "normal", "--z-dim", "6", "--bottleneck-weight", "0.2")
+    result = run(*TINY_TRAINING, "--outdir", tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.iterdir()
+    content = json.loads((folder / "training_options.json").read_text())
+    assert content["networks"]["recognizer"]["z_dim"] == 6
+    assert content["training"]["bottleneck_weight"] == 0.2
+    result = run("train", "--resume", folder, "--kimg", "0.024")
+    assert result.exit_code == 0, result.output
+    measured = ("--metrics", "factor_vae,tpl_small_0.3", "--data", "shapes3d", "--distance", "mse", "--effort", "0.01")
+    result = run("metrics", folder, *measured)
+    assert result.exit_code == 0, result.output
+    assert "factor_vae" in result.output
+    networks = load_network(folder / "network-snapshot-000000.024.safetensors")
+    assert networks["Q"](networks["G_ema"](torch.randn(4, networks["G_ema"].num_codes))).shape[1] == 3
+
+
 def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> None:
     outdir = tmp_path / "runs"
     folder = tmp_path / "pictures"
@@ -171,6 +189,8 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
     Image.new("RGB", (16, 16)).save(folder / "b.png")
     assert_mistake(train("--data", folder), "b.png", "16", "32")
     assert_mistake(train(*shapes, "--resume", picture), "a.png")
+    assert_mistake(train(*shapes, "--z-dim", "6"), "--z-dim belongs to --model ib_gan, got model 'ps_sc'")
+    assert_mistake(train(*shapes, "--model", "ib_gan"), "'ib_gan' has normal latents", "got 'uniform' latents")
     (folder / "b.png").write_bytes(picture.read_bytes()[:60])
     assert_mistake(train("--data", folder), "b.png")
     assert not outdir.exists()

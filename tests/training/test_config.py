@@ -12,7 +12,12 @@ from sc_layers.training.config import TRAINING_PRESETS, TrainingConfig, training
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "vae"}, "model must be one of ps_sc, info_gan, gan, got 'vae'"),
+        ({"model": "vae"}, "model must be one of ps_sc, info_gan, ib_gan, gan, got 'vae'"),
+        (
+            {"model": "ib_gan"},
+            "'ib_gan' has normal latents and no regularizer, got 'uniform' latents and regularizer 'no",
+        ),
+        ({"model": "ib_gan", "latents": "normal", "regularizer": "vp"}, "got 'normal' latents and regularizer 'vp'"),
         ({"latents": "gauss"}, "latents must be one of uniform, normal, got 'gauss'"),
         ({"batch": 0}, "batch must be positive, got 0"),
         ({"batch": 10, "batch_per_pass": 4}, "batch 10 is no multiple of batch_per_pass 4"),

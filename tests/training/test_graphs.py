@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from sc_layers.training import TrainingConfig, TrainingState
+from sc_layers.training.config import MODELS
 from sc_layers.training.graphs import Graphs, Recorded, obstacle
 from sc_layers.training.processes import Processes
 from sc_layers.training.step import training_step
 from tests.tolerances import SAME_FORMULA
-from tests.training.tiny import TINY, tiny_state
+from tests.training.tiny import TINY, tiny_model, tiny_state
 
 PASSES = {"generator", "discriminator", "R1"}
 on_card = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
@@ -52,9 +53,9 @@ def _trained(state: TrainingState, steps: int = 3) -> list[dict[str, Tensor]]:
 
 
 @pytest.mark.usefixtures("cpu_as_card")
-@pytest.mark.parametrize("model", ["ps_sc", "info_gan", "gan"])
+@pytest.mark.parametrize("model", MODELS)
 def test_replayed_passes_train_as_passes_do(model: str) -> None:
-    eager, replayed = (tiny_state(TINY.replace(model=model)) for _ in range(2))
+    eager, replayed = (tiny_state(tiny_model(model)) for _ in range(2))
     replayed.graphs = _Replayed(True)
     expected, losses = _trained(eager), _trained(replayed)
     assert set(replayed.graphs._recorded) == PASSES
@@ -122,9 +123,9 @@ class TestOnACard:
     pytestmark = on_card
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-    @pytest.mark.parametrize("model", ["ps_sc", "info_gan", "gan"])
+    @pytest.mark.parametrize("model", MODELS)
     def test_graphs_train_as_passes_do(self, model: str, precision: str) -> None:
-        config = TINY.replace(model=model, precision=precision)
+        config = tiny_model(model).replace(precision=precision)
         eager, recorded = _on_card(config.replace(cuda_graphs=False)), _on_card(config)
         expected, losses = _trained(eager), _trained(recorded)
         assert set(recorded.graphs._recorded) == PASSES

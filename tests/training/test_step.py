@@ -13,6 +13,7 @@ from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dic
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
 from sc_layers.models import Discriminator, Generator, Recognizer
 from sc_layers.training import TrainingConfig, TrainingState
+from sc_layers.training.config import MODELS
 from sc_layers.training.step import training_step, update_averages, update_discriminator, update_generator, update_r1
 from tests.golden import Golden, load_golden
 from tests.tolerances import (
@@ -22,7 +23,7 @@ from tests.tolerances import (
     SAME_FORMULA,
     assert_close_absolute,
 )
-from tests.training.tiny import TINY, tiny_state
+from tests.training.tiny import TINY, tiny_model, tiny_state
 
 CLASSES = {"G": Generator, "D": Discriminator, "I": Recognizer, "Gs": Generator}
 
@@ -179,9 +180,9 @@ def test_r1_penalty_and_gradients_match(end2end) -> None:
     _assert_gradients(penalty.mean(), state.D, golden, "grad_D_reg/")
 
 
-@pytest.mark.parametrize("model", ["ps_sc", "info_gan", "gan"])
+@pytest.mark.parametrize("model", MODELS)
 def test_step_moves_every_network(model: str) -> None:
-    state = tiny_state(TINY.replace(model=model, average_recognizer=model != "gan"))
+    state = tiny_state(tiny_model(model).replace(average_recognizer=model != "gan"))
     networks = {name: getattr(state, name) for name in ("G", "D", "Q", "G_ema", "Q_ema")}
     networks = {name: network for name, network in networks.items() if network is not None}
     assert ("Q" in networks) == (model != "gan")
@@ -224,13 +225,13 @@ class _Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("model", ["ps_sc", "info_gan", "gan"])
+@pytest.mark.parametrize("model", MODELS)
 def test_no_step_needs_to_know_a_result(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def one_hot(dims: Tensor, count: int) -> Tensor:  # PyTorch's looks at its argument, though not on a card
         return (dims[:, None] == torch.arange(count)).long()
 
     monkeypatch.setattr(nn.functional, "one_hot", one_hot)
-    state = tiny_state(TINY.replace(model=model, d_reg_interval=1))
+    state = tiny_state(tiny_model(model).replace(d_reg_interval=1))
     with _Waits() as waits:
         for _ in range(2):
             training_step(state, torch.rand(TINY.batch, 3, 32, 32) * 2 - 1)

@@ -21,15 +21,21 @@ TINY = TrainingConfig(
 )
 
 
+def tiny_model(model: str) -> TrainingConfig:
+    """The settings of one of the models."""
+    return TINY.replace(model=model, latents="normal" if model == "ib_gan" else TINY.latents)
+
+
 def tiny_state(config: TrainingConfig = TINY, processes: Processes | None = None) -> TrainingState:
     """Networks of 32x32 colour images and 3 codes, at the start of their training."""
     modules = parse_module_list("[Const-8, ResConv-up-1, C_spgroup-2-2, Noise-1, ResConv-up-1, C_global-1, Conv-up-1]")
     shape = {"resolution": 32, "num_channels": 3, "fmap_base": 16, "fmap_min": 4, "fmap_max": 8}
+    recognizer = RecognizerConfig(num_codes=3, z_dim=5 if config.model == "ib_gan" else None, **shape)
     torch.manual_seed(config.seed)
     return TrainingState.create(
         config,
         Generator(GeneratorConfig(module_list=modules, **shape)),
         Discriminator(DiscriminatorConfig(**shape)),
-        Recognizer(RecognizerConfig(num_codes=3, **shape)) if config.model != "gan" else None,
+        Recognizer(recognizer) if config.model != "gan" else None,
         processes,
     )
