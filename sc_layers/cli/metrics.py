@@ -98,7 +98,7 @@ data_options = [
         "--effort",
         type=Finite(),
         default=1.0,
-        help="Multiplies the number of samples of metrics of labelled images: less is quicker and noisier.",
+        help="Multiplies the number of samples of pipe and of metrics of labelled images: less is quicker and noisier.",
     ),
     latents_option,
 ]
@@ -180,8 +180,9 @@ def measure(
 ) -> None:
     """Measure a network file, or the newest snapshot of a run's folder.
 
-    Metrics: tpl_small_0.3, tpl_large_0.3, tpl_celeba, tpl_ffhq, tpl_dsprites; ppl, fid, kid; and of the recogniser, on
-    images with known factors: factor_vae, beta_vae, dci, mig, sap, modularity, irs, infomec, dci_es.
+    Metrics: tpl_small_0.3, tpl_large_0.3, tpl_celeba, tpl_ffhq, tpl_dsprites; ppl, fid, kid; of generator and recogniser
+    on any images: pipe; and of the recogniser on images with known factors: factor_vae, beta_vae, dci, mig, sap,
+    modularity, irs, infomec, dci_es.
 
     Each result is appended to metric-NAME.jsonl, as StyleGAN code bases do; metrics-NETWORK.json, .csv and .tex hold
     all of this call. The features of real images are kept in a cache. Weights in TorchScript form (StyleGAN's vgg16.pt,

@@ -22,6 +22,7 @@ from .disentanglement.infomec import infomec
 from .disentanglement.information import mig, modularity
 from .disentanglement.intervention import beta_vae, factor_vae
 from .disentanglement.labelled import open_factor_data
+from .disentanglement.pipe import pipe
 from .disentanglement.predictive import dci, sap
 from .disentanglement.unsupervised import irs
 from .distances import FeatureDistance, make_distance
@@ -39,8 +40,8 @@ class Metric:
 
     Attributes:
         function: measures it; for TPL the one function of all presets.
-        looks_at: "codes" (the generator alone), "images" (generated and real ones) or "factors" (a recogniser's codes
-            of labelled images).
+        looks_at: "codes" (the generator alone), "images" (generated and real ones), "reconstructions" (a generator's
+            images of a recogniser's codes of real ones) or "factors" (a recogniser's codes of labelled images).
         higher_is_better: direction of the number.
     """
 
@@ -55,6 +56,7 @@ METRICS: dict[str, Metric] = {
     "ppl": Metric(ppl, "codes", False),
     "fid": Metric(fid, "images", False),
     "kid": Metric(kid, "images", False),
+    "pipe": Metric(pipe, "reconstructions", True),
     **{function.__name__: Metric(function, "factors", True) for function in _SUPERVISED},
 }
 
@@ -77,7 +79,7 @@ def _any_looks_at(names: Sequence[str], *kinds: str) -> bool:
 
 def needs_data(names: Sequence[str]) -> bool:
     """Whether one of the metrics `names` looks at real images."""
-    return _any_looks_at(names, "images", "factors")
+    return _any_looks_at(names, "images", "reconstructions", "factors")
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class MeasureSettings:
         num_images: generated images of FID and KID, with as many real ones where there are so many, and pairs of PPL;
             None is the standard: 50,000, and all real images.
         latents: distribution of the codes; None takes that which each file records.
-        effort: factor on the number of samples of the metrics that look at factors.
+        effort: factor on the number of samples of PIPE and of the metrics that look at factors.
         seed: integer that fixes every random draw.
         batch_size: images a pass.
         progress: show progress bars, of those metrics that generate images.
@@ -179,7 +181,8 @@ class MeasureSettings:
         """The settings that decide the numbers of the metrics `names`, ready for JSON."""
         used = ["distance", "weights", "latents", "seed"]
         used += ["data", "resolution", "crop"] if needs_data(names) else []
-        used += ["attributes", "bins", "effort"] if _any_looks_at(names, "factors") else []
+        used += ["attributes", "bins"] if _any_looks_at(names, "factors") else []
+        used += ["effort"] if _any_looks_at(names, "factors", "reconstructions") else []
         used += ["features", "feature_weights"] if _any_looks_at(names, "images") else []
         used += ["num_images"] if _any_looks_at(names, "images") or "ppl" in names else []
         values = {name: getattr(self, name) for name in used}
@@ -274,7 +277,7 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
         measures: what `prepare` returned for it.
 
     Raises:
-        ValueError: an unknown metric, or a supervised one without a recogniser.
+        ValueError: an unknown metric, or one that needs a recogniser without one.
     """
     check_names([name])
     metric, settings = METRICS[name], measures.settings
@@ -288,10 +291,11 @@ def measure(name: str, networks: Networks, measures: Measures) -> Score:
         return _image_score(metric, networks, measures)
     if networks.recognizer is None:
         raise ValueError(f"{name} needs a recogniser, and the checkpoint holds none (Q or Q_ema)")
+    looked_at = [networks.recognizer, measures.data]
+    if metric.looks_at == "reconstructions":
+        looked_at.insert(0, networks.generator)
     options = _counts(metric.function, settings.effort)
-    score: Score = metric.function(
-        networks.recognizer, measures.data, seed=settings.seed, batch_size=settings.batch_size, **options
-    )
+    score: Score = metric.function(*looked_at, seed=settings.seed, batch_size=settings.batch_size, **options)
     return score
 
 

@@ -26,6 +26,7 @@ from .results import FINISHED, Result
 KINDS = {"methods": "method", "lambda": "code-weight", "rects": "rects"}  # by which setting the rows are in order
 FORMATS = ("markdown", "csv", "latex")
 BEST_SHARE = 1 / 3  # of the seeds, by TPL, make up a "+TPL" row, as in Table 5
+UNSUPERVISED = ("pipe",)  # rows of Table 1 besides TPL, as far as they were measured
 AGAINST = ("beta_vae", "dci", "factor_vae", "mig")  # the columns of Table 1, as far as they were measured
 
 
@@ -267,7 +268,8 @@ def correlations(
     """
     finished = [result for result in results if result.status == FINISHED]
     tpl = tpl_of(finished)
-    against = [name for name in AGAINST if finished and all(name in result.scores for result in finished)]
+    measured = [name for name in (*UNSUPERVISED, *AGAINST) if all(name in result.scores for result in finished)]
+    against = [name for name in AGAINST if name in measured]
     if tpl is None or not against or len(finished) < 2:
         raise ValueError(
             f"correlations need TPL and one of {', '.join(AGAINST)} of at least 2 runs, got {len(finished)} runs "
@@ -279,7 +281,7 @@ def correlations(
         if among_seeds is None or name in among_seeds:
             scores = {**result.scores, **(among_seeds or {}).get(name, {})}
             candidates.append(Candidate(name, result.scores[tpl], result.num_active or 0, scores=scores))
-    others = [*next(iter((among_seeds or {}).values()), {}), *against]
+    others = [*next(iter((among_seeds or {}).values()), {}), *measured]
     return correlation_table(candidates, against, (0, min_active) if min_active else (0,), others)
 
 

@@ -85,6 +85,15 @@ def test_metrics_of_images_are_measured_against_data(
     assert len(list((tmp_path / "cache" / "features").glob("features-*.npy"))) == 1
 
 
+def test_pipe_is_measured_of_generator_and_recogniser(network: Path, tmp_path: Path) -> None:
+    options = ("--data", "dsprites", "--effort", 0.002, "--outdir", tmp_path, "--json", "--device", "cpu")
+    result = run(network, "--metrics", "pipe", *options)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)["results"]
+    assert 0 <= found["pipe"] <= 1
+    assert found["note"] == "100 of the standard's 50,000 images"
+
+
 def test_a_json_a_csv_and_a_latex_file_hold_all_numbers(network: Path, tmp_path: Path) -> None:
     options = ("--data", "dsprites", "--distance", "mse", "--effort", 0.02, "--outdir", tmp_path, "--device", "cpu")
     result = run(network, "--metrics", "tpl_small_0.3,modularity", *options)

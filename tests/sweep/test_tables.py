@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from pathlib import Path
 
@@ -93,6 +94,16 @@ def test_less_tpl_correlates_with_more_dci(tmp_path: Path) -> None:
     assert found.rows["TPL"] == (11, (pytest.approx(1.0),))
     assert found.rows["TPL (act>4)"][0] == 3  # the third seeds, but for the one that failed
     assert correlations_table(found, "markdown").splitlines()[2] == "| TPL | 11 | 1.00 |"
+
+
+def test_pipe_is_a_row_where_it_was_measured(tmp_path: Path) -> None:
+    results = [
+        dataclasses.replace(one, scores={**one.scores, "pipe": -one.scores["dci"]}) for one in samples.herd()[:-1]
+    ]
+    found = correlations(results, tmp_path)
+    assert found.columns == ("dci",)
+    assert list(found.rows) == ["TPL", "pipe", "dci"]
+    assert found.rows["pipe"] == (11, (pytest.approx(-1.0),))
 
 
 def test_without_scores_to_compare_there_is_no_correlation(tmp_path: Path) -> None:
