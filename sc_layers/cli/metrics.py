@@ -180,9 +180,9 @@ def measure(
 ) -> None:
     """Measure a network file, or the newest snapshot of a run's folder.
 
-    Metrics: tpl_small_0.3, tpl_large_0.3, tpl_celeba, tpl_ffhq, tpl_dsprites; ppl, fid, kid; of generator and recogniser
-    on any images: pipe; and of the recogniser on images with known factors: factor_vae, beta_vae, dci, mig, sap,
-    modularity, irs, infomec, dci_es.
+    Metrics: tpl_small_0.3, tpl_large_0.3, tpl_celeba, tpl_ffhq, tpl_dsprites; ppl, fid, kid; pipe, of generator and
+    recogniser; and of the recogniser, on images with known factors: factor_vae, beta_vae, dci, mig, sap, modularity,
+    irs, infomec, dci_es.
 
     Each result is appended to metric-NAME.jsonl, as StyleGAN code bases do; metrics-NETWORK.json, .csv and .tex hold
     all of this call. The features of real images are kept in a cache. Weights in TorchScript form (StyleGAN's vgg16.pt,

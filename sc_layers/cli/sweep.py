@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     help="A run takes this share of a GPU: 0.25 puts four on each, 0 none.  [default: 1 where there is a GPU, else 0]",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Say how many runs there are and how long they take here, by a few steps of each."
+    "--estimate/--no-estimate",
+    "estimated",
+    default=True,
+    help="Say first how long all takes here, by a few steps of each setting.  [default: on, but for a cluster]",
 )
+@click.option("--dry-run", is_flag=True, help="Say how many runs there are and how long they take, and stop.")
 def sweep(
     grid: Path,
     outdir: Path,
@@ -43,6 +47,7 @@ def sweep(
     cpus: int | None,
     threads: int,
     gpu_share: float | None,
+    estimated: bool,
     dry_run: bool,
 ) -> None:
     """Train every run of a grid of settings and seeds, and measure each at its end.
@@ -55,7 +60,8 @@ def sweep(
     """
     from ..sweep import read_grid
     from ..sweep.results import FAILED
-    from ..sweep.scheduling import Resources
+    from ..sweep.running import CommandError
+    from ..sweep.scheduling import Resources, interruptible, pending_runs
     from ..sweep.scheduling import sweep as run_all
     from ..training import Interrupted
 
@@ -69,9 +75,19 @@ def sweep(
     if dry_run:
         if address is not None:
             raise click.UsageError("--dry-run measures this machine, and excludes --address")
-        _tell_time(runs, outdir, resources, gpus)
+        pending = pending_runs(runs, outdir)
+        at_once = resources.at_once(gpus)
+        click.echo(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already, {at_once} at a time")
+        for line in _times(pending, resources, gpus):
+            click.echo(line)
         return
     try:
+        if estimated and address is None:
+            with interruptible():
+                try:
+                    click.echo("\n".join(_times(pending_runs(runs, outdir), resources, gpus)), err=True)
+                except CommandError as error:  # a run that fails is noted in its turn
+                    click.echo(f"how long all takes is not known: {error}", err=True)
         results = run_all(runs, outdir, resources, lambda line: click.echo(line, err=True))
     except Interrupted as interrupted:
         click.echo(f"{interrupted}; to go on: the same command", err=True)
@@ -103,16 +119,15 @@ def _check(runs: list[Run]) -> None:
         check_names(run.measure["metrics"].split(","))
 
 
-def _tell_time(runs: list[Run], outdir: Path, resources: Resources, gpus: int) -> None:
-    from ..sweep.scheduling import duration, estimate, pending_runs
+def _times(pending: list[Run], resources: Resources, gpus: int) -> list[str]:
+    """How long the runs take, as lines of text."""
+    from ..sweep.scheduling import duration, estimate
 
-    pending = pending_runs(runs, outdir)
-    at_once = resources.at_once(gpus)
-    click.echo(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already, {at_once} at a time")
     if not pending:
-        return
+        return []
     found = estimate(pending, resources, gpus)
-    for name, seconds in found.training.items():
-        click.echo(f"  {name}: about {duration(seconds)} of training")
-    click.echo(f"  measuring a run: about {duration(found.measuring)}")
-    click.echo(f"all: about {duration(found.total)}")
+    return [
+        *(f"  {name}: about {duration(seconds)} of training" for name, seconds in found.training.items()),
+        f"  measuring a run: about {duration(found.measuring)}",
+        f"all: about {duration(found.total)}",
+    ]

@@ -106,18 +106,18 @@ def sweep(runs: Sequence[Run], outdir: Path, resources: Resources, log: Callable
         return []
     ray = ray_module()
     local = {} if resources.address else {"num_cpus": resources.cpus, "include_dashboard": False}
-    with _interruptible():
+    with interruptible():
         ray.init(address=resources.address or "local", log_to_driver=False, configure_logging=False, **local)
         try:
             _check_room(ray, resources)
-            with _interruptible():  # as Ray puts a handler of its own in the place of ours
+            with interruptible():  # as Ray puts a handler of its own in the place of ours
                 return _collect(ray, _submit(ray, pending, outdir, resources), log)
         finally:
             ray.shutdown()
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """A block that SIGTERM ends as Ctrl-C does; Ray's own handler leaves no time for anything.
 
     Raises:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sc_layers.cli.sweep import _check
-from sc_layers.sweep import load_results, read_grid
+from sc_layers.sweep import load_results, read_grid, scheduling
 from tests.cli.running import assert_mistake, run
 
 GRIDS = sorted((Path(__file__).parents[2] / "examples" / "grids").glob("*.yaml"))
@@ -31,7 +31,7 @@ def test_a_sweep_goes_on_where_it_stopped_notes_failures_and_makes_tables(tmp_pa
     content["train"]["kimg"] = 0.016
     grid.write_text(yaml.safe_dump({**content, "seeds": [0]}))
     handler = signal.getsignal(signal.SIGTERM)
-    result = run("sweep", grid, "--outdir", outdir, "--cpus", "2", "--gpu-share", "0")
+    result = run("sweep", grid, "--outdir", outdir, "--cpus", "2", "--gpu-share", "0", "--no-estimate")
     assert result.exit_code == 1
     assert signal.getsignal(signal.SIGTERM) is handler  # which Ray replaces
     assert "2 runs finished, 1 failed" in result.output
@@ -44,6 +44,8 @@ def test_a_sweep_goes_on_where_it_stopped_notes_failures_and_makes_tables(tmp_pa
     result = run("sweep", grid, "--outdir", outdir, "--cpus", "2", "--gpu-share", "0")
     assert result.exit_code == 0, result.output
     assert "4 runs, 2 of them finished already" in result.output
+    lines = [line.split(":")[0].strip() for line in result.stderr.splitlines()]
+    assert lines[:4] == ["InfoGAN-seed1", "PS-SC-seed1", "measuring a run", "all"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert sorted(one.status for one in load_results(outdir)) == ["failed", *["finished"] * 4]
     lines = run("table", outdir).stdout.splitlines()
@@ -51,6 +53,17 @@ def test_a_sweep_goes_on_where_it_stopped_notes_failures_and_makes_tables(tmp_pa
     assert [line.split(" | ")[:3] for line in lines[2:]] == [
         *(["| InfoGAN", "2", "0"], ["| PS-SC", "2", "0"], ["| broken", "0", "1"])
     ]
+
+
+def test_a_run_that_fails_leaves_the_time_unknown_and_is_noted_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "sweep", lambda *_: [])
+    (tmp_path / "grid.yaml").write_text(f"train: {{data: {tmp_path}}}\nmetrics: [mig]\nseeds: 2\n")
+    result = run("sweep", tmp_path / "grid.yaml", "--outdir", tmp_path / "out", "--gpu-share", "0")
+    assert result.exit_code == 0, result.output
+    assert "how long all takes is not known: " in result.stderr
+    assert str(tmp_path) in result.stderr
 
 
 @pytest.mark.slow

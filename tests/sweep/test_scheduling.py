@@ -94,7 +94,7 @@ def test_a_lost_worker_is_a_failed_row_and_the_others_go_on() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_sweep_and_its_handler_is_as_before(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as interrupted, scheduling._interruptible():
+    with pytest.raises(Interrupted) as interrupted, scheduling.interruptible():
         signal.raise_signal(number)
     assert interrupted.value.signal == number
     assert signal.getsignal(number) is before

@@ -20,7 +20,7 @@ _FINAL_SIZE = 4
 
 
 def _judge(channels: int, resolution: int) -> nn.Sequential:
-    """A network that tells two kinds of images apart, that of the authors at 64 pixels: images -> logits [B, 1, 1, 1]."""
+    """A network that tells two kinds of images apart, at 64 pixels the authors': images -> logits [B, 1, 1, 1]."""
     layers: list[nn.Module] = []
     width, size = channels, resolution
     while size > _FINAL_SIZE:
