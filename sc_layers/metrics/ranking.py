@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .._optional import require
+
+_LEVEL = 0.95  # of intervals
+_RESAMPLES = 2_000
+_FEWEST = 4  # models that an interval is given for
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,27 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def spearman_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """How far Spearman's rank correlation of `first` and `second` may be off: for models drawn anew, 95 % of the time.
+
+    Returns:
+        The bootstrap's percentiles, the same ones each time, or None for fewer than four values or a constant side.
+
+    Raises:
+        ValueError: the sides are not equally long.
+    """
+    if spearman(first, second) is None or len(first) < _FEWEST:
+        return None
+    drawn = np.random.default_rng(0).integers(len(first), size=(_RESAMPLES, len(first)))
+    rankdata = require("scipy.stats", "metrics").rankdata
+    ranks = [rankdata(np.asarray(side)[drawn], axis=1) for side in (first, second)]
+    a, b = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    norms = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    values = (a * b).sum(axis=1)[norms > 0] / norms[norms > 0]
+    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class CorrelationTable:
     """Rank correlations of unsupervised and supervised scores, as in Table 1 of the paper.
@@ -91,25 +118,39 @@ class CorrelationTable:
     Attributes:
         columns: the supervised metrics.
         rows: the number of models and a correlation for each column (None where there is none), by the method's name.
+        intervals: the `spearman_interval` of each correlation.
     """
 
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[int, tuple[float | None, ...]]]
+    intervals: Mapping[str, tuple[tuple[float, float] | None, ...]]
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
-            name: {"models": num, **dict(zip(self.columns, values, strict=True))}
+            name: {
+                "models": num,
+                **dict(zip(self.columns, values, strict=True)),
+                "intervals": dict(zip(self.columns, self.intervals[name], strict=True)),
+            }
             for name, (num, values) in self.rows.items()
         }
 
+    def cells(self, name: str) -> list[str]:
+        """The correlations of the row `name` as text, with their intervals; "-" stands where there is none."""
+        _, values = self.rows[name]
+        shown = ["-" if value is None else f"{value:.2f}" for value in values]
+        return [
+            text if interval is None else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"
+            for text, interval in zip(shown, self.intervals[name], strict=True)
+        ]
+
     def table(self) -> str:
-        """As text; "-" stands where there is no correlation."""
+        """As text, see `cells`."""
         width = max(len("method"), *map(len, self.rows)) + 1
-        lines = [f"{'method':<{width}}{'models':>7}" + "".join(f"{name:>12}" for name in self.columns)]
-        for name, (num, values) in self.rows.items():
-            shown = ("-" if value is None else f"{value:.2f}" for value in values)
-            lines.append(f"{name:<{width}}{num:>7}" + "".join(f"{value:>12}" for value in shown))
+        lines = [f"{'method':<{width}}{'models':>7}" + "".join(f"{name:>22}" for name in self.columns)]
+        for name, (num, _) in self.rows.items():
+            lines.append(f"{name:<{width}}{num:>7}" + "".join(f"{cell:>22}" for cell in self.cells(name)))
         return "\n".join(lines)
 
     __str__ = table
@@ -136,14 +177,15 @@ def correlation_table(
         missing = [name for name in (*against, *others) if name not in candidate.scores]
         if missing:
             raise ValueError(f"{candidate.name} has no score {missing[0]!r}; it has {', '.join(candidate.scores)}")
-    rows = {}
+    compared = {}  # the models of each row, and their score
     for least in min_actives:
         kept = rank_candidates(candidates, least)
-        values = tuple(spearman([-c.tpl for c in kept], [c.scores[name] for c in kept]) for name in against)
-        rows[f"TPL (act>{least - 1})" if least else "TPL"] = (len(kept), values)
+        compared[f"TPL (act>{least - 1})" if least else "TPL"] = (kept, [-one.tpl for one in kept])
     for other in others:
-        values = tuple(
-            spearman([c.scores[other] for c in candidates], [c.scores[name] for c in candidates]) for name in against
-        )
-        rows[other] = (len(candidates), values)
-    return CorrelationTable(tuple(against), rows)
+        compared[other] = (list(candidates), [one.scores[other] for one in candidates])
+    rows, intervals = {}, {}
+    for row, (models, scores) in compared.items():
+        columns = [[one.scores[name] for one in models] for name in against]
+        rows[row] = (len(models), tuple(spearman(scores, column) for column in columns))
+        intervals[row] = tuple(spearman_interval(scores, column) for column in columns)
+    return CorrelationTable(tuple(against), rows, intervals)

@@ -285,17 +285,28 @@ def correlations(
     return correlation_table(candidates, against, (0, min_active) if min_active else (0,), others)
 
 
+def _ends(value: float | None, interval: tuple[float, float] | None) -> tuple[float | None, ...]:
+    return (value, *(interval or (None, None)))
+
+
 def correlations_table(found: CorrelationTable, form: str) -> str:
-    """The correlations as text.
+    """The correlations as text, with their 95 % intervals.
 
     Args:
         found: of `correlations`.
-        form: one of `FORMATS`.
+        form: one of `FORMATS`. CSV has correlations and the ends of intervals in columns of their own.
+
+    Raises:
+        ValueError: an unknown form.
     """
+    if form == "csv":
+        titles = [f"{name} {what}".rstrip() for name in found.columns for what in ("", "low", "high")]
+        rows = [
+            [name, count, *(end for one in zip(values, found.intervals[name], strict=True) for end in _ends(*one))]
+            for name, (count, values) in found.rows.items()
+        ]
+        return table(["method", "models", *titles], rows, form)
     escape = latex_escaped if form == "latex" else str
     head = [escape(name) for name in ("method", "models", *found.columns)]
-    body = [
-        [escape(name), count, *("-" if value is None else f"{value:.2f}" for value in values)]
-        for name, (count, values) in found.rows.items()
-    ]
+    body = [[escape(name), count, *found.cells(name)] for name, (count, _) in found.rows.items()]
     return table(head, body, form)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import scipy.stats
 
-from sc_layers.metrics.ranking import Candidate, correlation_table, rank_candidates, spearman
+from sc_layers.metrics.ranking import Candidate, correlation_table, rank_candidates, spearman, spearman_interval
 from tests.tolerances import SCORE
 
 HERD = [
@@ -40,7 +42,7 @@ def test_too_few_or_constant_values_have_no_correlation(first: list[float], seco
 def test_a_correlation_that_does_not_exist_is_a_dash_and_null() -> None:
     table = correlation_table(HERD[:1], ["FVM"])
     assert str(table).splitlines()[1].split() == ["TPL", "1", "-"]
-    assert table.to_dict() == {"TPL": {"models": 1, "FVM": None}}
+    assert table.to_dict() == {"TPL": {"models": 1, "FVM": None, "intervals": {"FVM": None}}}
 
 
 def test_sides_of_different_length_are_refused() -> None:
@@ -53,8 +55,30 @@ def test_the_correlation_table_has_the_form_of_table_1() -> None:
     assert list(table.rows) == ["TPL (act>0)", "TPL (act>4)", "FVM"]
     assert table.rows["TPL (act>4)"] == (3, (pytest.approx(1), pytest.approx(0.5)))
     assert table.rows["FVM"][1][0] == pytest.approx(1)
-    assert table.to_dict()["TPL (act>4)"] == {"models": 3, "FVM": pytest.approx(1), "MIG": pytest.approx(0.5)}
+    stored = {"models": 3, "FVM": pytest.approx(1), "MIG": pytest.approx(0.5)}
+    assert table.to_dict()["TPL (act>4)"] == {**stored, "intervals": {"FVM": None, "MIG": None}}
     assert str(table).splitlines()[0].split() == ["method", "models", "FVM", "MIG"]
+    assert table.cells("TPL (act>4)") == ["1.00", "0.50"]
+
+
+def test_the_interval_of_a_correlation_holds_it_and_shrinks_with_more_models() -> None:
+    # Of 30 values with a true correlation of .6, scipy's bootstrap gives the same to .02.
+    draws = np.random.default_rng(0)
+    first = draws.normal(size=300)
+    second = 0.6 * first + 0.8 * draws.normal(size=300)
+    few, many = (spearman_interval(first[:num].tolist(), second[:num].tolist()) for num in (30, 300))
+    expected = scipy.stats.bootstrap(
+        (first[:30], second[:30]),
+        lambda a, b: scipy.stats.spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        n_resamples=2000,
+    ).confidence_interval
+    assert few == pytest.approx((expected.low, expected.high), abs=0.02)
+    assert few[0] < spearman(first[:30].tolist(), second[:30].tolist()) < few[1]
+    assert few[0] < many[0] < 0.6 < many[1] < few[1]
+    assert spearman_interval([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]) is None
 
 
 def test_a_candidate_without_a_score_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import math
 from pathlib import Path
 
@@ -93,7 +94,11 @@ def test_less_tpl_correlates_with_more_dci(tmp_path: Path) -> None:
     assert found.columns == ("dci",)
     assert found.rows["TPL"] == (11, (pytest.approx(1.0),))
     assert found.rows["TPL (act>4)"][0] == 3  # the third seeds, but for the one that failed
-    assert correlations_table(found, "markdown").splitlines()[2] == "| TPL | 11 | 1.00 |"
+    assert correlations_table(found, "markdown").splitlines()[2] == "| TPL | 11 | 1.00 [1.00, 1.00] |"
+    rows = list(csv.reader(io.StringIO(correlations_table(found, "csv"))))
+    assert rows[0] == ["method", "models", "dci", "dci low", "dci high"]
+    assert [float(cell) for cell in rows[1][1:]] == pytest.approx([11, 1, 1, 1])
+    assert rows[2][3:] == ["", ""]  # three models are too few for an interval
 
 
 def test_pipe_is_a_row_where_it_was_measured(tmp_path: Path) -> None:
