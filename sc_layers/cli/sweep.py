@@ -78,8 +78,10 @@ def sweep(
         pending = pending_runs(runs, outdir)
         at_once = resources.at_once(gpus)
         click.echo(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already, {at_once} at a time")
-        for line in _times(pending, resources, gpus):
-            click.echo(line)
+        try:
+            click.echo("\n".join(_times(pending, resources, gpus)))
+        except CommandError as error:
+            raise click.ClickException(f"how long all takes is not known: {error}") from error
         return
     try:
         if estimated and address is None:

@@ -64,6 +64,9 @@ def test_a_run_that_fails_leaves_the_time_unknown_and_is_noted_in_its_turn(
     assert result.exit_code == 0, result.output
     assert "how long all takes is not known: " in result.stderr
     assert str(tmp_path) in result.stderr
+    result = run("sweep", tmp_path / "grid.yaml", "--outdir", tmp_path / "out", "--gpu-share", "0", "--dry-run")
+    assert result.exit_code == 1
+    assert "Error: how long all takes is not known: " in result.stderr
 
 
 @pytest.mark.slow
