@@ -79,7 +79,8 @@ def sweep(
         at_once = resources.at_once(gpus)
         click.echo(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already, {at_once} at a time")
         try:
-            click.echo("\n".join(_times(pending, resources, gpus)))
+            for line in _times(pending, resources, gpus):
+                click.echo(line)
         except CommandError as error:
             raise click.ClickException(f"how long all takes is not known: {error}") from error
         return
@@ -87,7 +88,8 @@ def sweep(
         if estimated and address is None:
             with interruptible():
                 try:
-                    click.echo("\n".join(_times(pending_runs(runs, outdir), resources, gpus)), err=True)
+                    for line in _times(pending_runs(runs, outdir), resources, gpus):
+                        click.echo(line, err=True)
                 except CommandError as error:  # a run that fails is noted in its turn
                     click.echo(f"how long all takes is not known: {error}", err=True)
         results = run_all(runs, outdir, resources, lambda line: click.echo(line, err=True))
