@@ -76,8 +76,8 @@ def sweep(
         if address is not None:
             raise click.UsageError("--dry-run measures this machine, and excludes --address")
         pending = pending_runs(runs, outdir)
-        at_once = resources.at_once(gpus)
-        click.echo(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already, {at_once} at a time")
+        done = f"{len(runs) - len(pending)} of them finished already"
+        click.echo(f"{len(runs)} runs, {done}, {resources.at_once(gpus)} at a time")
         try:
             for line in _times(pending, resources, gpus):
                 click.echo(line)
@@ -87,11 +87,7 @@ def sweep(
     try:
         if estimated and address is None:
             with interruptible():
-                try:
-                    for line in _times(pending_runs(runs, outdir), resources, gpus):
-                        click.echo(line, err=True)
-                except CommandError as error:  # a run that fails is noted in its turn
-                    click.echo(f"how long all takes is not known: {error}", err=True)
+                _say_time(runs, outdir, resources, gpus)
         results = run_all(runs, outdir, resources, lambda line: click.echo(line, err=True))
     except Interrupted as interrupted:
         click.echo(f"{interrupted}; to go on: the same command", err=True)
@@ -121,6 +117,17 @@ def _check(runs: list[Run]) -> None:
             except click.UsageError as error:
                 raise click.UsageError(f"{run.name}: {error.format_message()}") from error
         check_names(run.measure["metrics"].split(","))
+
+
+def _say_time(runs: list[Run], outdir: Path, resources: Resources, gpus: int) -> None:
+    from ..sweep.running import CommandError
+    from ..sweep.scheduling import pending_runs
+
+    try:
+        for line in _times(pending_runs(runs, outdir), resources, gpus):
+            click.echo(line, err=True)
+    except CommandError as error:  # a run that fails is noted in its turn
+        click.echo(f"how long all takes is not known: {error}", err=True)
 
 
 def _times(pending: list[Run], resources: Resources, gpus: int) -> list[str]:
