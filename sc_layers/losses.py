@@ -228,7 +228,7 @@ def information_bottleneck_loss(
     Raises:
         ValueError: shapes that differ.
 
-    Source: Jeon et al., IB-GAN (2021), Eq. 9, and its authors' program.
+    Source: Jeon et al., IB-GAN (2021), and its authors' program.
     """
     for name, first, second in (("pred and z", pred, z), ("mean and log_var", mean, log_var)):
         if first.shape != second.shape or first.ndim != 2:

@@ -85,7 +85,7 @@ def pipe(
     Raises:
         ValueError: fewer than two images of each kind.
 
-    Source: Estermann and Wattenhofer, DAVA (2023), section 3, and its authors' program, with uniform codes.
+    Source: Estermann and Wattenhofer, DAVA (2023), and its authors' program, with uniform codes.
     """
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2, got {num_samples}")
