@@ -38,6 +38,17 @@ def test_the_study_prints_correlations_and_goes_on_where_it_stopped(study: Modul
     assert (tmp_path / "tpl_dci.png").stat().st_size > 1000
 
 
+def test_the_gain_is_of_the_seed_with_the_least_tpl_in_each_setting(study: ModuleType) -> None:
+    results = [
+        {"method": method, "strength": 1, "tpl": tpl, "scores": {"MIG": mig}}
+        for method, tpl, mig in (("a", 1.0, 0.5), ("a", 2.0, 0.3), ("b", 4.0, 0.1), ("b", 3.0, 0.5), ("c", 1.0, 0.9))
+    ]
+    gain, low, high = study.gain_by_choice(results, "MIG")
+    assert gain == pytest.approx((0.1 + 0.2) / 2)
+    assert (low, high) == (pytest.approx(0.1), pytest.approx(0.2))
+    assert study.gain_by_choice(results[-1:], "MIG") is None
+
+
 def batch(study: ModuleType, mean: torch.Tensor, std: float = 0.1, progress: float = 1.0) -> Any:
     log_var = torch.full_like(mean, 2 * torch.tensor(std).log().item())
     codes = mean + std * torch.randn_like(mean)
