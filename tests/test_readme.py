@@ -18,7 +18,17 @@ from tests.integrations.toys import AdaLikeGenerator
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "cuda_ops/README.md")),
+    *(
+        ROOT / name
+        for name in (
+            "README.md",
+            "CHANGELOG.md",
+            "CONTRIBUTING.md",
+            "SECURITY.md",
+            "cuda_ops/README.md",
+            "examples/README.md",
+        )
+    ),
     *sorted(ROOT.glob("integrations/*/README.md")),
     *(page for page in sorted(ROOT.glob("docs/**/*.md")) if page.parent.name != "reference"),
 ]

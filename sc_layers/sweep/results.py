@@ -1,10 +1,10 @@
-"""What a sweep has found out, run by run: a file in each run's folder."""
+"""What a sweep has found out, run by run: a file in each run's folder, and one with the order of all."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from ..files import read_file, write_file
 
 RESULT_FILE = "result.json"
+ORDER_FILE = "runs.json"
 FINISHED, FAILED, RUNNING = "finished", "failed", "running"
 
 
@@ -63,8 +64,32 @@ def load_result(folder: Path) -> Result | None:
         raise ValueError(f"{path} is no result of a sweep: {error!s:.200}") from error
 
 
+def save_order(outdir: Path, names: Sequence[str]) -> None:
+    """Note in which order the runs of a sweep are shown.
+
+    Args:
+        outdir: the sweep's folder.
+        names: of the runs' folders, in the order of the grid.
+    """
+    outdir.mkdir(parents=True, exist_ok=True)
+    write_file(outdir / ORDER_FILE, (json.dumps(list(names), indent=2) + "\n").encode())
+
+
+def _order(outdir: Path) -> list[str]:
+    path = outdir / ORDER_FILE
+    if not path.exists():
+        return []
+    try:
+        names = json.loads(bytes(read_file(path)))
+    except ValueError as error:
+        raise ValueError(f"{path} is no list of runs: {error!s:.200}") from error
+    if not isinstance(names, list):
+        raise ValueError(f"{path} is no list of runs")
+    return names
+
+
 def load_results(outdir: Path) -> list[Result]:
-    """The results of all runs of a sweep, by the order of seed and name.
+    """The results of all runs of a sweep, in the order of its grid; runs of earlier grids come last, by name.
 
     Args:
         outdir: the sweep's folder.
@@ -73,7 +98,10 @@ def load_results(outdir: Path) -> list[Result]:
         FileNotFoundError: there is no result.
         ValueError: one is damaged.
     """
-    folders = sorted(path.parent for path in Path(outdir).glob(f"*/{RESULT_FILE}"))
+    outdir = Path(outdir)
+    order = {name: number for number, name in enumerate(_order(outdir))}
+    folders = sorted(path.parent for path in outdir.glob(f"*/{RESULT_FILE}"))
+    folders.sort(key=lambda folder: order.get(folder.name, len(order)))
     found = [result for folder in folders if (result := load_result(folder)) is not None]
     if not found:
         raise FileNotFoundError(f"no results of a sweep in {str(outdir)!r}: no */{RESULT_FILE}")

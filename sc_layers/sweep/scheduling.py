@@ -21,7 +21,7 @@ from ..files import read_json_lines
 from ..training import Interrupted
 from ..training.run_dir import STATS_FILE
 from .grid import Run, arguments
-from .results import FAILED, Result
+from .results import FAILED, Result, save_order
 from .running import Place, execute, is_done, measure, run_dirs
 
 _GRACE = 60  # seconds for trainings to leave checkpoints when the sweep is ended
@@ -101,6 +101,7 @@ def sweep(runs: Sequence[Run], outdir: Path, resources: Resources, log: Callable
         Interrupted: by SIGINT or SIGTERM, and the trainings have been ended.
     """
     pending = pending_runs(runs, outdir)
+    save_order(outdir, [run.name for run in runs])
     log(f"{len(runs)} runs, {len(runs) - len(pending)} of them finished already")
     if not pending:
         return []

@@ -40,18 +40,19 @@ def test_a_sweep_goes_on_where_it_stopped_notes_failures_and_makes_tables(tmp_pa
     assert len(before) == 2
 
     del content["methods"]["broken"]
-    grid.write_text(yaml.safe_dump(content))
+    content["methods"] = dict(reversed(content["methods"].items()))
+    grid.write_text(yaml.safe_dump(content, sort_keys=False))
     result = run("sweep", grid, "--outdir", outdir, "--cpus", "2", "--gpu-share", "0")
     assert result.exit_code == 0, result.output
     assert "4 runs, 2 of them finished already" in result.output
     lines = [line.split(":")[0].strip() for line in result.stderr.splitlines()]
-    assert lines[:4] == ["InfoGAN-seed1", "PS-SC-seed1", "measuring a run", "all"]
+    assert lines[:4] == ["PS-SC-seed1", "InfoGAN-seed1", "measuring a run", "all"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert sorted(one.status for one in load_results(outdir)) == ["failed", *["finished"] * 4]
     lines = run("table", outdir).stdout.splitlines()
     assert lines[0] == "| method | runs | failed | tpl_small_0.3 ↓ | factor_vae ↑ | dci ↑ | mig ↑ |"
     assert [line.split(" | ")[:3] for line in lines[2:]] == [
-        *(["| InfoGAN", "2", "0"], ["| PS-SC", "2", "0"], ["| broken", "0", "1"])
+        *(["| PS-SC", "2", "0"], ["| InfoGAN", "2", "0"], ["| broken", "0", "1"])
     ]
 
 

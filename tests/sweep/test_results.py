@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sc_layers.sweep.results import RESULT_FILE, load_result, load_results
+from sc_layers.sweep.results import ORDER_FILE, RESULT_FILE, load_result, load_results, save_order
 from tests.sweep import samples
 
 
@@ -15,6 +15,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         (tmp_path / f"{number:02d}").mkdir()
         one.save(tmp_path / f"{number:02d}")
     assert load_results(tmp_path) == samples.herd()
+
+
+def test_results_are_in_the_order_of_the_grid_and_others_last(tmp_path: Path) -> None:
+    for name, one in zip("cabd", samples.herd()[:4], strict=True):
+        (tmp_path / name).mkdir()
+        one.save(tmp_path / name)
+    save_order(tmp_path, ["d", "never begun", "c"])
+    assert load_results(tmp_path) == [samples.herd()[number] for number in (3, 0, 1, 2)]
+    for text in ("{", "{}"):
+        (tmp_path / ORDER_FILE).write_text(text)
+        with pytest.raises(ValueError, match=r"runs\.json is no list of runs"):
+            load_results(tmp_path)
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
