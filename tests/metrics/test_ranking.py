@@ -74,6 +74,7 @@ def test_the_interval_of_a_correlation_holds_it_and_shrinks_with_more_models() -
         vectorized=False,
         method="percentile",
         n_resamples=2000,
+        random_state=1,
     ).confidence_interval
     assert few == pytest.approx((expected.low, expected.high), abs=0.02)
     assert few[0] < spearman(first[:30].tolist(), second[:30].tolist()) < few[1]
