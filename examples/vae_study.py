@@ -269,15 +269,21 @@ def load_lines(path: Path) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in map(json.loads, lines)}
 
 
+def groups_of_seeds(results: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The models of each method and strength, where there are two or more."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for entry in results:
+        groups.setdefault((entry["method"], entry["strength"]), []).append(entry)
+    return [fellows for fellows in groups.values() if len(fellows) > 1]
+
+
 def add_udr(results: list[dict[str, Any]], outdir: Path) -> None:
     """Put each model's UDR among the models of its method and strength into its scores, where there are two or more."""
-    for group in {(entry["method"], entry["strength"]) for entry in results}:
-        fellows = [entry for entry in results if (entry["method"], entry["strength"]) == group]
-        if len(fellows) > 1:
-            stored = [np.load(outdir / f"{entry['name']}.npz") for entry in fellows]
-            scores = udr_from_codes(np.stack([s["codes"] for s in stored]), np.stack([s["kl"] for s in stored]))[0]
-            for entry, score in zip(fellows, scores.tolist(), strict=True):
-                entry["scores"]["UDR"] = score
+    for fellows in groups_of_seeds(results):
+        stored = [np.load(outdir / f"{entry['name']}.npz") for entry in fellows]
+        scores = udr_from_codes(np.stack([s["codes"] for s in stored]), np.stack([s["kl"] for s in stored]))[0]
+        for entry, score in zip(fellows, scores.tolist(), strict=True):
+            entry["scores"]["UDR"] = score
 
 
 def gain_by_choice(results: list[dict[str, Any]], column: str) -> tuple[float, float, float] | None:
@@ -286,11 +292,9 @@ def gain_by_choice(results: list[dict[str, Any]], column: str) -> tuple[float, f
     Settings are drawn anew for the interval (a bootstrap); None where no setting has two seeds.
     """
     gains = []
-    for setting in {(entry["method"], entry["strength"]) for entry in results}:
-        fellows = [entry for entry in results if (entry["method"], entry["strength"]) == setting]
-        if len(fellows) > 1:
-            chosen = min(fellows, key=lambda entry: entry["tpl"])
-            gains.append(chosen["scores"][column] - np.mean([entry["scores"][column] for entry in fellows]))
+    for fellows in groups_of_seeds(results):
+        chosen = min(fellows, key=lambda entry: entry["tpl"])
+        gains.append(chosen["scores"][column] - np.mean([entry["scores"][column] for entry in fellows]))
     if not gains:
         return None
     means = np.random.default_rng(0).choice(np.sort(gains), (2000, len(gains))).mean(axis=1)
