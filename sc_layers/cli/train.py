@@ -464,8 +464,10 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
         modules = parse_module_list(given["module_list"])
     modules = with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
     generator = dataclasses.replace(networks.generator, module_list=modules)
-    if "z_dim" in given and config.model != "ib_gan":
-        raise click.UsageError(f"--z-dim belongs to --model ib_gan, got model {config.model!r}")
+    for name in ("z_dim", "bottleneck_weight"):
+        if name in given and config.model != "ib_gan":
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--{option} belongs to --model ib_gan, got model {config.model!r}")
     z_dim = given.get("z_dim", networks.recognizer.z_dim or _Z_DIM) if config.model == "ib_gan" else None
     recognizer = dataclasses.replace(networks.recognizer, num_codes=generator.num_codes, z_dim=z_dim)
     networks = dataclasses.replace(networks, generator=generator, recognizer=recognizer)

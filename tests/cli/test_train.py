@@ -190,6 +190,7 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
     assert_mistake(train("--data", folder), "b.png", "16", "32")
     assert_mistake(train(*shapes, "--resume", picture), "a.png")
     assert_mistake(train(*shapes, "--z-dim", "6"), "--z-dim belongs to --model ib_gan, got model 'ps_sc'")
+    assert_mistake(train(*shapes, "--bottleneck-weight", "1"), "--bottleneck-weight belongs to --model ib_gan")
     assert_mistake(train(*shapes, "--model", "ib_gan"), "'ib_gan' has normal latents", "got 'uniform' latents")
     (folder / "b.png").write_bytes(picture.read_bytes()[:60])
     assert_mistake(train("--data", folder), "b.png")
