@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -37,20 +38,10 @@ def _noticing_loss() -> Iterator[None]:
         raise ProcessLost(f"another process of this training has ended, or can't be reached: {message}") from error
 
 
-_last_work: list[Any] = []
-
-
 def _reduce(tensor: Tensor, operation: Any) -> None:
-    """Replace a tensor by what an operation makes of it and those of all processes.
-
-    The backend's handle is kept until the next one, because Gloo's thread lets go of its own a moment later. If that
-    were the last, the thread would give up the tensor, for which it needs the interpreter; and where this has ended by
-    then, as at the end of a training, Python before 3.14 ends the thread in a way that aborts the whole process.
-    """
+    """Replace a tensor by what an operation makes of it and those of all processes."""
     with _noticing_loss():
-        work = distributed.all_reduce(tensor, operation, async_op=True)
-        work.wait()
-    _last_work[:] = [work]
+        distributed.all_reduce(tensor, operation)
 
 
 @dataclass(frozen=True)
@@ -82,6 +73,9 @@ class Processes:
         if not is_shared():
             yield cls()
             return
+        # PyTorch's optimisers import this module, and it keeps the group that it finds: then nothing would end the
+        # group's threads, and a thread that lets go of a tensor after Python has ended aborts the process.
+        importlib.import_module("torch.distributed.nn")
         with _noticing_loss():
             distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
         try:

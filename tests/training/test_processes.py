@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import pytest
@@ -129,24 +128,28 @@ def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Pat
         _run_shared(tmp_path / "shared", 2, "killed")
 
 
-def test_the_handle_of_the_last_exchange_is_kept_as_long_as_gloo_may_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[weakref.ref[Work]] = []
+_THREADS = """
+import os, sys
+import torch
+from sc_layers.training.processes import Processes
+from tests.training.test_processes import CONFIG
+from tests.training.tiny import tiny_state
 
-    class Work:
-        has_ended = False
+def threads():
+    return set(os.listdir("/proc/self/task"))
 
-        def wait(self) -> None:
-            self.has_ended = True
+before = threads()
+with Processes.joined(cuda=False) as processes:
+    state = tiny_state(CONFIG, processes)
+    processes.average_gradients(list(state.G.parameters()))
+    while_joined = threads() - before
+left = while_joined & threads()
+print("joined", len(while_joined) > 0, "left", len(left), file=sys.stderr)
+sys.exit(len(left))
+"""
 
-    def all_reduce(tensor: torch.Tensor, operation: object, async_op: bool) -> Work:
-        work = Work()
-        seen.append(weakref.ref(work))
-        return work
 
-    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    shared = Processes(0, 2)
-    shared.average([torch.ones(3)])
-    assert seen[0]().has_ended
-    shared.largest(1, 2)
-    assert seen[0]() is None
-    assert seen[1]().has_ended
+@pytest.mark.skipif(sys.platform != "linux", reason="counting threads needs Linux")
+def test_no_thread_of_an_exchange_outlives_it(capfd: pytest.CaptureFixture[str]) -> None:
+    assert launch(["-c", _THREADS], 2) == 0
+    assert capfd.readouterr().err.count("joined True left 0") == 2
