@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 CONFIG = TINY.replace(batch=12, batch_per_pass=2, total_kimg=0.036)  # three steps, R1 in two of them
 
 _SHARED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from sc_layers.data import open_dataset
 from sc_layers.training import train
@@ -48,6 +48,7 @@ with Processes.joined(cuda=False) as processes:
     try:
         train(state, dataset, Path(sys.argv[1]), {}, progress=False)
     except ProcessLost:
+        time.sleep(20)  # until it is ended: the process that failed tells why
         sys.exit(1)
 """
 
