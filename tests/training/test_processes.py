@@ -130,7 +130,7 @@ def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Pat
 
 
 _THREADS = """
-import os, sys
+import os, sys, time
 import torch
 from sc_layers.training.processes import Processes
 from tests.training.test_processes import CONFIG
@@ -144,13 +144,13 @@ with Processes.joined(cuda=False) as processes:
     state = tiny_state(CONFIG, processes)
     processes.average_gradients(list(state.G.parameters()))
     while_joined = threads() - before
-left = while_joined & threads()
-print("joined", len(while_joined) > 0, "left", len(left), file=sys.stderr)
-sys.exit(len(left))
+ended_by = time.monotonic() + 30
+while (left := while_joined & threads()) and time.monotonic() < ended_by:
+    time.sleep(0.01)  # Linux shows a thread for a moment after it was joined
+sys.exit(len(left) if while_joined else 99)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counting threads needs Linux")
-def test_no_thread_of_an_exchange_outlives_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_thread_of_an_exchange_outlives_it() -> None:
     assert launch(["-c", _THREADS], 2) == 0
-    assert capfd.readouterr().err.count("joined True left 0") == 2
