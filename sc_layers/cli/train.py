@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("celeba", "ffhq", "shapes3d", "dsprites", "demo")
 _SOURCE = ("data", "resolution", "preset", "crop", "background")
-_NETWORKS = ("module_list", "mask", "rects", "codes", "z_dim")
+_NETWORKS = ("module_list", "mask", "rects", "codes", "width", "z_dim")
 # To what is learned.
 _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass", "cuda_graphs")
 
@@ -95,6 +95,7 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 )
 @click.option("--rects", type=click.IntRange(1, 64), help="A mask is made of so many rectangles, the paper's J.")
 @click.option("--codes", type=click.IntRange(1, 4096), help="The modules that read codes share so many in all.")
+@click.option("--width", type=Finite(0.01, 64), help="All networks have so many times the channels.")
 @click.option(
     "--model",
     type=click.Choice(["ps_sc", "info_gan", "ib_gan", "gan"]),
@@ -471,6 +472,7 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
     z_dim = given.get("z_dim", networks.recognizer.z_dim or _Z_DIM) if config.model == "ib_gan" else None
     recognizer = dataclasses.replace(networks.recognizer, num_codes=generator.num_codes, z_dim=z_dim)
     networks = dataclasses.replace(networks, generator=generator, recognizer=recognizer)
+    networks = networks.widened(given.get("width", 1))
     state = TrainingState.start(config, networks, place.device, place.processes)
     _check_images(state, dataset, "the configuration")
     return state, dataset

@@ -26,6 +26,11 @@ def check_power_of_two(resolution: int, smallest: int) -> None:
         raise ValueError(f"the resolution must be a power of two from {smallest}, got {resolution}")
 
 
+def scaled_width(channels: int, factor: float) -> int:
+    """`factor` times so many channels, 1 at least."""
+    return max(1, round(channels * factor))
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """Fields that all networks have.
@@ -60,6 +65,11 @@ class NetworkConfig:
     def width(self, stage: int) -> int:
         """Channels of a stage: `clip(int(fmap_base / 2^(stage * fmap_decay)), fmap_min, fmap_max)`."""
         return min(max(int(self.fmap_base / 2.0 ** (stage * self.fmap_decay)), self.fmap_min), self.fmap_max)
+
+    def widened(self: _Config, factor: float) -> _Config:
+        """The same network with `factor` times as many channels everywhere, 1 at least."""
+        names = ("fmap_base", "fmap_min", "fmap_max")
+        return dataclasses.replace(self, **{name: scaled_width(getattr(self, name), factor) for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON knows them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from ..functional import layout_of
 from ..layers import SoftmaxConstriction, SpatialConstriction
 from ..messages import shown
 from . import functional
-from .config import NetworkConfig
+from .config import NetworkConfig, scaled_width
 from .module_list import (
     START_SIZE,
     ConstSpec,
@@ -73,6 +74,14 @@ class GeneratorConfig(NetworkConfig):
                 stage = size.bit_length() - 2 if self.nf_scale is None else index // self.nf_scale
                 widths.append(self.width(stage))
         return tuple(widths)
+
+    def widened(self: _Config, factor: float) -> _Config:
+        """The same network with `factor` times as many channels everywhere, the constant's too, 1 at least."""
+        modules = (
+            ConstSpec(scaled_width(spec.channels, factor)) if isinstance(spec, ConstSpec) else spec
+            for spec in self.module_list
+        )
+        return dataclasses.replace(super().widened(factor), module_list=tuple(modules))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON knows them, the modules as text."""

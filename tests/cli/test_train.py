@@ -135,17 +135,22 @@ def test_metrics_are_measured_after_each_snapshot(tmp_path: Path) -> None:
 
 
 def test_ablations_have_options_and_folders_of_their_own(tmp_path: Path) -> None:
-    for options in (("--mask", "softmax"), ("--mask", "none"), ("--rects", "2"), ("--codes", "2")):
+    for options in (("--mask", "softmax"), ("--mask", "none"), ("--rects", "2"), ("--codes", "2"), ("--width", "2")):
         result = run(*TINY_TRAINING, "--outdir", tmp_path, *options)
         assert result.exit_code == 0, result.output
     files = [folder / "training_options.json" for folder in sorted(tmp_path.iterdir())]
-    assert len({path.parent.name[6:] for path in files}) == 4
-    modules = [json.loads(path.read_text())["networks"]["generator"]["module_list"] for path in files]
+    assert len({path.parent.name[6:] for path in files}) == 5
+    networks = [json.loads(path.read_text())["networks"] for path in files]
+    modules = [described["generator"]["module_list"] for described in networks]
+    assert [re.match(r"\[Const-\d+", text).group() for text in modules] == [*["[Const-8"] * 4, "[Const-16"]
+    assert len({described["discriminator"]["fmap_max"] for described in networks[:4]}) == 1
+    assert networks[4]["discriminator"]["fmap_max"] == 2 * networks[0]["discriminator"]["fmap_max"]
     assert [re.findall(r"C_[\w-]+", text) for text in modules] == [
         ["C_spgroup_sm-2", "C_spgroup_sm-1"],
         ["C_global-2", "C_global-1"],
         ["C_spgroup-2-2", "C_spgroup-2-1"],
         ["C_spgroup-2-1", "C_spgroup-1-1"],
+        ["C_spgroup-2-2", "C_spgroup-1-1"],
     ]
 
 

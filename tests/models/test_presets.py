@@ -67,6 +67,23 @@ def test_demo_has_equal_widths_in_all_networks_and_codes_at_8_and_16_pixels() ->
     assert not preset.recognizer.minibatch_std
 
 
+@pytest.mark.parametrize(("factor", "widths"), [(2, [128, 128, 64, 32]), (0.25, [16, 16, 8, 4])])
+def test_widened_networks_have_the_same_parts_and_widths_in_proportion(factor: float, widths: list[int]) -> None:
+    before = network_preset("demo")
+    preset = before.widened(factor)
+    for config in (preset.discriminator, preset.recognizer):
+        assert [config.size_width(size) for size in (4, 8, 16, 32)] == widths
+    assert preset.generator.module_widths() == tuple(factor * width for width in before.generator.module_widths())
+    assert preset.generator.num_codes == before.generator.num_codes
+    assert Generator(preset.generator)(torch.zeros(1, 10)).shape == (1, 3, 32, 32)
+
+
+def test_networks_are_at_least_one_channel_wide() -> None:
+    preset = network_preset("demo").widened(0.001)
+    assert set(preset.generator.module_widths()) == {1}
+    assert preset.discriminator.size_width(32) == 1
+
+
 def test_dsprites_has_no_spatial_constriction() -> None:
     specs = network_preset("dsprites").generator.module_list
     assert GlobalSpec(5) in specs
