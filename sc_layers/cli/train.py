@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..metrics.snapshot_metrics import SnapshotMetrics
     from ..metrics.traversal_hook import TraversalLengthHook
     from ..models import NetworkPreset
-    from ..training import TrainingState
+    from ..training import TrainingConfig, TrainingState
     from ..training.board import Board
     from ..training.loop import SnapshotHook
     from ..training.processes import Processes
@@ -40,6 +40,18 @@ _SOURCE = ("data", "resolution", "preset", "crop", "background")
 _NETWORKS = ("module_list", "mask", "rects", "codes", "width", "z_dim")
 # To what is learned.
 _NO_DIFFERENCE = ("total_kimg", "snapshot_kimg", "checkpoint_minutes", "batch_per_pass", "cuda_graphs")
+
+# Options that only some trainings look at, by the options and values that make them do so.
+_BELONGS_TO: dict[str, dict[str, tuple[str, ...]]] = {
+    "z_dim": {"model": ("ib_gan",)},
+    "bottleneck_weight": {"model": ("ib_gan",)},
+    "code_weight": {"model": ("ps_sc", "info_gan", "ib_gan")},
+    "perturbation": {"model": ("ps_sc",), "regularizer": ("vp",)},
+    "regularizer_weight": {"regularizer": ("hessian", "orojar", "infogan_cr", "vp")},
+    "augment_probability": {"augment": ("ada", "fixed")},
+    "augment_target": {"augment": ("ada",)},
+    "augment_kimg": {"augment": ("ada",)},
+}
 
 _Z_DIM = 16  # of the authors of IB-GAN for dSprites
 _GRACE = 2  # seconds for the process that tells why it fails to end first: the launcher ends all when one has ended
@@ -448,6 +460,20 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in _NETWORKS}
 
 
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_looked_at(config: TrainingConfig, given: dict[str, Any]) -> None:
+    """Refuse options that this training would not look at."""
+    for name in sorted(given.keys() & _BELONGS_TO.keys()):
+        deciding = _BELONGS_TO[name]
+        if not any(getattr(config, decider) in values for decider, values in deciding.items()):
+            owners = " or ".join(f"{_option(decider)} {', '.join(values)}" for decider, values in deciding.items())
+            found = ", ".join(f"{decider} {getattr(config, decider)!r}" for decider in deciding)
+            raise click.UsageError(f"{_option(name)} belongs to {owners}, got {found}")
+
+
 def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:
     from ..models import network_preset, parse_module_list
     from ..models.module_list import with_constriction
@@ -455,6 +481,7 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
 
     before = training_preset(plan.preset) if plan.training is None else TrainingConfig.from_dict(plan.training)
     config = before.shared(_settings(given), place.processes.count)
+    _check_looked_at(config, given)
     dataset = _open(plan.source, skip_bad)
     if plan.networks is None:
         networks = network_preset(plan.preset, dataset.resolution, dataset.num_channels)
@@ -465,10 +492,6 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
         modules = parse_module_list(given["module_list"])
     modules = with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
     generator = dataclasses.replace(networks.generator, module_list=modules)
-    for name in ("z_dim", "bottleneck_weight"):
-        if name in given and config.model != "ib_gan":
-            option = name.replace("_", "-")
-            raise click.UsageError(f"--{option} belongs to --model ib_gan, got model {config.model!r}")
     z_dim = given.get("z_dim", networks.recognizer.z_dim or _Z_DIM) if config.model == "ib_gan" else None
     recognizer = dataclasses.replace(networks.recognizer, num_codes=generator.num_codes, z_dim=z_dim)
     networks = dataclasses.replace(networks, generator=generator, recognizer=recognizer)
@@ -508,11 +531,11 @@ def _resumed_training(
 
     for name in _NETWORKS:
         if name in given:
-            option = name.replace("_", "-")
-            raise click.UsageError(f"--{option} and --resume exclude each other: the networks come from the file")
+            raise click.UsageError(f"{_option(name)} and --resume exclude each other: the networks come from the file")
     default = training_preset(source.get("preset", "celeba"))
     torch.manual_seed(given.get("seed", 0))
     resumed = resume_training(path, place.device, _settings(given), default, place.processes)
+    _check_looked_at(resumed.state.config, given)
     state, before = resumed.state, {name: resumed.meta.get(name) for name in _SOURCE}
     for name in ("preset", "resolution"):
         if before[name] is not None and source.get(name, before[name]) != before[name]:

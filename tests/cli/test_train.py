@@ -194,12 +194,40 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
     Image.new("RGB", (16, 16)).save(folder / "b.png")
     assert_mistake(train("--data", folder), "b.png", "16", "32")
     assert_mistake(train(*shapes, "--resume", picture), "a.png")
-    assert_mistake(train(*shapes, "--z-dim", "6"), "--z-dim belongs to --model ib_gan, got model 'ps_sc'")
-    assert_mistake(train(*shapes, "--bottleneck-weight", "1"), "--bottleneck-weight belongs to --model ib_gan")
     assert_mistake(train(*shapes, "--model", "ib_gan"), "'ib_gan' has normal latents", "got 'uniform' latents")
     (folder / "b.png").write_bytes(picture.read_bytes()[:60])
     assert_mistake(train("--data", folder), "b.png")
     assert not outdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--z-dim", "6"), "--z-dim belongs to --model ib_gan, got model 'ps_sc'"),
+        (("--bottleneck-weight", "1"), "--bottleneck-weight belongs to --model ib_gan, got model 'ps_sc'"),
+        (("--model", "gan", "--code-weight", "1"), "--code-weight belongs to --model ps_sc, info_gan, ib_gan"),
+        (
+            ("--model", "info_gan", "--perturbation", "1"),
+            "--perturbation belongs to --model ps_sc or --regularizer vp, got model 'info_gan', regularizer 'none'",
+        ),
+        (("--regularizer-weight", "1"), "got regularizer 'none'"),
+        (("--augment-probability", "0.5"), "--augment-probability belongs to --augment ada, fixed, got augment 'none'"),
+        (("--augment", "fixed", "--augment-target", "0.5"), "got augment 'fixed'"),
+        (("--augment", "fixed", "--augment-kimg", "5"), "--augment-kimg belongs to --augment ada, got augment 'fixed'"),
+    ],
+)
+def test_options_that_a_training_would_not_look_at_are_refused(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    assert_mistake(run(*TINY_TRAINING, "--outdir", tmp_path / "runs", *options), message)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_options_of_another_model_are_refused_in_a_resumed_run_too(tmp_path: Path) -> None:
+    result = run(*TINY_TRAINING, "--outdir", tmp_path, "--model", "info_gan")
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.iterdir()
+    assert_mistake(run("train", "--resume", folder, "--kimg", "1", "--perturbation", "1"), "--perturbation belongs to")
 
 
 def test_what_was_read_is_told_and_sizes_of_no_network_are_refused(tmp_path: Path) -> None:
