@@ -79,7 +79,7 @@ def sweep(
         done = f"{len(runs) - len(pending)} of them finished already"
         click.echo(f"{len(runs)} runs, {done}, {resources.at_once(gpus)} at a time")
         try:
-            for line in _times(pending, resources, gpus):
+            for line in _times(pending, resources, gpus) if estimated else []:
                 click.echo(line)
         except CommandError as error:
             raise click.ClickException(f"how long all takes is not known: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -68,6 +69,10 @@ def test_a_run_that_fails_leaves_the_time_unknown_and_is_noted_in_its_turn(
     result = run("sweep", tmp_path / "grid.yaml", "--outdir", tmp_path / "out", "--gpu-share", "0", "--dry-run")
     assert result.exit_code == 1
     assert "Error: how long all takes is not known: " in result.stderr
+    quick = ("--dry-run", "--no-estimate")
+    result = run("sweep", tmp_path / "grid.yaml", "--outdir", tmp_path / "out", "--gpu-share", "0", *quick)
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(r"2 runs, 0 of them finished already, \d+ at a time\n", result.output)
 
 
 @pytest.mark.slow
