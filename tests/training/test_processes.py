@@ -131,7 +131,6 @@ def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Pat
 
 _THREADS = """
 import os, sys, time
-import torch
 from sc_layers.training.processes import Processes
 from tests.training.test_processes import CONFIG
 from tests.training.tiny import tiny_state
