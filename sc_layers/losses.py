@@ -129,22 +129,30 @@ class PerceptualSimplicityLoss(nn.Module):
         self.cascade_kimg = cascade_kimg
         self.reduction = reduction
 
-    def perturb(self, codes: Tensor, images_seen: int = 0) -> PerturbedCodes:
+    def perturb(self, codes: Tensor, images_seen: int = 0, chances: Tensor | None = None) -> PerturbedCodes:
         """Move one entry of every row of the codes.
 
         Args:
             codes: [B, K].
             images_seen: position in the training in images, for `cascade_kimg`.
+            chances: [K], how often each code is moved in proportion to the others; None moves all as often.
 
         Returns:
             The moved codes [B, K], and which entry of each row was moved, [B].
+
+        Raises:
+            ValueError: chances where `cascade_kimg` says which code is moved.
         """
         batch, num_codes = codes.shape
-        if self.cascade_kimg is None:
-            dims = torch.randint(num_codes, (batch,), device=codes.device)
-        else:
+        if self.cascade_kimg is not None:
+            if chances is not None:
+                raise ValueError(f"chances and cascade_kimg {self.cascade_kimg} both say which code is moved")
             dim = images_seen // int(self.cascade_kimg * 1000) % num_codes
             dims = torch.full((batch,), dim, device=codes.device)
+        elif chances is not None:
+            dims = torch.multinomial(chances, batch, replacement=True)
+        else:
+            dims = torch.randint(num_codes, (batch,), device=codes.device)
         size = codes.new_full((batch, 1), self.eps)
         if self.random_eps:
             size = size * 2 * torch.randn_like(size)
@@ -156,6 +164,7 @@ class PerceptualSimplicityLoss(nn.Module):
         recognizer: Callable[[Tensor], Tensor],
         codes: Tensor,  # [B, K]
         images_seen: int = 0,
+        chances: Tensor | None = None,
     ) -> PairedLoss:
         """Perturb the codes, make both images and weigh how well the recogniser tells what was moved (Eq. 8-9).
 
@@ -164,11 +173,12 @@ class PerceptualSimplicityLoss(nn.Module):
             recognizer: images -> codes [2B, K].
             codes: [B, K].
             images_seen: position in the training in images, for `cascade_kimg`.
+            chances: see `perturb`.
 
         Returns:
             The weighted loss [B], and the images [B, C, H, W] of the unperturbed codes for an adversarial loss.
         """
-        perturbed = self.perturb(codes, images_seen)
+        perturbed = self.perturb(codes, images_seen, chances)
         images = generator(torch.cat([codes, perturbed.codes]))
         pred, pred_perturbed = recognizer(images).chunk(2)
         loss = perceptual_simplicity_loss(pred, pred_perturbed, codes, perturbed.codes, perturbed.dims, self.reduction)
@@ -180,6 +190,34 @@ class PerceptualSimplicityLoss(nn.Module):
             f"weight={self.weight}, eps={self.eps}, random_eps={self.random_eps}, "
             f"cascade_kimg={self.cascade_kimg}, reduction={self.reduction!r}"
         )
+
+
+def mask_overlap(masks: Tensor) -> Tensor:
+    """How much the masks of different codes cover the same places: the mean cosine between two of them.
+
+    A generator that makes it small gives each code a region of its own, however strong the masks are.
+
+    Args:
+        masks: [N, K, H, W], not negative, of the codes of one layer.
+
+    Returns:
+        [N], from 0 (no place in common) to 1 (all masks alike, but for their strength); 0 for one code alone.
+
+    Raises:
+        ValueError: masks of another shape.
+
+    Source: ours.
+
+    >>> left, right = torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])
+    >>> mask_overlap(torch.stack([left, right])[None]), mask_overlap(torch.stack([left, 3 * left])[None])
+    (tensor([0.]), tensor([1.]))
+    """
+    if masks.ndim != 4:
+        raise ValueError(f"masks must be [N, K, H, W], got shape {tuple(masks.shape)}")
+    count = masks.shape[1]
+    units = nn.functional.normalize(masks.flatten(2), dim=2)
+    pairs = units.sum(1).square().sum(1) - units.square().sum((1, 2))
+    return pairs / max(1, count * (count - 1))
 
 
 def code_regression_loss(pred: Tensor, codes: Tensor, norm: float | str = 2) -> Tensor:

@@ -11,6 +11,7 @@ from sc_layers.losses import (
     discriminator_loss,
     generator_loss,
     information_bottleneck_loss,
+    mask_overlap,
     r1_penalty,
 )
 from tests.golden import load_golden
@@ -106,6 +107,33 @@ def test_constant_perturbation_is_eps() -> None:
 def test_cascade_perturbs_codes_in_turn(images_seen: int, dim: int) -> None:
     _, dims = PerceptualSimplicityLoss(cascade_kimg=2).perturb(torch.zeros(5, 3), images_seen)
     assert dims.eq(dim).all()
+
+
+def test_masks_overlap_by_the_mean_cosine_of_their_pairs() -> None:
+    masks = torch.rand(5, 4, 6, 7)
+    flat = masks.flatten(2)
+    cosines = [torch.cosine_similarity(flat[:, i], flat[:, j]) for i in range(4) for j in range(i)]
+    torch.testing.assert_close(mask_overlap(masks), torch.stack(cosines).mean(0))
+    assert mask_overlap(masks[:, :1]).tolist() == [0.0] * 5
+
+
+def test_overlap_knows_no_strength_and_bears_empty_masks() -> None:
+    masks = torch.rand(2, 3, 4, 4)
+    strength = torch.tensor([0.01, 1.0, 5.0])[:, None, None]
+    torch.testing.assert_close(mask_overlap(masks * strength), mask_overlap(masks))
+    empty = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    mask_overlap(empty).sum().backward()
+    assert empty.grad.isfinite().all()
+
+
+def test_masks_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"masks must be \[N, K, H, W\], got shape \(3, 4, 4\)"):
+        mask_overlap(torch.rand(3, 4, 4))
+
+
+def test_cascade_takes_no_chances() -> None:
+    with pytest.raises(ValueError, match="chances and cascade_kimg 2 both say which code is moved"):
+        PerceptualSimplicityLoss(cascade_kimg=2).perturb(torch.zeros(5, 3), chances=torch.ones(3))
 
 
 def test_module_runs_both_networks_once_on_the_pairs() -> None:

@@ -46,6 +46,7 @@ _BELONGS_TO: dict[str, dict[str, tuple[str, ...]]] = {
     "z_dim": {"model": ("ib_gan",)},
     "bottleneck_weight": {"model": ("ib_gan",)},
     "code_weight": {"model": ("ps_sc", "info_gan", "ib_gan")},
+    "reader_noise": {"model": ("ps_sc", "info_gan", "ib_gan")},
     "perturbation": {"model": ("ps_sc",), "regularizer": ("vp",)},
     "regularizer_weight": {"regularizer": ("hessian", "orojar", "infogan_cr", "vp")},
     "augment_probability": {"augment": ("ada", "fixed")},
@@ -124,6 +125,21 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 @click.option("--code-weight", type=Finite(), help="The loss on the codes has this weight, the paper's lambda.")
 @click.option(
     "--perturbation", type=Finite(), help="The perceptual simplicity loss perturbs a code by this, the paper's eps."
+)
+@click.option(
+    "--unlock-kimg",
+    type=Finite(),
+    help="Codes join one level after the other, the finest first, so many thousands of images apart.",
+)
+@click.option(
+    "--overlap-weight",
+    type=Finite(0),
+    help="Masks of one level are held apart by this weight on how much they overlap.",
+)
+@click.option(
+    "--reader-noise",
+    type=Finite(0),
+    help="The recogniser sees images in [-1, 1] with noise of this deviation: what it reads has to be seen.",
 )
 @click.option(
     "--regularizer",

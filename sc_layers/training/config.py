@@ -39,6 +39,11 @@ class TrainingConfig:
         perturbation: eps of the perceptual simplicity loss.
         random_perturbation: draw the perturbation as `eps * N(0, std 2)` instead of taking it as it is.
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
+        unlock_kimg: None, or codes join one level after the other, the finest first, so many thousand images apart, see
+            `unlocking.shares`.
+        overlap_weight: weight of `mask_overlap`, which holds the masks of one level apart.
+        reader_noise: standard deviation of the noise that is added to images in [-1, 1] before the recogniser reads
+            them, so that it reads nothing that cannot be seen.
         code_norm: order of the norm in the InfoGAN loss, or "mse".
         bottleneck_weight: beta, weight of the divergence of IB-GAN's codes from N(0, 1); "ib_gan" alone has it.
         regularizer: what the generator's codes are held to besides, see `regularizers`: "none", "hessian", "orojar",
@@ -79,6 +84,9 @@ class TrainingConfig:
     perturbation: float = 0.4
     random_perturbation: bool = True
     cascade_kimg: float | None = None
+    unlock_kimg: float | None = None
+    overlap_weight: float = 0.0
+    reader_noise: float = 0.0
     code_norm: float | str = 2
     bottleneck_weight: float = 0.141
     regularizer: str = "none"
@@ -118,8 +126,16 @@ class TrainingConfig:
         for name in ("augment_probability", "augment_target"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        if self.freeze_d < 0:
-            raise ValueError(f"freeze_d must be at least 0, got {self.freeze_d}")
+        for name in ("freeze_d", "overlap_weight", "reader_noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.unlock_kimg is not None and not self.unlock_kimg > 0:
+            raise ValueError(f"unlock_kimg must be positive or None, got {self.unlock_kimg}")
+        if self.unlock_kimg is not None and self.cascade_kimg is not None:
+            raise ValueError(
+                f"cascade_kimg {self.cascade_kimg} and unlock_kimg {self.unlock_kimg} exclude each other: "
+                "both say which codes are perturbed"
+            )
         for name in (
             "augment_kimg",
             "total_kimg",

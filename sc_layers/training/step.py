@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..layers import SoftmaxConstriction, SpatialConstriction
 from ..losses import (
     PairedLoss,
     PerceptualSimplicityLoss,
@@ -20,10 +22,12 @@ from ..losses import (
     discriminator_loss,
     generator_loss,
     information_bottleneck_loss,
+    mask_overlap,
     r1_penalty,
 )
 from ..models import Discriminator, Generator, Recognizer, RecognizerConfig
 from ..models.functional import MINIBATCH_STD_GROUP
+from ..models.generator import code_readers
 from ..models.latents import draw_codes
 from ..models.presets import NetworkPreset
 from ..regularizers import PAIRED, PENALTIES, pair_loss, sharing_partners
@@ -33,6 +37,9 @@ from .graphs import Graphs, obstacle
 from .optimizer import Adam, average_into, lazy_adam
 from .precision import check_precision, convolution_precision, half_precision, loss_scaler
 from .processes import Processes
+from .unlocking import shares
+
+_Images = Callable[..., Tensor]
 
 # Last entry but one of the seed of a pass: what its random numbers are for.
 _GENERATOR, _DISCRIMINATOR, _R1 = 0, 1, 2
@@ -88,9 +95,10 @@ class TrainingState:
             P: recogniser of pairs, where the regulariser has one; None makes one by the seed of the settings.
 
         Raises:
-            ValueError: a recogniser is missing that the model needs, or given to one without; a pass is of a size
-                that the minibatch standard deviation of D or Q cannot group; or the passes of a batch cannot be shared
-                among the processes.
+            ValueError: a recogniser is missing that the model needs, or given to one without; levels of codes are to
+                join one after the other, and there is one; masks are to be held apart, and there are none; a pass is of
+                a size that the minibatch standard deviation of D or Q cannot group; or the passes of a batch cannot be
+                shared among the processes.
         """
         processes = processes or Processes()
         if config.passes % processes.count:
@@ -104,6 +112,10 @@ class TrainingState:
             raise ValueError(
                 f"model {config.model!r} needs a recogniser with{'' if Q.encoder is None else 'out'} a z_dim"
             )
+        if config.unlock_kimg is not None and sum(map(bool, G.synthesis.codes_per_module)) < 2:
+            raise ValueError("unlock_kimg needs a generator whose codes enter at two levels or more, got one")
+        if config.overlap_weight and not _masked_levels(G):
+            raise ValueError("overlap_weight needs a generator whose codes have masks")
         _check_pass(D, config.batch_per_pass)
         if Q is not None:
             _check_pass(Q, config.batch_per_pass * (2 if config.model == "ps_sc" else 1))
@@ -223,34 +235,81 @@ def _codes(state: TrainingState, z: Tensor) -> Tensor:
     return z if state.Q is None or state.Q.encoder is None else state.Q.encoder(z).sample()
 
 
-def _code_loss(state: TrainingState, z: Tensor) -> PairedLoss:
+def _unlocked(state: TrainingState, device: torch.device) -> tuple[Tensor, ...]:
+    """How much of its range each code has by now, [K], where codes join one after the other; otherwise nothing."""
+    if state.config.unlock_kimg is None:
+        return ()
+    levels = [count for count in state.G.synthesis.codes_per_module if count]
+    values = shares(levels, state.images_seen, state.config.unlock_kimg)
+    # One by one, since a card would be waited for by a copy of them all.
+    return (torch.stack([torch.full((), value, device=device) for value in values]),)
+
+
+def _generator(state: TrainingState, unlocked: tuple[Tensor, ...], masks: list[Tensor] | None = None) -> _Images:
+    """The generator, as far as its codes have joined: codes [N, K] -> images, whose masks are added to a list."""
+
+    def generate(codes: Tensor, **options: Any) -> Tensor:
+        given = codes * unlocked[0] if unlocked else codes
+        if masks is None:
+            images: Tensor = state.G(given, **options)
+            return images
+        images, of_codes = state.G(given, return_masks=True, **options)
+        masks.append(of_codes)
+        return images
+
+    return generate
+
+
+def _overlap(state: TrainingState, masks: Tensor) -> Tensor:
+    """`mask_overlap` of every level, given the generator's masks [N, M, H, W], all together; a 0-d tensor."""
+    return torch.stack([mask_overlap(level).mean() for level in masks.split(_masked_levels(state.G), dim=1)]).sum()
+
+
+def _masked_levels(G: Generator) -> list[int]:
+    """How many codes each layer has whose codes have masks."""
+    kinds = (SpatialConstriction, SoftmaxConstriction)
+    return [layer.num_codes for layer in code_readers(G) if isinstance(layer, kinds)]
+
+
+def _seen_by_reader(state: TrainingState, images: Tensor) -> Tensor:
+    noise = state.config.reader_noise
+    return images + noise * torch.randn_like(images) if noise else images
+
+
+def _code_loss(state: TrainingState, z: Tensor, generator: _Images, unlocked: tuple[Tensor, ...]) -> PairedLoss:
     """Images of random numbers and the loss on what the recogniser reads in them."""
-    config = state.config
-    if state.Q is None:
-        return PairedLoss(z.new_zeros(len(z)), state.G(z))
-    if state.Q.encoder is not None:
-        codes = state.Q.encoder(z)
-        images = state.G(codes.sample())
-        pred, weights = state.Q.read_input(images), {"alpha": config.code_weight, "beta": config.bottleneck_weight}
+    config, Q = state.config, state.Q
+    if Q is None:
+        return PairedLoss(z.new_zeros(len(z)), generator(z))
+    if Q.encoder is not None:
+        codes = Q.encoder(z)
+        images = generator(codes.sample())
+        pred = Q.read_input(_seen_by_reader(state, images))
+        weights = {"alpha": config.code_weight, "beta": config.bottleneck_weight}
         return PairedLoss(information_bottleneck_loss(pred, z, codes.mean, codes.log_var, **weights), images)
+
+    def read(images: Tensor) -> Tensor:
+        codes: Tensor = Q(_seen_by_reader(state, images))
+        return codes
+
     if config.model == "info_gan":
-        images = state.G(z)
-        return PairedLoss(config.code_weight * code_regression_loss(state.Q(images), z, config.code_norm), images)
-    paired: PairedLoss = state.ps_loss(state.G, state.Q, z, state.images_seen)
+        images = generator(z)
+        return PairedLoss(config.code_weight * code_regression_loss(read(images), z, config.code_norm), images)
+    paired: PairedLoss = state.ps_loss(generator, read, z, state.images_seen, *unlocked)
     return paired
 
 
-def _regularization(state: TrainingState, codes: Tensor) -> Tensor:
+def _regularization(state: TrainingState, codes: Tensor, unlocked: tuple[Tensor, ...]) -> Tensor:
     """What the regulariser says of the generator at these codes [N, K], a 0-d tensor."""
-    name = state.config.regularizer
+    name, generator = state.config.regularizer, _generator(state, unlocked)
     if state.P is None:
-        return PENALTIES[name](lambda c: state.G(c, noise_mode="const"), codes)
+        return PENALTIES[name](lambda c: generator(c, noise_mode="const"), codes)
     if name == "vp":
-        partners, dims = state.ps_loss.perturb(codes, state.images_seen)
+        partners, dims = state.ps_loss.perturb(codes, state.images_seen, *unlocked)
     else:
         others = draw_codes(len(codes), codes.shape[1], state.config.latents, codes.device)
         partners, dims = sharing_partners(codes, others)
-    images = state.G(torch.cat([codes, partners]))
+    images = generator(torch.cat([codes, partners]))
     return pair_loss(state.P(torch.cat(images.chunk(2), dim=1)), dims).mean()
 
 
@@ -264,20 +323,25 @@ def _update(state: TrainingState, optimizer: Adam, scaler: torch.amp.GradScaler 
 
 def _means(names: Iterable[str], passes: Iterable[Sequence[Tensor]]) -> dict[str, Tensor]:
     """The mean over all passes of each loss, by name."""
-    return {name: torch.stack(losses).mean() for name, losses in zip(names, zip(*passes, strict=True), strict=False)}
+    return {name: torch.stack(losses).mean() for name, losses in zip(names, zip(*passes, strict=True), strict=True)}
 
 
-def _generator_pass(state: TrainingState, z: Tensor) -> tuple[Tensor, ...]:
+def _generator_pass(state: TrainingState, z: Tensor, *unlocked: Tensor) -> tuple[Tensor, ...]:
     config = state.config
     penalties: list[Tensor] = []
+    masks: list[Tensor] = []
     with _frozen(state.D):
         with half_precision(config.precision, z.device.type):
-            code_loss, images = _code_loss(state, z)
+            generator = _generator(state, unlocked, masks if config.overlap_weight else None)
+            code_loss, images = _code_loss(state, z, generator, unlocked)
             loss = generator_loss(state.D(state.augmentation(images)))
             total = loss.mean() + code_loss.mean()
         if config.regularizer != "none":
-            penalties.append(_regularization(state, z))
+            penalties.append(_regularization(state, z, unlocked))
             total = total + config.regularizer_weight * penalties[0]
+        if masks:
+            penalties.append(_overlap(state, masks[0]))
+            total = total + config.overlap_weight * penalties[-1]
         state.g_scaler.scale(total / len(state.passes)).backward()
     return tuple(value.detach().mean() for value in (loss, code_loss, *penalties))
 
@@ -290,19 +354,25 @@ def update_generator(state: TrainingState, z: Iterable[Tensor]) -> dict[str, Ten
         z: codes [B, K], or IB-GAN's random numbers [B, Z], one tensor for each of `state.passes`.
 
     Returns:
-        Mean losses "loss/G", "loss/codes" and, with a regulariser, "loss/regularizer", 0-d tensors.
+        Mean losses "loss/G", "loss/codes" and, where they have a weight, "loss/regularizer" and "loss/overlap", 0-d
+        tensors.
     """
     state.g_optimizer.zero_grad()
     run = partial(state.graphs.run, "generator", partial(_generator_pass, state), state.g_optimizer)
-    passes = [run(z_of_pass) for z_of_pass in z]
+    passes = [run(z_of_pass, *_unlocked(state, z_of_pass.device)) for z_of_pass in z]
     _update(state, state.g_optimizer, state.g_scaler)
-    return _means(("loss/G", "loss/codes", "loss/regularizer"), passes)
+    config = state.config
+    names = ["loss/G", "loss/codes"]
+    names += ["loss/regularizer"] * (config.regularizer != "none") + ["loss/overlap"] * (config.overlap_weight > 0)
+    return _means(names, passes)
 
 
-def _discriminator_pass(state: TrainingState, passes: int, reals: Tensor, z: Tensor) -> tuple[Tensor]:
+def _discriminator_pass(
+    state: TrainingState, passes: int, reals: Tensor, z: Tensor, *unlocked: Tensor
+) -> tuple[Tensor]:
     with half_precision(state.config.precision, reals.device.type):
         with torch.no_grad():
-            fakes = state.G(_codes(state, z))
+            fakes = _generator(state, unlocked)(_codes(state, z))
         of_reals = state.D(state.augmentation(reals))
         loss = discriminator_loss(state.D(state.augmentation(fakes)), of_reals).mean()
     state.augmentation.observe(of_reals)
@@ -323,7 +393,7 @@ def update_discriminator(state: TrainingState, reals: Sequence[Tensor], z: Itera
     """
     state.d_optimizer.zero_grad()
     run = partial(state.graphs.run, "discriminator", partial(_discriminator_pass, state, len(reals)), state.d_optimizer)
-    passes = [run(*inputs) for inputs in zip(reals, z, strict=True)]
+    passes = [run(x, z_of_pass, *_unlocked(state, x.device)) for x, z_of_pass in zip(reals, z, strict=True)]
     _update(state, state.d_optimizer, state.d_scaler)
     return _means(("loss/D",), passes)
 

@@ -210,6 +210,7 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
             ("--model", "info_gan", "--perturbation", "1"),
             "--perturbation belongs to --model ps_sc or --regularizer vp, got model 'info_gan', regularizer 'none'",
         ),
+        (("--model", "gan", "--reader-noise", "0.2"), "--reader-noise belongs to --model ps_sc, info_gan, ib_gan"),
         (("--regularizer-weight", "1"), "got regularizer 'none'"),
         (("--augment-probability", "0.5"), "--augment-probability belongs to --augment ada, fixed, got augment 'none'"),
         (("--augment", "fixed", "--augment-target", "0.5"), "got augment 'fixed'"),

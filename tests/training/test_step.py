@@ -11,7 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
-from sc_layers.models import Discriminator, Generator, Recognizer
+from sc_layers.models import (
+    Discriminator,
+    DiscriminatorConfig,
+    Generator,
+    GeneratorConfig,
+    Recognizer,
+    RecognizerConfig,
+    parse_module_list,
+)
 from sc_layers.training import TrainingConfig, TrainingState
 from sc_layers.training.config import MODELS
 from sc_layers.training.step import training_step, update_averages, update_discriminator, update_generator, update_r1
@@ -34,7 +42,7 @@ class _FixedPerturbation(PerceptualSimplicityLoss):
     def set(self, dims: Tensor, amounts: Tensor) -> None:
         self.dims, self.amounts = dims.long(), amounts
 
-    def perturb(self, codes: Tensor, images_seen: int = 0) -> PerturbedCodes:
+    def perturb(self, codes: Tensor, images_seen: int = 0, chances: Tensor | None = None) -> PerturbedCodes:
         onehot = nn.functional.one_hot(self.dims, codes.shape[1])
         return PerturbedCodes(codes + onehot * self.amounts, self.dims)
 
@@ -236,6 +244,84 @@ def test_no_step_needs_to_know_a_result(model: str, monkeypatch: pytest.MonkeyPa
         for _ in range(2):
             training_step(state, torch.rand(TINY.batch, 3, 32, 32) * 2 - 1)
     assert waits.seen == []
+
+
+def test_neither_joining_codes_nor_noise_make_a_step_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.functional, "one_hot", lambda dims, count: (dims[:, None] == torch.arange(count)).long())
+    state = tiny_state(TINY.replace(unlock_kimg=0.01, reader_noise=0.2, overlap_weight=0.5))
+    with _Waits() as waits:
+        for _ in range(3):
+            training_step(state, torch.rand(TINY.batch, 3, 32, 32) * 2 - 1)
+    assert waits.seen == []
+
+
+def _code_gradients(state: TrainingState) -> list[float]:
+    """Largest gradient of the style of each of the three tiny codes, after one update of the generator."""
+    update_generator(state, [torch.rand(4, 3) * 4 - 2, torch.rand(4, 3) * 4 - 2])
+    layers = state.G.synthesis.layers
+    spatial, everywhere = layers[2].style_weight.grad, layers[5].style.weight.grad
+    return [*spatial.flatten(1).abs().amax(1).tolist(), everywhere.abs().max().item()]
+
+
+@pytest.mark.parametrize("regularizer", ["none", "vp", "infogan_cr", "hessian"])
+@pytest.mark.parametrize(
+    ("images_seen", "joined"), [(0, [False, False, True]), (1_000, [False, False, True]), (1_100, [True, True, True])]
+)
+def test_a_code_learns_once_it_has_joined(images_seen: int, joined: list[bool], regularizer: str) -> None:
+    state = tiny_state(TINY.replace(unlock_kimg=1, regularizer=regularizer))
+    state.images_seen = images_seen
+    assert [gradient > 0 for gradient in _code_gradients(state)] == joined
+
+
+def test_the_discriminator_sees_no_code_that_has_not_joined() -> None:
+    seen: list[Tensor] = []
+    state = tiny_state(TINY.replace(unlock_kimg=1))
+    state.G.mapping.register_forward_hook(lambda module, args, w: seen.append(args[0]))
+    update_discriminator(state, [torch.rand(4, 3, 32, 32)], [torch.ones(4, 3)])
+    assert seen[0].tolist() == [[0, 0, 1]] * 4
+
+
+def test_masks_of_one_level_are_driven_apart() -> None:
+    codes = torch.rand(4, 3) * 4 - 2
+    overlaps = {}
+    for weight in (0.001, 100.0):
+        state = tiny_state(TINY.replace(overlap_weight=weight, batch=4, learning_rate=0.01))
+        overlaps[weight] = [update_generator(state, [codes])["loss/overlap"].item() for _ in range(30)]
+    assert overlaps[100.0][0] == overlaps[0.001][0]
+    assert overlaps[100.0][-1] < 0.5 * overlaps[0.001][-1]
+
+
+def test_settings_that_a_generator_cannot_follow_are_refused() -> None:
+    shape = {"resolution": 16, "num_channels": 3, "fmap_base": 16, "fmap_min": 4, "fmap_max": 8}
+    modules = parse_module_list("[Const-8, C_global-2, ResConv-up-1, ResConv-up-1]")
+    networks = Generator(GeneratorConfig(module_list=modules, **shape)), Discriminator(DiscriminatorConfig(**shape))
+    recognizer = Recognizer(RecognizerConfig(num_codes=2, **shape))
+    for changes, message in (
+        ({"unlock_kimg": 1.0}, "unlock_kimg needs a generator whose codes enter at two levels or more, got one"),
+        ({"overlap_weight": 1.0}, "overlap_weight needs a generator whose codes have masks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TrainingState.create(TINY.replace(**changes), *networks, recognizer)
+
+
+def test_codes_that_have_not_joined_are_not_perturbed() -> None:
+    chances = torch.tensor([0.0, 0.5, 1.0])
+    _, dims = PerceptualSimplicityLoss().perturb(torch.zeros(3_000, 3), chances=chances)
+    assert dims.bincount(minlength=3)[0] == 0
+    assert 0.28 < dims.eq(1).float().mean() < 0.38
+
+
+@pytest.mark.parametrize("model", ["ps_sc", "info_gan", "ib_gan"])
+def test_the_recogniser_reads_noisy_images_in_training(model: str) -> None:
+    made: list[Tensor] = []
+    read: list[Tensor] = []
+    state = tiny_state(tiny_model(model).replace(reader_noise=0.2))
+    state.G.register_forward_hook(lambda module, args, images: made.append(images))
+    state.Q.from_rgb.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    update_generator(state, [torch.randn(4, state.z_dim)])
+    noise = read[0] - made[0]
+    assert abs(noise.std().item() - 0.2) < 0.01
+    assert abs(noise.mean().item()) < 0.01
 
 
 def test_steps_in_a_row_that_skipped_an_update_are_counted() -> None:
