@@ -134,7 +134,7 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 @click.option(
     "--overlap-weight",
     type=Finite(0),
-    help="Masks of one level are held apart by this weight on how much they overlap.",
+    help="The finest level's masks are held apart by this weight on how much they overlap.",
 )
 @click.option(
     "--reader-noise",

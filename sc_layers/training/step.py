@@ -96,9 +96,9 @@ class TrainingState:
 
         Raises:
             ValueError: a recogniser is missing that the model needs, or given to one without; levels of codes are to
-                join one after the other, and there is one; masks are to be held apart, and there are none; a pass is of
-                a size that the minibatch standard deviation of D or Q cannot group; or the passes of a batch cannot be
-                shared among the processes.
+                join one after the other, and there is one; masks are to be held apart, and the finest level has none or
+                one; a pass is of a size that the minibatch standard deviation of D or Q cannot group; or the passes of
+                a batch cannot be shared among the processes.
         """
         processes = processes or Processes()
         if config.passes % processes.count:
@@ -114,8 +114,11 @@ class TrainingState:
             )
         if config.unlock_kimg is not None and sum(map(bool, G.synthesis.codes_per_module)) < 2:
             raise ValueError("unlock_kimg needs a generator whose codes enter at two levels or more, got one")
-        if config.overlap_weight and not _masked_levels(G):
-            raise ValueError("overlap_weight needs a generator whose codes have masks")
+        if config.overlap_weight and _finest_masks(G) < 2:
+            raise ValueError(
+                "overlap_weight needs a generator whose finest level has two codes with masks or more, "
+                f"got {_finest_masks(G)}"
+            )
         _check_pass(D, config.batch_per_pass)
         if Q is not None:
             _check_pass(Q, config.batch_per_pass * (2 if config.model == "ps_sc" else 1))
@@ -260,15 +263,10 @@ def _generator(state: TrainingState, unlocked: tuple[Tensor, ...], masks: list[T
     return generate
 
 
-def _overlap(state: TrainingState, masks: Tensor) -> Tensor:
-    """`mask_overlap` of every level, given the generator's masks [N, M, H, W], all together; a 0-d tensor."""
-    return torch.stack([mask_overlap(level).mean() for level in masks.split(_masked_levels(state.G), dim=1)]).sum()
-
-
-def _masked_levels(G: Generator) -> list[int]:
-    """How many codes each layer has whose codes have masks."""
-    kinds = (SpatialConstriction, SoftmaxConstriction)
-    return [layer.num_codes for layer in code_readers(G) if isinstance(layer, kinds)]
+def _finest_masks(G: Generator) -> int:
+    """How many codes of the finest level have masks."""
+    last = code_readers(G)[-1]
+    return last.num_codes if isinstance(last, SpatialConstriction | SoftmaxConstriction) else 0
 
 
 def _seen_by_reader(state: TrainingState, images: Tensor) -> Tensor:
@@ -340,7 +338,7 @@ def _generator_pass(state: TrainingState, z: Tensor, *unlocked: Tensor) -> tuple
             penalties.append(_regularization(state, z, unlocked))
             total = total + config.regularizer_weight * penalties[0]
         if masks:
-            penalties.append(_overlap(state, masks[0]))
+            penalties.append(mask_overlap(masks[0][:, -_finest_masks(state.G) :]).mean())
             total = total + config.overlap_weight * penalties[-1]
         state.g_scaler.scale(total / len(state.passes)).backward()
     return tuple(value.detach().mean() for value in (loss, code_loss, *penalties))

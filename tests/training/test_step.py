@@ -11,15 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
-from sc_layers.models import (
-    Discriminator,
-    DiscriminatorConfig,
-    Generator,
-    GeneratorConfig,
-    Recognizer,
-    RecognizerConfig,
-    parse_module_list,
-)
+from sc_layers.models import Discriminator, Generator, Recognizer
 from sc_layers.training import TrainingConfig, TrainingState
 from sc_layers.training.config import MODELS
 from sc_layers.training.step import training_step, update_averages, update_discriminator, update_generator, update_r1
@@ -31,7 +23,7 @@ from tests.tolerances import (
     SAME_FORMULA,
     assert_close_absolute,
 )
-from tests.training.tiny import TINY, tiny_model, tiny_state
+from tests.training.tiny import MASKED_LAST, TINY, tiny_model, tiny_state
 
 CLASSES = {"G": Generator, "D": Discriminator, "I": Recognizer, "Gs": Generator}
 
@@ -248,7 +240,8 @@ def test_no_step_needs_to_know_a_result(model: str, monkeypatch: pytest.MonkeyPa
 
 def test_neither_joining_codes_nor_noise_make_a_step_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.functional, "one_hot", lambda dims, count: (dims[:, None] == torch.arange(count)).long())
-    state = tiny_state(TINY.replace(unlock_kimg=0.01, reader_noise=0.2, overlap_weight=0.5))
+    settings = TINY.replace(unlock_kimg=0.01, reader_noise=0.2, overlap_weight=0.5)
+    state = tiny_state(settings, modules=MASKED_LAST)
     with _Waits() as waits:
         for _ in range(3):
             training_step(state, torch.rand(TINY.batch, 3, 32, 32) * 2 - 1)
@@ -281,27 +274,25 @@ def test_the_discriminator_sees_no_code_that_has_not_joined() -> None:
     assert seen[0].tolist() == [[0, 0, 1]] * 4
 
 
-def test_masks_of_one_level_are_driven_apart() -> None:
+def test_masks_of_the_finest_level_are_driven_apart() -> None:
     codes = torch.rand(4, 3) * 4 - 2
     overlaps = {}
     for weight in (0.001, 100.0):
-        state = tiny_state(TINY.replace(overlap_weight=weight, batch=4, learning_rate=0.01))
+        settings = TINY.replace(overlap_weight=weight, batch=4, learning_rate=0.01)
+        state = tiny_state(settings, modules=MASKED_LAST)
         overlaps[weight] = [update_generator(state, [codes])["loss/overlap"].item() for _ in range(30)]
     assert overlaps[100.0][0] == overlaps[0.001][0]
     assert overlaps[100.0][-1] < 0.5 * overlaps[0.001][-1]
 
 
 def test_settings_that_a_generator_cannot_follow_are_refused() -> None:
-    shape = {"resolution": 16, "num_channels": 3, "fmap_base": 16, "fmap_min": 4, "fmap_max": 8}
-    modules = parse_module_list("[Const-8, C_global-2, ResConv-up-1, ResConv-up-1]")
-    networks = Generator(GeneratorConfig(module_list=modules, **shape)), Discriminator(DiscriminatorConfig(**shape))
-    recognizer = Recognizer(RecognizerConfig(num_codes=2, **shape))
-    for changes, message in (
-        ({"unlock_kimg": 1.0}, "unlock_kimg needs a generator whose codes enter at two levels or more, got one"),
-        ({"overlap_weight": 1.0}, "overlap_weight needs a generator whose codes have masks"),
+    one_level = "[Const-8, ResConv-up-1, C_spgroup-2-3, ResConv-up-1, ResConv-up-1]"
+    with pytest.raises(ValueError, match=r"unlock_kimg needs a generator whose codes enter at two levels or more, got"):
+        tiny_state(TINY.replace(unlock_kimg=1.0), modules=one_level)
+    with pytest.raises(
+        ValueError, match=r"overlap_weight needs .* finest level has two codes with masks or more, got 0"
     ):
-        with pytest.raises(ValueError, match=message):
-            TrainingState.create(TINY.replace(**changes), *networks, recognizer)
+        tiny_state(TINY.replace(overlap_weight=1.0))
 
 
 def test_codes_that_have_not_joined_are_not_perturbed() -> None:

@@ -26,15 +26,20 @@ def tiny_model(model: str) -> TrainingConfig:
     return TINY.replace(model=model, latents="normal" if model == "ib_gan" else TINY.latents)
 
 
-def tiny_state(config: TrainingConfig = TINY, processes: Processes | None = None) -> TrainingState:
+_MODULES = "[Const-8, ResConv-up-1, C_spgroup-2-2, Noise-1, ResConv-up-1, C_global-1, Conv-up-1]"
+MASKED_LAST = "[Const-8, ResConv-up-1, C_global-1, ResConv-up-1, C_spgroup-2-2, Conv-up-1]"
+
+
+def tiny_state(
+    config: TrainingConfig = TINY, processes: Processes | None = None, modules: str = _MODULES
+) -> TrainingState:
     """Networks of 32x32 colour images and 3 codes, at the start of their training."""
-    modules = parse_module_list("[Const-8, ResConv-up-1, C_spgroup-2-2, Noise-1, ResConv-up-1, C_global-1, Conv-up-1]")
     shape = {"resolution": 32, "num_channels": 3, "fmap_base": 16, "fmap_min": 4, "fmap_max": 8}
     recognizer = RecognizerConfig(num_codes=3, z_dim=5 if config.model == "ib_gan" else None, **shape)
     torch.manual_seed(config.seed)
     return TrainingState.create(
         config,
-        Generator(GeneratorConfig(module_list=modules, **shape)),
+        Generator(GeneratorConfig(module_list=parse_module_list(modules), **shape)),
         Discriminator(DiscriminatorConfig(**shape)),
         Recognizer(recognizer) if config.model != "gan" else None,
         processes,
