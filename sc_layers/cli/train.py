@@ -236,6 +236,8 @@ def train(
         _check_gpus(gpus, device)
         if not is_shared():
             sys.exit(_launched(gpus))
+    if tpl_preset is None and metric_names is None:
+        _refuse_given("distance", "weights", "features", "feature_weights", "num_images")
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None and config_file is not None:
         raise click.UsageError("--config and --resume exclude each other: a run goes on with its own settings")
@@ -478,6 +480,14 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _refuse_given(*names: str) -> None:
+    """Refuse options with defaults that say how to measure, where nothing is measured."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(f"{_option(name)} belongs to --tpl or --metrics, and neither is given")
 
 
 def _check_looked_at(config: TrainingConfig, given: dict[str, Any]) -> None:

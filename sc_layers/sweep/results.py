@@ -83,7 +83,7 @@ def _order(outdir: Path) -> list[str]:
         names = json.loads(bytes(read_file(path)))
     except ValueError as error:
         raise ValueError(f"{path} is no list of runs: {error!s:.200}") from error
-    if not isinstance(names, list):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path} is no list of runs")
     return names
 

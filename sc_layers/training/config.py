@@ -41,8 +41,8 @@ class TrainingConfig:
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
         unlock_kimg: None, or codes join one level after the other, the finest first, so many thousand images apart, see
             `unlocking.shares`.
-        overlap_weight: weight of `losses.mask_overlap` of the finest level's masks, which holds them apart. Coarser ones
-            have to share places: what moves an object acts where that does which turns it.
+        overlap_weight: weight of `losses.mask_overlap`, which holds the masks of the finest level apart. Coarser levels
+            have to share places: what stretches an object acts where that does which turns it.
         reader_noise: standard deviation of the noise that is added to images in [-1, 1] before the recogniser reads
             them, so that it reads nothing that cannot be seen.
         code_norm: order of the norm in the InfoGAN loss, or "mse".

@@ -212,6 +212,8 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
         ),
         (("--model", "gan", "--reader-noise", "0.2"), "--reader-noise belongs to --model ps_sc, info_gan, ib_gan"),
         (("--regularizer-weight", "1"), "got regularizer 'none'"),
+        (("--distance", "mse"), "--distance belongs to --tpl or --metrics, and neither is given"),
+        (("--num-images", "9"), "--num-images belongs to --tpl or --metrics, and neither is given"),
         (("--augment-probability", "0.5"), "--augment-probability belongs to --augment ada, fixed, got augment 'none'"),
         (("--augment", "fixed", "--augment-target", "0.5"), "got augment 'fixed'"),
         (("--augment", "fixed", "--augment-kimg", "5"), "--augment-kimg belongs to --augment ada, got augment 'fixed'"),

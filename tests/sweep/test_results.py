@@ -23,7 +23,7 @@ def test_results_are_in_the_order_of_the_grid_and_others_last(tmp_path: Path) ->
         one.save(tmp_path / name)
     save_order(tmp_path, ["d", "never begun", "c"])
     assert load_results(tmp_path) == [samples.herd()[number] for number in (3, 0, 1, 2)]
-    for text in ("{", "{}"):
+    for text in ("{", "{}", "[[]]"):
         (tmp_path / ORDER_FILE).write_text(text)
         with pytest.raises(ValueError, match=r"runs\.json is no list of runs"):
             load_results(tmp_path)
