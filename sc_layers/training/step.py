@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..layers import SoftmaxConstriction, SpatialConstriction
 from ..losses import (
     PairedLoss,
     PerceptualSimplicityLoss,
@@ -27,7 +26,6 @@ from ..losses import (
 )
 from ..models import Discriminator, Generator, Recognizer, RecognizerConfig
 from ..models.functional import MINIBATCH_STD_GROUP
-from ..models.generator import code_readers
 from ..models.latents import draw_codes
 from ..models.presets import NetworkPreset
 from ..regularizers import PAIRED, PENALTIES, pair_loss, sharing_partners
@@ -112,7 +110,7 @@ class TrainingState:
             raise ValueError(
                 f"model {config.model!r} needs a recogniser with{'' if Q.encoder is None else 'out'} a z_dim"
             )
-        if config.unlock_kimg is not None and sum(map(bool, G.synthesis.codes_per_module)) < 2:
+        if config.unlock_kimg is not None and len(_levels(G)) < 2:
             raise ValueError("unlock_kimg needs a generator whose codes enter at two levels or more, got one")
         if config.overlap_weight and _finest_masks(G) < 2:
             raise ValueError(
@@ -242,8 +240,7 @@ def _unlocked(state: TrainingState, device: torch.device) -> tuple[Tensor, ...]:
     """How much of its range each code has by now, [K], where codes join one after the other; otherwise nothing."""
     if state.config.unlock_kimg is None:
         return ()
-    levels = [count for count in state.G.synthesis.codes_per_module if count]
-    values = shares(levels, state.images_seen, state.config.unlock_kimg)
+    values = shares(_levels(state.G), state.images_seen, state.config.unlock_kimg)
     # One by one, since a card would be waited for by a copy of them all.
     return (torch.stack([torch.full((), value, device=device) for value in values]),)
 
@@ -263,10 +260,14 @@ def _generator(state: TrainingState, unlocked: tuple[Tensor, ...], masks: list[T
     return generate
 
 
+def _levels(G: Generator) -> list[int]:
+    """How many codes enter at each level, from coarse to fine."""
+    return [count for count in G.synthesis.codes_per_module if count]
+
+
 def _finest_masks(G: Generator) -> int:
-    """How many codes of the finest level have masks."""
-    last = code_readers(G)[-1]
-    return last.num_codes if isinstance(last, SpatialConstriction | SoftmaxConstriction) else 0
+    """How many codes of the finest level have masks, which are the last ones."""
+    return sum(code >= G.num_codes - _levels(G)[-1] for code in G.masked_codes)
 
 
 def _seen_by_reader(state: TrainingState, images: Tensor) -> Tensor:
