@@ -216,7 +216,8 @@ def mask_overlap(masks: Tensor) -> Tensor:
         raise ValueError(f"masks must be [N, K, H, W], got shape {tuple(masks.shape)}")
     count = masks.shape[1]
     units = nn.functional.normalize(masks.flatten(2), dim=2)
-    pairs = units.sum(1).square().sum(1) - units.square().sum((1, 2))
+    # Pixel by pixel, so that masks with no place in common have 0 to the last digit.
+    pairs = (units.sum(1).square() - units.square().sum(1)).sum(1)
     return pairs / max(1, count * (count - 1))
 
 

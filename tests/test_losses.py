@@ -131,6 +131,13 @@ def test_masks_of_another_shape_are_refused() -> None:
         mask_overlap(torch.rand(3, 4, 4))
 
 
+def test_codes_are_perturbed_by_their_chances() -> None:
+    chances = torch.tensor([0.0, 0.5, 1.0])
+    _, dims = PerceptualSimplicityLoss().perturb(torch.zeros(3_000, 3), chances=chances)
+    assert dims.bincount(minlength=3)[0] == 0
+    assert 0.28 < dims.eq(1).float().mean() < 0.38
+
+
 def test_cascade_takes_no_chances() -> None:
     with pytest.raises(ValueError, match="chances and cascade_kimg 2 both say which code is moved"):
         PerceptualSimplicityLoss(cascade_kimg=2).perturb(torch.zeros(5, 3), chances=torch.ones(3))

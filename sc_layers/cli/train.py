@@ -232,12 +232,12 @@ def train(
     from ..training.processes import is_shared
     from ..training.run_dir import remove_if_empty
 
+    if tpl_preset is None and metric_names is None:
+        _refuse_given("distance", "weights", "features", "feature_weights", "num_images")
     if gpus is not None:
         _check_gpus(gpus, device)
         if not is_shared():
             sys.exit(_launched(gpus))
-    if tpl_preset is None and metric_names is None:
-        _refuse_given("distance", "weights", "features", "feature_weights", "num_images")
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None and config_file is not None:
         raise click.UsageError("--config and --resume exclude each other: a run goes on with its own settings")

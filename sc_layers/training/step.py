@@ -236,13 +236,15 @@ def _codes(state: TrainingState, z: Tensor) -> Tensor:
     return z if state.Q is None or state.Q.encoder is None else state.Q.encoder(z).sample()
 
 
-def _unlocked(state: TrainingState, device: torch.device) -> tuple[Tensor, ...]:
+def _unlocked(state: TrainingState) -> tuple[Tensor, ...]:
     """How much of its range each code has by now, [K], where codes join one after the other; otherwise nothing."""
     if state.config.unlock_kimg is None:
         return ()
-    values = shares(_levels(state.G), state.images_seen, state.config.unlock_kimg)
-    # One by one, since a card would be waited for by a copy of them all.
-    return (torch.stack([torch.full((), value, device=device) for value in values]),)
+    levels, device = _levels(state.G), state.skipped_updates.device
+    values = shares(len(levels), state.images_seen, state.config.unlock_kimg)
+    # Filled level by level, since a copy of them all would wait for a card.
+    filled = [torch.full((count,), value, device=device) for count, value in zip(levels, values, strict=True)]
+    return (torch.cat(filled),)
 
 
 def _generator(state: TrainingState, unlocked: tuple[Tensor, ...], masks: list[Tensor] | None = None) -> _Images:
@@ -358,7 +360,8 @@ def update_generator(state: TrainingState, z: Iterable[Tensor]) -> dict[str, Ten
     """
     state.g_optimizer.zero_grad()
     run = partial(state.graphs.run, "generator", partial(_generator_pass, state), state.g_optimizer)
-    passes = [run(z_of_pass, *_unlocked(state, z_of_pass.device)) for z_of_pass in z]
+    unlocked = _unlocked(state)
+    passes = [run(z_of_pass, *unlocked) for z_of_pass in z]
     _update(state, state.g_optimizer, state.g_scaler)
     config = state.config
     names = ["loss/G", "loss/codes"]
@@ -392,7 +395,8 @@ def update_discriminator(state: TrainingState, reals: Sequence[Tensor], z: Itera
     """
     state.d_optimizer.zero_grad()
     run = partial(state.graphs.run, "discriminator", partial(_discriminator_pass, state, len(reals)), state.d_optimizer)
-    passes = [run(x, z_of_pass, *_unlocked(state, x.device)) for x, z_of_pass in zip(reals, z, strict=True)]
+    unlocked = _unlocked(state)
+    passes = [run(*inputs, *unlocked) for inputs in zip(reals, z, strict=True)]
     _update(state, state.d_optimizer, state.d_scaler)
     return _means(("loss/D",), passes)
 

@@ -16,7 +16,7 @@ from sc_layers.training.graphs import Graphs, Recorded, obstacle
 from sc_layers.training.processes import Processes
 from sc_layers.training.step import training_step
 from tests.tolerances import SAME_FORMULA
-from tests.training.tiny import MASKED_LAST, TINY, tiny_model, tiny_state
+from tests.training.tiny import JOINING, MASKED_LAST, TINY, tiny_model, tiny_state
 
 PASSES = {"generator", "discriminator", "R1"}
 on_card = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
@@ -52,12 +52,8 @@ def _trained(state: TrainingState, steps: int = 3) -> list[dict[str, Tensor]]:
     ]
 
 
-# The coarse level joins within the three steps of a test: it has none of its range, some, all.
-_JOINING = TINY.replace(unlock_kimg=0.006, overlap_weight=0.5, reader_noise=0.2)
-
-
 @pytest.mark.usefixtures("cpu_as_card")
-@pytest.mark.parametrize("config", [*map(tiny_model, MODELS), _JOINING], ids=[*MODELS, "joining"])
+@pytest.mark.parametrize("config", [*map(tiny_model, MODELS), JOINING], ids=[*MODELS, "joining"])
 def test_replayed_passes_train_as_passes_do(config: TrainingConfig) -> None:
     eager, replayed = (tiny_state(config, modules=MASKED_LAST) for _ in range(2))
     replayed.graphs = _Replayed(True)
@@ -146,7 +142,7 @@ class TestOnACard:
             torch.manual_seed(seed)
             assert torch.equal(drawn, torch.randn_like(x))
 
-    @pytest.mark.parametrize("config", [TINY, _JOINING], ids=["usual", "joining"])
+    @pytest.mark.parametrize("config", [TINY, JOINING], ids=["usual", "joining"])
     @pytest.mark.parametrize("cuda_graphs", [True, False])
     def test_a_step_does_not_wait_for_the_card(self, cuda_graphs: bool, config: TrainingConfig) -> None:
         state = _on_card(config.replace(cuda_graphs=cuda_graphs, d_reg_interval=1))

@@ -23,7 +23,7 @@ from tests.tolerances import (
     SAME_FORMULA,
     assert_close_absolute,
 )
-from tests.training.tiny import MASKED_LAST, TINY, tiny_model, tiny_state
+from tests.training.tiny import JOINING, MASKED_LAST, TINY, tiny_model, tiny_state
 
 CLASSES = {"G": Generator, "D": Discriminator, "I": Recognizer, "Gs": Generator}
 
@@ -225,23 +225,13 @@ class _Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_no_step_needs_to_know_a_result(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("config", [*map(tiny_model, MODELS), JOINING], ids=[*MODELS, "joining"])
+def test_no_step_needs_to_know_a_result(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def one_hot(dims: Tensor, count: int) -> Tensor:  # PyTorch's looks at its argument, though not on a card
         return (dims[:, None] == torch.arange(count)).long()
 
     monkeypatch.setattr(nn.functional, "one_hot", one_hot)
-    state = tiny_state(tiny_model(model).replace(d_reg_interval=1))
-    with _Waits() as waits:
-        for _ in range(2):
-            training_step(state, torch.rand(TINY.batch, 3, 32, 32) * 2 - 1)
-    assert waits.seen == []
-
-
-def test_neither_joining_codes_nor_noise_make_a_step_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nn.functional, "one_hot", lambda dims, count: (dims[:, None] == torch.arange(count)).long())
-    settings = TINY.replace(unlock_kimg=0.01, reader_noise=0.2, overlap_weight=0.5)
-    state = tiny_state(settings, modules=MASKED_LAST)
+    state = tiny_state(config.replace(d_reg_interval=1), modules=MASKED_LAST)
     with _Waits() as waits:
         for _ in range(3):
             training_step(state, torch.rand(TINY.batch, 3, 32, 32) * 2 - 1)
@@ -295,11 +285,20 @@ def test_settings_that_a_generator_cannot_follow_are_refused() -> None:
         tiny_state(TINY.replace(overlap_weight=1.0))
 
 
-def test_codes_that_have_not_joined_are_not_perturbed() -> None:
-    chances = torch.tensor([0.0, 0.5, 1.0])
-    _, dims = PerceptualSimplicityLoss().perturb(torch.zeros(3_000, 3), chances=chances)
-    assert dims.bincount(minlength=3)[0] == 0
-    assert 0.28 < dims.eq(1).float().mean() < 0.38
+@pytest.mark.parametrize(("model", "regularizer"), [("ps_sc", "none"), ("gan", "vp")])
+def test_codes_that_have_not_joined_are_not_perturbed(model: str, regularizer: str) -> None:
+    moved: list[Tensor] = []
+    state = tiny_state(tiny_model(model).replace(unlock_kimg=1, regularizer=regularizer))
+    perturb = state.ps_loss.perturb
+
+    def noting(*arguments: Any) -> PerturbedCodes:
+        perturbed = perturb(*arguments)
+        moved.append(perturbed.dims)
+        return perturbed
+
+    state.ps_loss.perturb = noting
+    update_generator(state, [torch.rand(16, 3), torch.rand(16, 3)])
+    assert torch.cat(moved).tolist() == [2] * 32
 
 
 @pytest.mark.parametrize("model", ["ps_sc", "info_gan", "ib_gan"])

@@ -27,7 +27,9 @@ def tiny_model(model: str) -> TrainingConfig:
 
 
 _MODULES = "[Const-8, ResConv-up-1, C_spgroup-2-2, Noise-1, ResConv-up-1, C_global-1, Conv-up-1]"
-MASKED_LAST = "[Const-8, ResConv-up-1, C_global-1, ResConv-up-1, C_spgroup-2-2, Conv-up-1]"
+MASKED_LAST = "[Const-8, ResConv-up-1, C_global-1, Noise-1, ResConv-up-1, C_spgroup-2-2, Conv-up-1]"
+# Of a generator with masks at the last level. The coarse one joins within three steps: none of its range, some, all.
+JOINING = TINY.replace(unlock_kimg=0.006, overlap_weight=0.5, reader_noise=0.2)
 
 
 def tiny_state(
