@@ -181,6 +181,18 @@ def number_on_machine() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+@contextlib.contextmanager
+def _keeping_handlers() -> Iterator[None]:
+    """A block after which signals do what they did before; PyTorch's launcher leaves its own handlers."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
 def launch(arguments: Sequence[str], count: int) -> int:
     """Run `python arguments...` in so many processes of this machine, that share a training.
 
@@ -203,7 +215,8 @@ def launch(arguments: Sequence[str], count: int) -> int:
     where = "localhost:0"
     config = LaunchConfig(1, 1, count, run_id="sc-layers", rdzv_backend="c10d", rdzv_endpoint=where, max_restarts=0)
     try:
-        elastic_launch(config, sys.executable)(*arguments)
+        with _keeping_handlers():
+            elastic_launch(config, sys.executable)(*arguments)
     except SignalException as ended:
         return 128 + ended.sigval
     except ChildFailedError as error:

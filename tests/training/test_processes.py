@@ -124,6 +124,13 @@ def test_each_process_has_its_passes() -> None:
 
 
 @pytest.mark.slow
+def test_launching_leaves_the_signal_handlers_of_the_caller() -> None:
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    assert launch(["-c", "pass"], 2) == 0
+    assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_with_one_message(tmp_path: Path) -> None:
     with pytest.raises(ProcessLost, match="process 1 of 2 was ended by SIGKILL, and the others with it"):
         _run_shared(tmp_path / "shared", 2, "killed")
