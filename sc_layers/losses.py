@@ -69,6 +69,25 @@ def perceptual_simplicity_loss(
     return per_code.sum(1) / 2 if reduction == "official" else per_code.mean(1)
 
 
+def draw_dims(codes: Tensor, chances: Tensor | None = None) -> Tensor:
+    """One entry of every row of the codes, drawn at random.
+
+    Args:
+        codes: [B, K].
+        chances: [K], how often each entry is drawn in proportion to the others; None draws all as often.
+
+    Returns:
+        [B], from 0 to K - 1.
+
+    >>> draw_dims(torch.zeros(3, 2), chances=torch.tensor([0.0, 1.0]))
+    tensor([1, 1, 1])
+    """
+    if chances is None:
+        return torch.randint(codes.shape[1], (len(codes),), device=codes.device)
+    # The largest chance over an exponential number. Of a single row, torch.multinomial would wait for a card.
+    return (chances / torch.empty_like(codes).exponential_()).argmax(1)
+
+
 class PerturbedCodes(NamedTuple):
     """Codes of which one entry a row was moved."""
 
@@ -149,10 +168,8 @@ class PerceptualSimplicityLoss(nn.Module):
                 raise ValueError(f"chances and cascade_kimg {self.cascade_kimg} both say which code is moved")
             dim = images_seen // int(self.cascade_kimg * 1000) % num_codes
             dims = torch.full((batch,), dim, device=codes.device)
-        elif chances is not None:
-            dims = torch.multinomial(chances, batch, replacement=True)
         else:
-            dims = torch.randint(num_codes, (batch,), device=codes.device)
+            dims = draw_dims(codes, chances)
         size = codes.new_full((batch, 1), self.eps)
         if self.random_eps:
             size = size * 2 * torch.randn_like(size)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .losses import draw_dims
+
 _Generator = Callable[[Tensor], Tensor]
 
 
@@ -79,12 +81,13 @@ def orthogonal_jacobian_penalty(
     return torch.stack([change.square().sum(1) for change in changes]).var(dim=0).max()
 
 
-def sharing_partners(codes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+def sharing_partners(codes: Tensor, others: Tensor, chances: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Codes that share one entry with those given, and nothing else: the pairs of InfoGAN-CR.
 
     Args:
         codes: [N, K].
         others: [N, K], drawn independently.
+        chances: [K], how often each entry is shared in proportion to the others; None shares all as often.
 
     Returns:
         The partners [N, K], and which entry of each row is shared, [N].
@@ -97,7 +100,7 @@ def sharing_partners(codes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """
     if codes.shape != others.shape or codes.ndim != 2:
         raise ValueError(f"codes and others must both be [N, K], got {tuple(codes.shape)} and {tuple(others.shape)}")
-    dims = torch.randint(codes.shape[1], (len(codes),), device=codes.device)
+    dims = draw_dims(codes, chances)
     return torch.where(nn.functional.one_hot(dims, codes.shape[1]).bool(), codes, others), dims
 
 

@@ -38,6 +38,7 @@ WITHIN_A_ROW = {
     ("integrations", "pictures"),
     ("pictures", "metrics"),
     ("pictures", "training"),
+    ("regularizers", "losses"),
 }
 
 

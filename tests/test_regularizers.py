@@ -84,6 +84,8 @@ def test_partners_share_one_entry_alone_and_every_one_in_turn() -> None:
     assert torch.equal(partners == codes, expected)
     assert torch.equal(partners == others, ~expected)
     assert expected.sum(0).min() > 30
+    _, dims = sharing_partners(codes, others, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    assert set(dims.tolist()) == {1, 3}
     with pytest.raises(ValueError, match=r"must both be \[N, K\], got \(200, 4\) and \(200, 3\)"):
         sharing_partners(codes, others[:, 1:])
 

@@ -309,7 +309,7 @@ def _regularization(state: TrainingState, codes: Tensor, unlocked: tuple[Tensor,
         partners, dims = state.ps_loss.perturb(codes, state.images_seen, *unlocked)
     else:
         others = draw_codes(len(codes), codes.shape[1], state.config.latents, codes.device)
-        partners, dims = sharing_partners(codes, others)
+        partners, dims = sharing_partners(codes, others, *unlocked)
     images = generator(torch.cat([codes, partners]))
     return pair_loss(state.P(torch.cat(images.chunk(2), dim=1)), dims).mean()
 

@@ -142,7 +142,9 @@ class TestOnACard:
             torch.manual_seed(seed)
             assert torch.equal(drawn, torch.randn_like(x))
 
-    @pytest.mark.parametrize("config", [TINY, JOINING], ids=["usual", "joining"])
+    @pytest.mark.parametrize(
+        "config", [TINY, JOINING, JOINING.replace(batch_per_pass=1)], ids=["usual", "joining", "joining, single images"]
+    )
     @pytest.mark.parametrize("cuda_graphs", [True, False])
     def test_a_step_does_not_wait_for_the_card(self, cuda_graphs: bool, config: TrainingConfig) -> None:
         state = _on_card(config.replace(cuda_graphs=cuda_graphs, d_reg_interval=1))

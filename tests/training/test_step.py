@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sc_layers.checkpoints.foreign.tf_variables import config_from_tf, state_dict_from_tf
 from sc_layers.losses import PerceptualSimplicityLoss, PerturbedCodes, code_regression_loss, r1_penalty
 from sc_layers.models import Discriminator, Generator, Recognizer
+from sc_layers.regularizers import PAIRED, pair_loss
 from sc_layers.training import TrainingConfig, TrainingState
 from sc_layers.training.config import MODELS
 from sc_layers.training.step import training_step, update_averages, update_discriminator, update_generator, update_r1
@@ -285,10 +286,9 @@ def test_settings_that_a_generator_cannot_follow_are_refused() -> None:
         tiny_state(TINY.replace(overlap_weight=1.0))
 
 
-@pytest.mark.parametrize(("model", "regularizer"), [("ps_sc", "none"), ("gan", "vp")])
-def test_codes_that_have_not_joined_are_not_perturbed(model: str, regularizer: str) -> None:
+def test_codes_that_have_not_joined_are_not_perturbed() -> None:
     moved: list[Tensor] = []
-    state = tiny_state(tiny_model(model).replace(unlock_kimg=1, regularizer=regularizer))
+    state = tiny_state(TINY.replace(unlock_kimg=1))
     perturb = state.ps_loss.perturb
 
     def noting(*arguments: Any) -> PerturbedCodes:
@@ -299,6 +299,20 @@ def test_codes_that_have_not_joined_are_not_perturbed(model: str, regularizer: s
     state.ps_loss.perturb = noting
     update_generator(state, [torch.rand(16, 3), torch.rand(16, 3)])
     assert torch.cat(moved).tolist() == [2] * 32
+
+
+@pytest.mark.parametrize("regularizer", PAIRED)
+def test_pairs_are_told_apart_by_codes_that_have_joined(regularizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Tensor] = []
+
+    def noting(logits: Tensor, dims: Tensor) -> Tensor:
+        told.append(dims)
+        return pair_loss(logits, dims)
+
+    monkeypatch.setattr("sc_layers.training.step.pair_loss", noting)
+    state = tiny_state(tiny_model("gan").replace(unlock_kimg=1, regularizer=regularizer))
+    update_generator(state, [torch.rand(16, 3), torch.rand(16, 3)])
+    assert torch.cat(told).tolist() == [2] * 32
 
 
 @pytest.mark.parametrize("model", ["ps_sc", "info_gan", "ib_gan"])
