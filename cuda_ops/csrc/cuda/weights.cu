@@ -36,9 +36,11 @@ struct alignas(4 * sizeof(A)) Four {
   A value[4];
 };
 
-// A thread takes four neighbouring pixels, and their codes from the last to the first.
+// A thread takes four neighbouring pixels, and their codes from the last to the first. (ptxas, left to itself, spills
+// float64 for sm_100 to fit four blocks on a multiprocessor.)
 template <typename A>
-__global__ void __launch_bounds__(kThreads) blend_weights(const __grid_constant__ WeightArguments<A> args) {
+__global__ void __launch_bounds__(kThreads, sizeof(A) == 8 ? 3 : 0)
+    blend_weights(const __grid_constant__ WeightArguments<A> args) {
   const Weights<A>& weights = args.weights;
   const Work work(args.blocks);
   const int64_t sample = work.sample;
