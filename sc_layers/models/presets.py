@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,11 @@ from .generator import GeneratorConfig
 from .module_list import ConstSpec, ConvSpec, GlobalSpec, ModuleSpec, NoiseSpec, SpatialSpec
 
 _NUM_RECTS = 4
+
+
+def _sizes(first: int, last: int) -> list[int]:
+    """The powers of two from the first to the last."""
+    return [2**power for power in range(first.bit_length() - 1, last.bit_length())]
 
 
 @dataclass(frozen=True)
@@ -41,25 +46,22 @@ class NetworkPreset:
 
 
 def _authors_layout(
-    channels: int,
-    resolution: int,
-    code_module: ModuleSpec,
-    last_code_size: int,
-    noise: bool,
+    channels: int, resolution: int, codes: Mapping[int, ModuleSpec], noise: bool = False
 ) -> tuple[ModuleSpec, ...]:
     """The layout of the authors' CelebA network: one level for each resolution, then two more convolutions.
 
-    A level is an upsampling block, a module that reads codes (up to features of `last_code_size` pixels), a block, and,
-    with `noise`, two convolutions with noise.
+    A level is an upsampling block, the module of `codes` that reads codes at features of its size, where there is one,
+    a block, and, with `noise`, two convolutions with noise. Codes at 4x4 pixels, which theirs has not, get a block too.
     """
     modules: list[ModuleSpec] = [ConstSpec(channels)]
-    size = 8
-    while size <= resolution:
-        modules.append(ConvSpec("up", 1, residual=True))
-        modules += [code_module] * (size <= last_code_size)
-        modules.append(ConvSpec("id", 1, residual=True))
-        modules += [NoiseSpec(2)] * noise
-        size *= 2
+    for size in _sizes(4, resolution):
+        if size > 4:
+            modules.append(ConvSpec("up", 1, residual=True))
+        if size in codes:
+            modules.append(codes[size])
+        if size > 4 or size in codes:
+            modules.append(ConvSpec("id", 1, residual=True))
+            modules += [NoiseSpec(2)] * noise
     return (*modules, ConvSpec("id", 2, residual=True))
 
 
@@ -105,7 +107,8 @@ def _small_networks(name: str, resolution: int, num_channels: int, modules: tupl
 
 def _celeba(resolution: int, num_channels: int) -> NetworkPreset:
     """The authors' published CelebA networks: at 128x128 five groups of 5 codes, at 8x8 to 128x128 pixels."""
-    modules = _authors_layout(512, resolution, SpatialSpec(_NUM_RECTS, 5), resolution, noise=True)
+    codes = dict.fromkeys(_sizes(8, resolution), SpatialSpec(_NUM_RECTS, 5))
+    modules = _authors_layout(512, resolution, codes, noise=True)
     return _authors_networks("celeba", resolution, num_channels, modules)
 
 
@@ -115,28 +118,33 @@ def _ffhq(resolution: int, num_channels: int) -> NetworkPreset:
     The authors publish no FFHQ module list; their released model has 36 codes, which six groups of 6, at 8x8 to
     256x256 pixels, give here.
     """
-    modules = _authors_layout(512, resolution, SpatialSpec(_NUM_RECTS, 6), 256, noise=True)
+    codes = dict.fromkeys(_sizes(8, 256), SpatialSpec(_NUM_RECTS, 6))
+    modules = _authors_layout(512, resolution, codes, noise=True)
     return _authors_networks("ffhq", resolution, num_channels, modules)
 
 
 def _shapes3d(resolution: int, num_channels: int) -> NetworkPreset:
-    """Ours: the authors' layout, small, with two groups of 5 codes at 8x8 and 16x16 pixels."""
-    modules = _authors_layout(64, resolution, SpatialSpec(_NUM_RECTS, 5), 16, noise=True)
-    return _small_networks("shapes3d", resolution, num_channels, modules)
+    """Ours: 2 codes at 4x4, 3 at 8x8 and 3 at 32x32 pixels, or at the last size before, in networks twice as wide.
+
+    So wide they draw more than one object, and three fine codes suffice for three hues: `examples/README.md`.
+    """
+    codes = {4: 2, 8: 3, min(resolution, 32): 3}
+    modules = _authors_layout(64, resolution, {size: SpatialSpec(_NUM_RECTS, count) for size, count in codes.items()})
+    return _small_networks("shapes3d", resolution, num_channels, modules).widened(2)
 
 
 def _dsprites(resolution: int, num_channels: int) -> NetworkPreset:
-    """Ours: as `shapes3d`, but the codes act everywhere, and no noise, of which these images have none.
+    """Ours: two groups of 5 codes at 8x8 and 16x16 pixels, which act everywhere.
 
     The paper uses no spatial constriction on DSprites (Sec. 4.4): a sprite may be anywhere.
     """
-    modules = _authors_layout(64, resolution, GlobalSpec(5), 16, noise=False)
+    modules = _authors_layout(64, resolution, dict.fromkeys((8, 16), GlobalSpec(5)))
     return _small_networks("dsprites", resolution, num_channels, modules)
 
 
 def _demo(resolution: int, num_channels: int) -> NetworkPreset:
-    """Ours: as `shapes3d` at 32x32 pixels without noise, which learns its first codes fastest."""
-    modules = _authors_layout(64, resolution, SpatialSpec(_NUM_RECTS, 5), 16, noise=False)
+    """Ours: as `dsprites` with constriction, which learns the hues of 3D shapes in ten minutes."""
+    modules = _authors_layout(64, resolution, dict.fromkeys((8, 16), SpatialSpec(_NUM_RECTS, 5)))
     return _small_networks("demo", resolution, num_channels, modules)
 
 
@@ -145,7 +153,7 @@ _Builder = Callable[[int, int], NetworkPreset]
 _PRESETS: dict[str, tuple[_Builder, int, int]] = {
     "celeba": (_celeba, 128, 3),
     "ffhq": (_ffhq, 512, 3),
-    "shapes3d": (_shapes3d, 64, 3),
+    "shapes3d": (_shapes3d, 32, 3),
     "dsprites": (_dsprites, 64, 1),
     "demo": (_demo, 32, 3),
 }

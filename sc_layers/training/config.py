@@ -39,8 +39,8 @@ class TrainingConfig:
         perturbation: eps of the perceptual simplicity loss.
         random_perturbation: draw the perturbation as `eps * N(0, std 2)` instead of taking it as it is.
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
-        unlock_kimg: None, or codes join one level after the other, the finest first, so many thousand images apart, see
-            `unlocking.shares`.
+        unlock_kimg: codes join one level after the other, the finest first, so many thousand images apart, see
+            `unlocking.shares`; 0 for all from the start.
         overlap_weight: weight of `losses.mask_overlap`, which holds the masks of the finest level apart. Coarser levels
             have to share places: what stretches an object acts where that does which turns it.
         reader_noise: standard deviation of the noise that is added to images in [-1, 1] before the recogniser reads
@@ -85,7 +85,7 @@ class TrainingConfig:
     perturbation: float = 0.4
     random_perturbation: bool = True
     cascade_kimg: float | None = None
-    unlock_kimg: float | None = None
+    unlock_kimg: float = 0.0
     overlap_weight: float = 0.0
     reader_noise: float = 0.0
     code_norm: float | str = 2
@@ -127,12 +127,10 @@ class TrainingConfig:
         for name in ("augment_probability", "augment_target"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        for name in ("freeze_d", "overlap_weight", "reader_noise"):
+        for name in ("freeze_d", "unlock_kimg", "overlap_weight", "reader_noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.unlock_kimg is not None and not self.unlock_kimg > 0:
-            raise ValueError(f"unlock_kimg must be positive or None, got {self.unlock_kimg}")
-        if self.unlock_kimg is not None and self.cascade_kimg is not None:
+        if self.unlock_kimg and self.cascade_kimg is not None:
             raise ValueError(
                 f"cascade_kimg {self.cascade_kimg} and unlock_kimg {self.unlock_kimg} exclude each other: "
                 "both say which codes are perturbed"
@@ -226,7 +224,10 @@ _SMALL = TrainingConfig(
 TRAINING_PRESETS = {
     "celeba": _CELEBA,
     "ffhq": _CELEBA,
-    "shapes3d": _SMALL,
+    # One code for each factor; found by trials, see examples/README.md.
+    "shapes3d": _SMALL.replace(
+        total_kimg=200, learning_rate=0.005, code_weight=0.3, unlock_kimg=10, overlap_weight=0.25, reader_noise=1.0
+    ),
     "dsprites": _SMALL,
     "demo": _SMALL.replace(total_kimg=72, tick_kimg=1, snapshot_kimg=12),
 }

@@ -110,12 +110,12 @@ class TrainingState:
             raise ValueError(
                 f"model {config.model!r} needs a recogniser with{'' if Q.encoder is None else 'out'} a z_dim"
             )
-        if config.unlock_kimg is not None and len(_levels(G)) < 2:
-            raise ValueError("unlock_kimg needs a generator whose codes enter at two levels or more, got one")
+        if config.unlock_kimg and len(_levels(G)) < 2:
+            raise ValueError("unlock_kimg needs a generator whose codes enter at several levels, got one: make it 0")
         if config.overlap_weight and _finest_masks(G) < 2:
             raise ValueError(
                 "overlap_weight needs a generator whose finest level has two codes with masks or more, "
-                f"got {_finest_masks(G)}"
+                f"got {_finest_masks(G)}: make it 0"
             )
         _check_pass(D, config.batch_per_pass)
         if Q is not None:
@@ -238,7 +238,7 @@ def _codes(state: TrainingState, z: Tensor) -> Tensor:
 
 def _unlocked(state: TrainingState) -> tuple[Tensor, ...]:
     """How much of its range each code has by now, [K], where codes join one after the other; otherwise nothing."""
-    if state.config.unlock_kimg is None:
+    if not state.config.unlock_kimg:
         return ()
     levels, device = _levels(state.G), state.skipped_updates.device
     values = shares(len(levels), state.images_seen, state.config.unlock_kimg)

@@ -32,7 +32,7 @@ def test_celeba_has_the_authors_module_list_and_parameter_counts() -> None:
     [
         ("celeba", 128, 3, 25),
         ("ffhq", 512, 3, 36),
-        ("shapes3d", 64, 3, 10),
+        ("shapes3d", 32, 3, 8),
         ("dsprites", 64, 1, 10),
         ("demo", 32, 3, 10),
     ],
@@ -65,6 +65,22 @@ def test_demo_has_equal_widths_in_all_networks_and_codes_at_8_and_16_pixels() ->
     for config in (preset.discriminator, preset.recognizer):
         assert [config.size_width(size) for size in (4, 8, 16, 32)] == [64, 64, 32, 16]
     assert not preset.recognizer.minibatch_std
+
+
+@pytest.mark.parametrize("resolution", [16, 32, 64])
+def test_shapes3d_has_codes_at_4_8_and_the_finest_size_up_to_32_pixels(resolution: int) -> None:
+    preset = network_preset("shapes3d", resolution)
+    levels = {
+        4: "C_spgroup-4-2, ResConv-id-1",
+        8: "ResConv-up-1, C_spgroup-4-3, ResConv-id-1",
+        16: "ResConv-up-1, ResConv-id-1",
+        32: "ResConv-up-1, ResConv-id-1",
+        64: "ResConv-up-1, ResConv-id-1",
+    }
+    levels[min(resolution, 32)] = levels[8]
+    expected = ", ".join(level for size, level in levels.items() if size <= resolution)
+    assert format_module_list(preset.generator.module_list) == f"[Const-128, {expected}, ResConv-id-2]"
+    assert [preset.discriminator.size_width(size) for size in (4, resolution)] == [128, 32]
 
 
 @pytest.mark.parametrize(("factor", "widths"), [(2, [128, 128, 64, 32]), (0.25, [16, 16, 8, 4])])

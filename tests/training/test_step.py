@@ -278,7 +278,7 @@ def test_masks_of_the_finest_level_are_driven_apart() -> None:
 
 def test_settings_that_a_generator_cannot_follow_are_refused() -> None:
     one_level = "[Const-8, ResConv-up-1, C_spgroup-2-3, ResConv-up-1, ResConv-up-1]"
-    with pytest.raises(ValueError, match=r"unlock_kimg needs a generator whose codes enter at two levels or more, got"):
+    with pytest.raises(ValueError, match="unlock_kimg needs a generator whose codes enter at several levels, got one"):
         tiny_state(TINY.replace(unlock_kimg=1.0), modules=one_level)
     with pytest.raises(
         ValueError, match=r"overlap_weight needs .* finest level has two codes with masks or more, got 0"
