@@ -208,6 +208,8 @@ class TrainingConfig:
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"unknown settings of a training: {', '.join(sorted(map(str, unknown)))}")
+        if values.get("unlock_kimg", 0) is None:  # as it was written before 0 turned it off
+            values = {**values, "unlock_kimg": 0.0}
         try:
             return cls(**values)
         except TypeError as error:

@@ -48,3 +48,7 @@ def test_average_ramps_up_with_the_images_seen() -> None:
     assert config.ema_beta(0) == pytest.approx(0.5 ** (16 / 200))
     assert config.ema_beta(10_000) == pytest.approx(0.5 ** (16 / 1000))
     assert config.ema_beta(1_000_000) == pytest.approx(0.5 ** (16 / 3000))
+
+
+def test_settings_of_runs_without_joining_codes_from_before_are_read() -> None:
+    assert TrainingConfig.from_dict({**TrainingConfig().to_dict(), "unlock_kimg": None}) == TrainingConfig()
