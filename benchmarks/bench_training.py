@@ -244,7 +244,7 @@ def peak_memory(step: Step, device: torch.device) -> float:
 
 def measure(
     preset_name: str,
-    resolution: int,
+    resolution: int | None,
     batch: int,
     channels: int | None,
     device: torch.device,
@@ -255,7 +255,7 @@ def measure(
 
     Args:
         preset_name: one of `PRESET_NAMES`.
-        resolution: size of the images in pixels.
+        resolution: size of the images in pixels; None takes the preset's.
         batch: images a step, all in one pass.
         channels: None, or the width of all networks.
         device: where to train.
@@ -288,7 +288,7 @@ def measure(
         time_of_step = statistics.median(times[name] for times in rounds)
         row = {
             "preset": preset_name,
-            "resolution": resolution,
+            "resolution": generator.resolution,
             "channels": channels,
             "batch": batch,
             "contestant": name,
@@ -315,8 +315,8 @@ def print_row(row: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESET_NAMES, help="by default demo on the CPU, and see above on CUDA")
-    parser.add_argument("--resolution", type=int, default=64, help="size of the images in pixels")
+    parser.add_argument("--preset", choices=PRESET_NAMES, help="by default demo at 64 pixels, and see above on CUDA")
+    parser.add_argument("--resolution", type=int, help="size of the images in pixels, by default the preset's")
     parser.add_argument("--channels", type=int, help="give all networks this width")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, help="by default tf32, on CUDA bf16 too")
@@ -327,9 +327,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    runs = [(arguments.preset or "demo", arguments.resolution, arguments.batch)]
-    if device.type == "cuda" and arguments.preset is None:
-        runs = CUDA_RUNS
+    if arguments.preset is not None:
+        runs = [(arguments.preset, arguments.resolution, arguments.batch)]
+    else:
+        runs = CUDA_RUNS if device.type == "cuda" else [("demo", arguments.resolution or 64, arguments.batch)]
     precisions = arguments.precisions or (["tf32", "bf16"] if device.type == "cuda" else ["tf32"])
     rows = []
     for run in runs:

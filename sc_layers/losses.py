@@ -85,7 +85,7 @@ def draw_dims(codes: Tensor, chances: Tensor | None = None) -> Tensor:
     if chances is None:
         return torch.randint(codes.shape[1], (len(codes),), device=codes.device)
     # The largest chance over an exponential number. Of a single row, torch.multinomial would wait for a card.
-    return (chances / torch.empty_like(codes).exponential_()).argmax(1)
+    return (chances / chances.new_empty(codes.shape).exponential_()).argmax(1)
 
 
 class PerturbedCodes(NamedTuple):
