@@ -10,7 +10,7 @@ import click
 
 from ._common import Finite
 from .metrics import measure
-from .train import train
+from .train import train, what_trains
 
 if TYPE_CHECKING:
     from ..sweep import Run
@@ -106,16 +106,21 @@ def _gpus() -> int:
 
 
 def _check(runs: list[Run]) -> None:
-    """Refuse what the commands would refuse, before the work."""
+    """Refuse what the commands would refuse, and two runs that train the same, before the work."""
     from ..metrics.registry import check_names
     from ..sweep.grid import arguments
 
+    names: dict[object, str] = {}
     for run in runs:
-        for command, words in ((train, arguments(run.train)), (measure, ["network", *arguments(run.measure)])):
-            try:
-                command.make_context(str(command.name), words)
-            except click.UsageError as error:
-                raise click.UsageError(f"{run.name}: {error.format_message()}") from error
+        try:
+            trained = what_trains(train.make_context("train", [*arguments(run.train), "--seed", str(run.seed)]).params)
+            measure.make_context("measure", ["network", *arguments(run.measure)])
+        except (click.UsageError, ValueError) as error:
+            message = error.format_message() if isinstance(error, click.UsageError) else str(error)
+            raise click.UsageError(f"{run.name}: {message}") from error
+        first = names.setdefault(trained, run.name)
+        if first != run.name:
+            raise click.UsageError(f"{first} and {run.name} train the same: {' '.join(arguments(run.train))}")
         check_names(run.measure["metrics"].split(","))
 
 

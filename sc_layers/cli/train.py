@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..metrics.snapshot_metrics import SnapshotMetrics
     from ..metrics.traversal_hook import TraversalLengthHook
     from ..models import NetworkPreset
+    from ..models.module_list import ModuleSpec
     from ..training import TrainingConfig, TrainingState
     from ..training.board import Board
     from ..training.loop import SnapshotHook
@@ -392,6 +393,21 @@ class _Plan:
         """The preset for what no file names."""
         return str(self.source.get("preset", "celeba"))
 
+    def config(self, given: dict[str, Any], processes: int = 1) -> TrainingConfig:
+        """The settings, where the options that are given come before the file's or the preset's."""
+        from ..training import TrainingConfig, training_preset
+
+        before = training_preset(self.preset) if self.training is None else TrainingConfig.from_dict(self.training)
+        return before.shared(_settings(given), processes)
+
+    def base_networks(self, resolution: int | None, num_channels: int | None) -> NetworkPreset:
+        """The file's networks or the preset's, before the options that change them."""
+        from ..models import network_preset
+
+        if self.networks is None:
+            return network_preset(self.preset, resolution, num_channels)
+        return _networks_of(self.networks)
+
     def meta(self, dataset: Dataset) -> dict[str, Any]:
         """What to keep beside the networks, to find the images again."""
         return {**dict.fromkeys(_SOURCE), **self.source, "preset": self.preset, "resolution": dataset.resolution}
@@ -501,22 +517,13 @@ def _check_looked_at(config: TrainingConfig, given: dict[str, Any]) -> None:
 
 
 def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:
-    from ..models import network_preset, parse_module_list
-    from ..models.module_list import with_constriction
-    from ..training import TrainingConfig, TrainingState, training_preset
+    from ..training import TrainingState
 
-    before = training_preset(plan.preset) if plan.training is None else TrainingConfig.from_dict(plan.training)
-    config = before.shared(_settings(given), place.processes.count)
+    config = plan.config(given, place.processes.count)
     _check_looked_at(config, given)
     dataset = _open(plan.source, skip_bad)
-    if plan.networks is None:
-        networks = network_preset(plan.preset, dataset.resolution, dataset.num_channels)
-    else:
-        networks = _networks_of(plan.networks)
-    modules = networks.generator.module_list
-    if "module_list" in given:
-        modules = parse_module_list(given["module_list"])
-    modules = with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
+    networks = plan.base_networks(dataset.resolution, dataset.num_channels)
+    modules = _modules(networks, given)
     generator = dataclasses.replace(networks.generator, module_list=modules)
     z_dim = given.get("z_dim", networks.recognizer.z_dim or _Z_DIM) if config.model == "ib_gan" else None
     recognizer = dataclasses.replace(networks.recognizer, num_codes=generator.num_codes, z_dim=z_dim)
@@ -525,6 +532,38 @@ def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: b
     state = TrainingState.start(config, networks, place.device, place.processes)
     _check_images(state, dataset, "the configuration")
     return state, dataset
+
+
+def what_trains(options: Mapping[str, Any]) -> tuple[object, ...]:
+    """What the result of a new training depends on, by the names of its parsed options: equal where runs are the same.
+
+    Raises:
+        ValueError: options that no training has together.
+        click.UsageError: an option that this training would not look at.
+    """
+    from ..models import format_module_list
+    from ..training import TrainingConfig
+
+    given = {name: value for name, value in options.items() if value is not None}
+    plan = _Plan() if "config_file" not in given else _Plan.of_file(given["config_file"])
+    plan.source |= {name: given[name] for name in _SOURCE if name in given}
+    settings = {field.name for field in dataclasses.fields(TrainingConfig)}
+    config = plan.config({name: value for name, value in given.items() if name in settings})
+    _check_looked_at(config, given)
+    modules = _modules(plan.base_networks(given.get("resolution"), None), given)
+    others = tuple(given.get(name) for name in ("width", "z_dim"))
+    return tuple(sorted(plan.source.items())), config, format_module_list(modules), others
+
+
+def _modules(networks: NetworkPreset, given: dict[str, Any]) -> tuple[ModuleSpec, ...]:
+    """The generator's modules, as the options that are given change them."""
+    from ..models import parse_module_list
+    from ..models.module_list import with_constriction
+
+    modules = networks.generator.module_list
+    if "module_list" in given:
+        modules = parse_module_list(given["module_list"])
+    return with_constriction(modules, given.get("mask"), given.get("rects"), given.get("codes"))
 
 
 def _networks_of(described: dict[str, Any]) -> NetworkPreset:

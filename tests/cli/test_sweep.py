@@ -24,6 +24,15 @@ def test_the_grids_that_are_shipped_are_understood(path: Path) -> None:
     assert len(runs) >= 4
 
 
+def test_the_grid_that_the_page_explains_is_understood(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "sweeps.md"
+    (content,) = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "grid.yaml").write_text(content)
+    runs = read_grid(tmp_path / "grid.yaml").runs()
+    _check(runs)
+    assert len(runs) == 120
+
+
 @pytest.mark.slow
 def test_a_sweep_goes_on_where_it_stopped_notes_failures_and_makes_tables(tmp_path: Path) -> None:
     grid, outdir = tmp_path / "grid.yaml", tmp_path / "out"
@@ -93,6 +102,10 @@ def test_a_dry_run_says_how_long_it_takes_and_leaves_nothing(tmp_path: Path) -> 
         ("train: {colour: 3}", (), ("PS-SC-seed0: ", "--colour")),
         ("train: {kimg: many}", (), ("PS-SC-seed0: ", "'many'")),
         ("measure: {effort: much}", (), ("PS-SC-seed0: ", "'much'")),
+        ("train: {preset: dsprites, rects: 2}", (), ("PS-SC-seed0: ", "no module has 2 rectangles")),
+        ("train: {model: info_gan, perturbation: 1}", (), ("PS-SC-seed0: ", "--perturbation belongs to")),
+        ("methods: {a: {code-weight: 0.01}, b: {}}", (), ("a-seed0 and b-seed0 train the same",)),
+        ("train: {preset: dsprites}\nmethods: {a: {}, b: {mask: none}}", (), ("a-seed0 and b-seed0 train the same",)),
         ("train: {data: dsprites}", ("--address", "1.2.3.4:5"), ("--address needs --gpu-share",)),
         ("train: {data: dsprites}", ("--cpus", "1", "--threads", "2"), ("a run takes 2 threads, and there are 1",)),
         (
