@@ -130,8 +130,9 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 @click.option(
     "--unlock-kimg",
     type=Finite(),
-    help="Codes join one level after the other, the finest first, so many thousands of images apart.",
+    help="Codes join one level after the other, so many thousands of images apart.",
 )
+@click.option("--unlock-first", type=click.Choice(["finest", "coarsest"]), help="The codes of this level begin.")
 @click.option(
     "--overlap-weight",
     type=Finite(0),
@@ -514,6 +515,8 @@ def _check_looked_at(config: TrainingConfig, given: dict[str, Any]) -> None:
             owners = " or ".join(f"{_option(decider)} {', '.join(values)}" for decider, values in deciding.items())
             found = ", ".join(f"{decider} {getattr(config, decider)!r}" for decider in deciding)
             raise click.UsageError(f"{_option(name)} belongs to {owners}, got {found}")
+    if "unlock_first" in given and not config.unlock_kimg:
+        raise click.UsageError("--unlock-first belongs to --unlock-kimg above 0, and all codes act from the start")
 
 
 def _new_training(plan: _Plan, given: dict[str, Any], place: _Place, skip_bad: bool) -> tuple[TrainingState, Dataset]:

@@ -12,6 +12,7 @@ from ..models.latents import check_latents
 from ..regularizers import REGULARIZERS
 from .augment import AUGMENTATIONS
 from .precision import PRECISIONS
+from .unlocking import FIRST_LEVELS
 
 MODELS = ("ps_sc", "info_gan", "ib_gan", "gan")
 
@@ -39,8 +40,9 @@ class TrainingConfig:
         perturbation: eps of the perceptual simplicity loss.
         random_perturbation: draw the perturbation as `eps * N(0, std 2)` instead of taking it as it is.
         cascade_kimg: None, or perturb one code after the other, for so many thousand images each.
-        unlock_kimg: codes join one level after the other, the finest first, so many thousand images apart, see
-            `unlocking.shares`; 0 for all from the start.
+        unlock_kimg: codes join one level after the other, so many thousand images apart, see `unlocking.shares`; 0 for
+            all from the start.
+        unlock_first: the level of codes that then begins, "finest" or "coarsest".
         overlap_weight: weight of `losses.mask_overlap`, which holds the masks of the finest level apart. Coarser levels
             have to share places: what stretches an object acts where that does which turns it.
         reader_noise: standard deviation of the noise that is added to images in [-1, 1] before the recogniser reads
@@ -86,6 +88,7 @@ class TrainingConfig:
     random_perturbation: bool = True
     cascade_kimg: float | None = None
     unlock_kimg: float = 0.0
+    unlock_first: str = "finest"
     overlap_weight: float = 0.0
     reader_noise: float = 0.0
     code_norm: float | str = 2
@@ -122,6 +125,8 @@ class TrainingConfig:
                 "model 'ib_gan' has normal latents and no regularizer, "
                 f"got {self.latents!r} latents and regularizer {self.regularizer!r}"
             )
+        if self.unlock_first not in FIRST_LEVELS:
+            raise ValueError(f"unlock_first must be one of {', '.join(FIRST_LEVELS)}, got {self.unlock_first!r}")
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}")
         for name in ("augment_probability", "augment_target"):

@@ -241,7 +241,7 @@ def _unlocked(state: TrainingState) -> tuple[Tensor, ...]:
     if not state.config.unlock_kimg:
         return ()
     levels, device = _levels(state.G), state.skipped_updates.device
-    values = shares(len(levels), state.images_seen, state.config.unlock_kimg)
+    values = shares(len(levels), state.images_seen, state.config.unlock_kimg, state.config.unlock_first)
     # Filled level by level, since a copy of them all would wait for a card.
     filled = [torch.full((count,), value, device=device) for count, value in zip(levels, values, strict=True)]
     return (torch.cat(filled),)

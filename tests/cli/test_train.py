@@ -203,6 +203,7 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--unlock-first", "coarsest"), "--unlock-first belongs to --unlock-kimg above 0"),
         (("--z-dim", "6"), "--z-dim belongs to --model ib_gan, got model 'ps_sc'"),
         (("--bottleneck-weight", "1"), "--bottleneck-weight belongs to --model ib_gan, got model 'ps_sc'"),
         (("--model", "gan", "--code-weight", "1"), "--code-weight belongs to --model ps_sc, info_gan, ib_gan"),

@@ -23,6 +23,7 @@ from sc_layers.training.config import TRAINING_PRESETS, TrainingConfig, training
         ({"batch": 10, "batch_per_pass": 4}, "batch 10 is no multiple of batch_per_pass 4"),
         ({"d_reg_interval": 0}, "d_reg_interval must be at least 1, got 0"),
         ({"reader_noise": -0.1}, "reader_noise must be at least 0, got -0.1"),
+        ({"unlock_first": "last"}, "unlock_first must be one of finest, coarsest, got 'last'"),
         ({"unlock_kimg": -1.0}, "unlock_kimg must be at least 0, got -1.0"),
         ({"unlock_kimg": 4.0, "cascade_kimg": 2.0}, "cascade_kimg 2.0 and unlock_kimg 4.0 exclude each other"),
     ],

@@ -257,12 +257,13 @@ def test_a_code_learns_once_it_has_joined(images_seen: int, joined: list[bool], 
     assert [gradient > 0 for gradient in _code_gradients(state)] == joined
 
 
-def test_the_discriminator_sees_no_code_that_has_not_joined() -> None:
+@pytest.mark.parametrize(("first", "joined"), [("finest", [0, 0, 1]), ("coarsest", [1, 1, 0])])
+def test_the_discriminator_sees_no_code_that_has_not_joined(first: str, joined: list[int]) -> None:
     seen: list[Tensor] = []
-    state = tiny_state(TINY.replace(unlock_kimg=1))
+    state = tiny_state(TINY.replace(unlock_kimg=1, unlock_first=first))
     state.G.mapping.register_forward_hook(lambda module, args, w: seen.append(args[0]))
     update_discriminator(state, [torch.rand(4, 3, 32, 32)], [torch.ones(4, 3)])
-    assert seen[0].tolist() == [[0, 0, 1]] * 4
+    assert seen[0].tolist() == [joined] * 4
 
 
 def test_masks_of_the_finest_level_are_driven_apart() -> None:

@@ -19,8 +19,9 @@ from sc_layers.training.unlocking import shares
         (900_000, [1.0, 1.0, 1.0]),
     ],
 )
-def test_levels_join_from_the_last_to_the_first(images_seen: int, expected: list[float]) -> None:
+def test_levels_join_from_the_last_to_the_first_or_the_other_way_round(images_seen: int, expected: list[float]) -> None:
     assert shares(3, images_seen, unlock_kimg=4) == expected
+    assert shares(3, images_seen, unlock_kimg=4, first="coarsest") == expected[::-1]
 
 
 def test_one_level_is_there_from_the_start() -> None:
