@@ -134,16 +134,17 @@ def _shapes3d(resolution: int, num_channels: int) -> NetworkPreset:
 
 
 def _dsprites(resolution: int, num_channels: int) -> NetworkPreset:
-    """Ours: two groups of 5 codes at 8x8 and 16x16 pixels, which act everywhere.
+    """Ours: 2 codes at 4x4 and 4 at 16x16 pixels, or at the last size before, which act everywhere.
 
-    The paper uses no spatial constriction on DSprites (Sec. 4.4): a sprite may be anywhere.
+    The coarse ones can move a sprite, the others form it: `examples/README.md`. The paper uses no spatial constriction
+    on DSprites (Sec. 4.4): a sprite may be anywhere.
     """
-    modules = _authors_layout(64, resolution, dict.fromkeys((8, 16), GlobalSpec(5)))
+    modules = _authors_layout(64, resolution, {4: GlobalSpec(2), min(resolution, 16): GlobalSpec(4)})
     return _small_networks("dsprites", resolution, num_channels, modules)
 
 
 def _demo(resolution: int, num_channels: int) -> NetworkPreset:
-    """Ours: as `dsprites` with constriction, which learns the hues of 3D shapes in ten minutes."""
+    """Ours: two groups of 5 codes at 8x8 and 16x16 pixels, which learn the hues of 3D shapes in ten minutes."""
     modules = _authors_layout(64, resolution, dict.fromkeys((8, 16), SpatialSpec(_NUM_RECTS, 5)))
     return _small_networks("demo", resolution, num_channels, modules)
 
@@ -154,7 +155,7 @@ _PRESETS: dict[str, tuple[_Builder, int, int]] = {
     "celeba": (_celeba, 128, 3),
     "ffhq": (_ffhq, 512, 3),
     "shapes3d": (_shapes3d, 32, 3),
-    "dsprites": (_dsprites, 64, 1),
+    "dsprites": (_dsprites, 32, 1),
     "demo": (_demo, 32, 3),
 }
 PRESET_NAMES = tuple(_PRESETS)

@@ -235,7 +235,14 @@ TRAINING_PRESETS = {
     "shapes3d": _SMALL.replace(
         total_kimg=200, learning_rate=0.005, code_weight=0.3, unlock_kimg=10, overlap_weight=0.25, reader_noise=1.0
     ),
-    "dsprites": _SMALL,
+    "dsprites": _SMALL.replace(
+        total_kimg=300,
+        learning_rate=0.005,
+        code_weight=0.3,
+        unlock_kimg=24,
+        unlock_first="coarsest",
+        reader_noise=0.5,
+    ),
     "demo": _SMALL.replace(total_kimg=72, tick_kimg=1, snapshot_kimg=12),
 }
 
