@@ -236,7 +236,7 @@ TRAINING_PRESETS = {
         total_kimg=200, learning_rate=0.005, code_weight=0.3, unlock_kimg=10, overlap_weight=0.25, reader_noise=1.0
     ),
     "dsprites": _SMALL.replace(
-        total_kimg=300,
+        total_kimg=120,
         learning_rate=0.005,
         code_weight=0.3,
         unlock_kimg=24,
