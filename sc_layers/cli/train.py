@@ -553,9 +553,9 @@ def what_trains(options: Mapping[str, Any]) -> tuple[object, ...]:
     settings = {field.name for field in dataclasses.fields(TrainingConfig)}
     config = plan.config({name: value for name, value in given.items() if name in settings})
     _check_looked_at(config, given)
-    modules = _modules(plan.base_networks(given.get("resolution"), None), given)
-    others = tuple(given.get(name) for name in ("width", "z_dim"))
-    return tuple(sorted(plan.source.items())), config, format_module_list(modules), others
+    networks = plan.base_networks(given.get("resolution"), None)
+    others = (given.get("width"), given.get("z_dim"))
+    return tuple(sorted(plan.source.items())), config, networks, format_module_list(_modules(networks, given)), others
 
 
 def _modules(networks: NetworkPreset, given: dict[str, Any]) -> tuple[ModuleSpec, ...]:

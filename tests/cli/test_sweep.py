@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 from sc_layers.cli.sweep import _check
-from sc_layers.sweep import load_results, read_grid, scheduling
+from sc_layers.models import network_preset
+from sc_layers.sweep import Grid, load_results, read_grid, scheduling
 from tests.cli.running import assert_mistake, run
 
 GRIDS = sorted((Path(__file__).parents[2] / "examples" / "grids").glob("*.yaml"))
@@ -121,6 +124,19 @@ def test_mistakes_are_named_before_the_work(
     (tmp_path / "grid.yaml").write_text(f"metrics: [mig]\n{content}\n")
     assert_mistake(run("sweep", tmp_path / "grid.yaml", "--outdir", tmp_path / "out", *options), *parts)
     assert not (tmp_path / "out").exists()
+
+
+def test_methods_may_differ_in_nothing_but_the_networks_of_a_file(tmp_path: Path) -> None:
+    methods = {}
+    for width in (1, 2):
+        networks = network_preset("demo").widened(width)
+        parts = {name: getattr(networks, name).to_dict() for name in ("generator", "discriminator", "recognizer")}
+        path = tmp_path / f"{width}.json"
+        path.write_text(json.dumps({"data": "shapes3d", "preset": "demo", "resolution": 32, "networks": parts}))
+        methods[f"width {width}"] = {"config": str(path)}
+    _check(Grid(["mig"], methods=methods).runs())
+    with pytest.raises(click.UsageError, match="again-seed0 train the same: --config"):
+        _check(Grid(["mig"], methods={**methods, "again": methods["width 2"]}).runs())
 
 
 def test_an_unknown_metric_is_named_before_the_work(tmp_path: Path) -> None:
