@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,17 @@ def test_one_code_a_factor_scores_one() -> None:
     assert result.details["completeness"] == pytest.approx(1, abs=PERFECT)
     assert result.details["informativeness"] == 1
     assert sap(identity, table, num_train=2000, num_test=500, continuous=True).score == pytest.approx(1, abs=PERFECT)
+
+
+def test_dci_by_default_takes_the_images_by_which_scores_are_published() -> None:
+    """By a tenth of them trees learn the noise of all codes, and a good network scores less than it should."""
+    counts = {name: parameter.default for name, parameter in inspect.signature(dci).parameters.items()}
+    assert (counts["num_train"], counts["num_test"]) == (10_000, 5_000)
+    rng = np.random.RandomState(0)
+    factors = rng.randint(4, size=(2_000, 2))
+    sample = (factors + rng.randn(2_000, 2), factors)
+    few, many = (dci_from_codes((sample[0][:num], sample[1][:num]), sample).score for num in (200, 2_000))
+    assert many > few + 0.1
 
 
 def test_a_matrix_without_importance_scores_zero_with_a_warning() -> None:
