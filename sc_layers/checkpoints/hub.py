@@ -17,7 +17,7 @@ from ..models import Generator
 from ..models.latents import draw_codes, recorded_latents
 from ..pictures.ranking import code_label
 from ..pictures.sweeps import sweep_codes
-from .opening import code_names, generator_name
+from .opening import code_names, generator_name, recognizer_of
 from .read import load_network
 from .snapshots import WEIGHTS_FILE
 from .write import save_network
@@ -160,7 +160,8 @@ class _Published:
         if isinstance(given, Generator):
             return cls({"G_ema": given}, {}, dict(metrics or {}), license, dataset)
         meta = dict(given.get("meta") or {})
-        networks = {"G_ema": given[generator_name(given)], **({"Q": given["Q"]} if given.get("Q") is not None else {})}
+        recognizer = recognizer_of(given)
+        networks = {"G_ema": given[generator_name(given)], **({} if recognizer is None else {"Q": recognizer})}
         return cls(networks, meta, dict(metrics or {}), license, dataset or meta.get("data"))
 
     @property

@@ -25,6 +25,7 @@ from .write import write_contents
 CODE_NAMES = "code_names"  # keys in meta
 DIRECTIONS = "directions"
 _GENERATORS = ("G_ema", "G")  # in the order of preference
+_RECOGNIZERS = ("Q_ema", "Q")
 
 
 def generator_name(networks: Collection[str]) -> str:
@@ -40,6 +41,15 @@ def generator_name(networks: Collection[str]) -> str:
     if name is None:
         raise ValueError(f"no generator {' or '.join(_GENERATORS)}, only {', '.join(networks) or 'nothing'}")
     return name
+
+
+def recognizer_of(networks: Mapping[str, Any]) -> Any:
+    """Which of a file's networks reads its images: the averaged recogniser, else the one in training, None without any.
+
+    >>> recognizer_of({"Q": "in training", "Q_ema": "averaged"})
+    'averaged'
+    """
+    return next((networks[name] for name in _RECOGNIZERS if networks.get(name) is not None), None)
 
 
 def code_names(meta: Mapping[str, Any]) -> dict[int, str]:

@@ -51,7 +51,7 @@ def encode(
 
     from ..attach import AttachedGenerator, DirectedGenerator
     from ..checkpoints.encodings import Encoding
-    from ..checkpoints.opening import generator_name, open_networks
+    from ..checkpoints.opening import generator_name, open_networks, recognizer_of
     from ..checkpoints.snapshots import find_snapshot
     from ..images import save_png, to_network_range, to_uint8
     from ..metrics import make_distance
@@ -66,7 +66,7 @@ def encode(
         raise click.UsageError(f"{network} holds a generator of another program, whose own projector encodes images")
     if isinstance(generator, DirectedGenerator):
         raise click.UsageError(f"{network} holds directions: encode by the network that they were found in")
-    generator, recognizer = generator.to(on), networks.get("Q")
+    generator, recognizer = generator.to(on), recognizer_of(networks)
     if recognizer is None:
         click.echo(f"{network} holds no recogniser: refining starts at codes 0", err=True)
     else:

@@ -48,6 +48,7 @@ _BELONGS_TO: dict[str, dict[str, tuple[str, ...]]] = {
     "bottleneck_weight": {"model": ("ib_gan",)},
     "code_weight": {"model": ("ps_sc", "info_gan", "ib_gan")},
     "reader_noise": {"model": ("ps_sc", "info_gan", "ib_gan")},
+    "average_recognizer": {"model": ("ps_sc", "info_gan", "ib_gan")},
     "perturbation": {"model": ("ps_sc",), "regularizer": ("vp",)},
     "regularizer_weight": {"regularizer": ("hessian", "orojar", "infogan_cr", "vp")},
     "augment_probability": {"augment": ("ada", "fixed")},
@@ -151,7 +152,12 @@ _GRACE = 2  # seconds for the process that tells why it fails to end first: the 
 )
 @click.option("--regularizer-weight", type=Finite(0), help="The regulariser has this weight.")
 @click.option("--lr", "learning_rate", type=Finite(), help="All networks learn at this rate.")
-@click.option("--ema-kimg", type=Finite(), help="The averaged generator forgets half in so many thousands of images.")
+@click.option("--ema-kimg", type=Finite(), help="Averaged networks forget half in so many thousands of images.")
+@click.option(
+    "--average-recognizer/--no-average-recognizer",
+    default=None,
+    help="Keep an averaged recogniser as well as the averaged generator, and measure that one.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),

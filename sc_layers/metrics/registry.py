@@ -14,7 +14,7 @@ from torch import nn
 
 from ..attach import AttachedSampler, SeededGenerator
 from ..checkpoints.networks import NetworkRecord
-from ..checkpoints.opening import check_normal, generator_name
+from ..checkpoints.opening import check_normal, generator_name, recognizer_of
 from ..models.latents import recorded_latents
 from ..ops.building import cache_folder
 from .disentanglement.capacity import dci_es
@@ -118,7 +118,7 @@ class Networks:
         check_normal(generator, drawn)
         generator = generator.to(device)
         sampler = AttachedSampler(generator) if isinstance(generator, SeededGenerator) else generator
-        recognizer = loaded.get("Q_ema", loaded.get("Q"))
+        recognizer = recognizer_of(loaded)
         return cls(generator, sampler, None if recognizer is None else recognizer.to(device), drawn)
 
     @property

@@ -19,7 +19,7 @@ import torch
 
 from .. import __version__
 from .._optional import require
-from ..checkpoints.opening import code_names, generator_name
+from ..checkpoints.opening import code_names, generator_name, recognizer_of
 from ..checkpoints.read import load_network
 from ..checkpoints.snapshots import snapshots_in
 from ..data import RenderedDataset, open_dataset
@@ -186,7 +186,7 @@ def explained_by(codes: npt.NDArray[np.float64], factor: npt.NDArray[np.int64]) 
 
 @torch.no_grad()
 def _factors(run: _Run, networks: Mapping[str, Any], device: torch.device) -> str:
-    recognizer = networks.get("Q_ema", networks.get("Q"))
+    recognizer = recognizer_of(networks)
     data = run.options.get("data")
     dataset = open_dataset(data, run.options.get("resolution")) if data in ("shapes3d", "dsprites", "clevr") else None
     if recognizer is None or not isinstance(dataset, RenderedDataset):

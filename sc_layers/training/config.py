@@ -53,9 +53,9 @@ class TrainingConfig:
             "infogan_cr" or "vp". The last two train a recogniser of pairs; "vp" moves codes by `perturbation`.
         regularizer_weight: its weight. It looks at the images alone; the maximum that "hessian" and "orojar" take is
             that of each pass.
-        ema_kimg: half-life of the averaged generator in thousands of images.
+        ema_kimg: half-life of the averaged networks in thousands of images.
         ema_rampup: None, or the largest half-life as a fraction of the images seen (never under 200 images).
-        average_recognizer: keep an averaged recogniser too.
+        average_recognizer: keep an averaged recogniser besides the averaged generator, which metrics then take.
         mirror: flip half of the real images.
         augment: what the discriminator sees is augmented: "none", "ada" (as much as it overfits) or "fixed".
         augment_probability: with which each change acts at the start, or always for "fixed".
@@ -233,7 +233,13 @@ TRAINING_PRESETS = {
     "ffhq": _CELEBA,
     # One code for each factor; found by trials, see examples/README.md.
     "shapes3d": _SMALL.replace(
-        total_kimg=200, learning_rate=0.005, code_weight=0.3, unlock_kimg=10, overlap_weight=0.25, reader_noise=1.0
+        total_kimg=200,
+        learning_rate=0.005,
+        code_weight=0.3,
+        unlock_kimg=10,
+        overlap_weight=0.25,
+        reader_noise=1.0,
+        average_recognizer=True,
     ),
     "dsprites": _SMALL.replace(
         total_kimg=120,
@@ -242,6 +248,7 @@ TRAINING_PRESETS = {
         unlock_kimg=24,
         unlock_first="coarsest",
         reader_noise=0.5,
+        average_recognizer=True,
     ),
     "demo": _SMALL.replace(total_kimg=72, tick_kimg=1, snapshot_kimg=12),
 }

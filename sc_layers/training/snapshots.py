@@ -281,6 +281,8 @@ class _Found:
             messages.append(f"{self.path.name} holds no averaged generator: the average starts from G")
         if state.Q_ema is not None and "Q_ema" in self.networks:
             _copy(self.networks["Q_ema"], state.Q_ema)
+        elif state.Q_ema is not None:
+            messages.append(f"{self.path.name} holds no averaged recogniser: the average starts from Q")
         return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,14 @@ def test_the_folder_has_configuration_card_and_pictures(generator: Generator, tm
 def test_recogniser_settings_and_names_come_back(generator: Generator, tmp_path: Path) -> None:
     networks = samples.networks()
     meta = {"training": {"latents": "uniform"}, "data": "shapes3d", "code_names": {"1": "smile"}}
-    save_pretrained({"G_ema": generator, "Q": networks["Q"], "meta": meta}, tmp_path, license="cc-by-4.0")
+    averaged = copy.deepcopy(networks["Q"])
+    with torch.no_grad():
+        next(averaged.parameters()).add_(1)
+    given = {"G_ema": generator, "Q": networks["Q"], "Q_ema": averaged, "meta": meta}
+    save_pretrained(given, tmp_path, license="cc-by-4.0")
     loaded = load_network(tmp_path / "model.safetensors")
     assert loaded["meta"] == meta
-    assert all(torch.equal(a, b) for a, b in zip(loaded["Q"].parameters(), networks["Q"].parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(loaded["Q"].parameters(), averaged.parameters(), strict=True))
     card = hub.ModelCard.load(tmp_path / "README.md")
     assert card.data.license == "cc-by-4.0"
     assert card.data.datasets in ("shapes3d", ["shapes3d"])

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sc_layers.checkpoints import load_network, save_network
+from sc_layers.checkpoints.encodings import Encoding
 from tests.cli.running import assert_mistake, run
-from tests.networks import save_small_networks
+from tests.networks import save_small_networks, small_networks
 
 
 @pytest.fixture
@@ -42,6 +44,18 @@ def test_images_are_encoded_drawn_again_and_edited(network: Path, tmp_path: Path
     for command in ("traverse", "generate"):
         wrong = run(command, network, *encoded, "--seeds", "2", "--outdir", tmp_path / "none")
         assert_mistake(wrong, "there is no encoded image 2: there are 2, from 0")
+
+
+def test_the_averaged_recogniser_reads_images(network: Path, tmp_path: Path) -> None:
+    networks = load_network(network)
+    Image.effect_noise((32, 32), 60).save(tmp_path / "image.png")
+    codes = []
+    for averaged in (networks["Q"], small_networks(1)["Q"]):
+        save_network(tmp_path / "both.pt", G_ema=networks["G_ema"], Q=networks["Q"], Q_ema=averaged)
+        result = run("encode", tmp_path / "both.pt", tmp_path / "image.png", "--steps", "1", "--outdir", tmp_path)
+        assert result.exit_code == 0, result.output
+        codes.append(Encoding.load(tmp_path / "encoded.safetensors").codes)
+    assert (codes[0] - codes[1]).abs().max() > 0.1
 
 
 def test_an_image_of_another_size_is_cropped_or_refused(network: Path, tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ def test_mistakes_in_training_are_named_and_write_nothing(tmp_path: Path) -> Non
             "--perturbation belongs to --model ps_sc or --regularizer vp, got model 'info_gan', regularizer 'none'",
         ),
         (("--model", "gan", "--reader-noise", "0.2"), "--reader-noise belongs to --model ps_sc, info_gan, ib_gan"),
+        (("--model", "gan", "--average-recognizer"), "--average-recognizer belongs to --model ps_sc, info_gan, ib_gan"),
         (("--regularizer-weight", "1"), "got regularizer 'none'"),
         (("--distance", "mse"), "--distance belongs to --tpl or --metrics, and neither is given"),
         (("--num-images", "9"), "--num-images belongs to --tpl or --metrics, and neither is given"),

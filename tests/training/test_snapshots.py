@@ -101,6 +101,18 @@ def test_settings_that_are_given_hold_and_are_told(run_dir: Path) -> None:
         }
 
 
+def test_an_average_that_a_run_lacks_starts_from_what_it_has(run_dir: Path) -> None:
+    resumed = resume_training(run_dir, CPU, {"average_recognizer": True})
+    assert resumed.messages == [
+        "average_recognizer False -> True",
+        f"{states_in(run_dir)[-1].name} holds no averaged recogniser: the average starts from Q",
+    ]
+    Q, average = resumed.state.Q, resumed.state.Q_ema
+    assert Q is not None
+    assert average is not None
+    assert all(torch.equal(a, b) for a, b in zip(Q.parameters(), average.parameters(), strict=True))
+
+
 @pytest.mark.parametrize(("name", "value"), [("model", "gan"), ("latents", "normal")])
 def test_what_networks_were_made_for_does_not_change(run_dir: Path, name: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"{name} cannot change from .* to {value}"):
