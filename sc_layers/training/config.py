@@ -248,7 +248,6 @@ TRAINING_PRESETS = {
         unlock_kimg=24,
         unlock_first="coarsest",
         reader_noise=0.5,
-        average_recognizer=True,
     ),
     "demo": _SMALL.replace(total_kimg=72, tick_kimg=1, snapshot_kimg=12),
 }
